@@ -1,0 +1,1 @@
+"""See a small transformer learn, snapshot by snapshot."""

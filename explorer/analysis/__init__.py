@@ -1,0 +1,1 @@
+"""Pure functions on tensors: one file per family of measures. Each works on all snapshots at once."""

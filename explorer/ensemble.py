@@ -1,0 +1,78 @@
+"""The snapshots of a run as one stack, run as one batched model.
+
+Axes: ``snapshot`` in front, then as in `explorer.transformer`.
+"""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+
+import torch
+from torch import Tensor
+
+from explorer.transformer import ModelConfig, Transformer
+
+MEMORY_BUDGET = 512 * 2**20  # bytes of activations that one chunk of snapshots may hold
+
+
+class Ensemble:
+    """All snapshots of one run at once.
+
+    Attributes:
+        cfg: the model's shape.
+        steps: the step of each snapshot, ascending.
+        weights: name -> (snapshot, ...) tensor, shared and never written to.
+    """
+
+    def __init__(self, cfg: ModelConfig, steps: Sequence[int], weights: Mapping[str, Tensor]):
+        self.cfg, self.steps, self.weights = cfg, tuple(steps), dict(weights)
+
+    def __len__(self) -> int:
+        return len(self.steps)
+
+    def model(self, snapshots: slice = slice(None)) -> Transformer:
+        """A new `Transformer` on the shared weights of some snapshots, for hooks of one's own."""
+        return Transformer.from_weights(self.cfg, {name: w[snapshots] for name, w in self.weights.items()})
+
+    def select(self, snapshots: slice) -> "Ensemble":
+        """The ensemble of some of the snapshots, on the same memory."""
+        return Ensemble(self.cfg, self.steps[snapshots], {name: w[snapshots] for name, w in self.weights.items()})
+
+    def run(
+        self,
+        tokens: Tensor,
+        names: Iterable[str] = (),
+        loss: Callable[[Tensor], Tensor] | None = None,
+        budget: int = MEMORY_BUDGET,
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """One forward pass of every snapshot.
+
+        Args:
+            tokens: (batch pos), the same for all, or (snapshot batch pos).
+            names: the hook points wanted.
+            loss: logits (snapshot batch pos d_vocab_out) -> loss, any shape; adds each activation's gradient.
+            budget: bytes of activations alive at once; snapshots go through in chunks that fit. A single snapshot
+                always goes through.
+
+        Returns:
+            logits (snapshot batch pos d_vocab_out), and name -> activation with ``snapshot`` in front.
+
+        Raises:
+            UserError: no such hook point.
+        """
+        names = tuple(names)
+        per_snapshot = self._activation_bytes(tokens.shape[-2], tokens.shape[-1])
+        size = max(1, budget // per_snapshot)
+        logits, caches = [], []
+        for start in range(0, len(self), size):
+            chunk = slice(start, start + size)
+            part = tokens[chunk] if tokens.ndim == 3 else tokens
+            chunk_logits, chunk_cache = self.model(chunk).run_with_cache(part, names, loss)
+            logits.append(chunk_logits)
+            caches.append(chunk_cache)
+        return torch.cat(logits), {name: torch.cat([cache[name] for cache in caches]) for name in caches[0]}
+
+    def _activation_bytes(self, batch: int, n_pos: int) -> int:
+        """What every activation of one snapshot takes together, measured on tensors without memory."""
+        with torch.device("meta"):
+            model = Transformer(self.cfg)
+            _, cache = model.run_with_cache(torch.empty(batch, n_pos, dtype=torch.int64))
+        return sum(x.numel() * x.element_size() for x in cache.values())

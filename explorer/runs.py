@@ -1,0 +1,456 @@
+"""A run on disk. The only module that reads or writes checkpoint files.
+
+    <root>/<run>/
+      run.json                            what was trained, how, and how far it got
+      metrics.safetensors                 row i: measured with the weights of step i
+      snapshots/step-000640.safetensors   the weights at step 640, its configuration in the metadata
+      resume.safetensors                  all that decides what follows, while the run can go on
+
+Every file is written whole beside its place and then moved there, so a process killed at any moment leaves the old
+file or the new one. Nothing is ever unpickled.
+"""
+
+import dataclasses
+import json
+import os
+import re
+import tempfile
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from filelock import FileLock, Timeout
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from explorer.ensemble import Ensemble
+from explorer.errors import UserError, quoted
+from explorer.settings import TrainingConfig, from_dict
+from explorer.tasks import task_named
+from explorer.tasks.base import Task
+from explorer.training import Measured, Training
+from explorer.transformer import ModelConfig, Transformer, check_weights
+
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+SNAPSHOT = re.compile(r"step-(\d{6,})\.safetensors")
+STATUSES = ("running", "stopped", "done", "failed")
+HALF_PRECISION_TOLERANCE = 0.01  # share of a loss that float16 weights may change before float32 is kept
+
+
+@dataclasses.dataclass(frozen=True)
+class RunInfo:
+    """What run.json holds."""
+
+    task: Task
+    model: ModelConfig
+    training: TrainingConfig
+    preset: str  # "" where settings were not those of a preset
+    status: str
+    steps_done: int
+    snapshots: tuple[int, ...]
+    message: str = ""  # why it failed
+
+    def to_json(self) -> dict[str, Any]:
+        values = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        values["task"] = {"name": self.task.name, **dataclasses.asdict(self.task)}
+        values["model"] = dataclasses.asdict(self.model)
+        values["training"] = dataclasses.asdict(self.training)
+        return {"format": 1, **values, "versions": {"torch": torch.__version__}}
+
+    @classmethod
+    def from_json(cls, values: Any, what: str) -> "RunInfo":
+        """Raises UserError where ``values`` is not what `to_json` gives."""
+        if not isinstance(values, Mapping):
+            raise UserError(f"{what} is not an object that describes a run.")
+        task = _task(values.get("task"), what)
+        model = from_dict(ModelConfig, values.get("model"), what)
+        if model != task.model_config(**dataclasses.asdict(model)):
+            raise UserError(f"{what} describes a model whose vocabulary or length does not fit {task.title}.")
+        status, steps_done = values.get("status"), values.get("steps_done")
+        snapshots = values.get("snapshots")
+        if status not in STATUSES or type(steps_done) is not int or steps_done < 0:
+            raise UserError(f"{what} says neither how far its run got nor its status.")
+        if not isinstance(snapshots, list) or any(type(step) is not int or step < 0 for step in snapshots):
+            raise UserError(f"{what} does not list its snapshots.")
+        return cls(
+            task=task,
+            model=model,
+            training=from_dict(TrainingConfig, values.get("training"), what),
+            preset=str(values.get("preset", "")),
+            status=status,
+            steps_done=steps_done,
+            snapshots=tuple(snapshots),
+            message=str(values.get("message", "")),
+        )
+
+
+def _task(values: Any, what: str) -> Task:
+    if not isinstance(values, Mapping) or not isinstance(values.get("name"), str):
+        raise UserError(f"{what} does not name its task.")
+    settings = {name: value for name, value in values.items() if name != "name"}
+    return from_dict(task_named(values["name"]), settings, what)
+
+
+class Runs:
+    """All runs below one folder."""
+
+    def __init__(self, root: str | Path):
+        self.root = Path(root)
+
+    def names(self) -> list[str]:
+        """The runs there are, readable or not."""
+        if not self.root.is_dir():
+            return []
+        return sorted(p.name for p in self.root.iterdir() if NAME.fullmatch(p.name) and (p / "run.json").is_file())
+
+    def open(self, name: str) -> "Run":
+        """Raises UserError where there is no such run or its run.json cannot be understood."""
+        names = self.names()
+        if name not in names:
+            there = f"there are {', '.join(names)}" if names else f"{self.root} holds none yet"
+            raise UserError(f"There is no run {quoted(name)}; {there}.")
+        run = Run(self.root / name)
+        run.info()
+        return run
+
+    def create(
+        self, name: str, task: Task, model: ModelConfig, training: TrainingConfig, preset: str = ""
+    ) -> "Run":
+        """A new run, ready to be trained.
+
+        Raises:
+            UserError: the name is taken or cannot be a folder's, or the data cannot be made.
+        """
+        if not NAME.fullmatch(name):
+            raise UserError(
+                f"{quoted(name)} cannot be the name of a run; use up to 64 letters, digits, dots, dashes and "
+                f"underscores, beginning with a letter or a digit."
+            )
+        folder = self.root / name
+        if folder.exists():
+            raise UserError(f"There is already something called {name} in {self.root}; choose another name.")
+        task.test_stream(training)
+        folder.mkdir(parents=True)
+        run = Run(folder)
+        run._write_info(RunInfo(task, model, training, preset, "stopped", 0, ()))
+        return run
+
+
+class Run:
+    """One training on disk."""
+
+    def __init__(self, folder: Path):
+        self.folder = folder
+        self.name = folder.name
+
+    def info(self) -> RunInfo:
+        """run.json as it is now.
+
+        A run that claims to be running while no process trains it was killed: it counts as stopped.
+
+        Raises:
+            UserError: the file cannot be read or understood.
+        """
+        path = self.folder / "run.json"
+        try:
+            info = RunInfo.from_json(json.loads(path.read_text(encoding="utf-8")), f"{self.name}/run.json")
+        except (OSError, ValueError, RecursionError) as error:
+            if isinstance(error, UserError):
+                raise
+            raise UserError(f"{self.name}/run.json cannot be read; restore the file or remove the folder.") from error
+        if info.status == "running" and not self._is_locked():
+            info = dataclasses.replace(info, status="stopped")
+        return info
+
+    # --- Reading ---
+
+    def steps(self) -> tuple[int, ...]:
+        """The steps of all snapshots: those on disk, and those that should be."""
+        found = {int(match[1]) for p in self._snapshots.glob("*") if (match := SNAPSHOT.fullmatch(p.name))}
+        return tuple(sorted(found | set(self.info().snapshots)))
+
+    def version(self) -> tuple[int, ...]:
+        """Changes whenever something new has been written; for caches."""
+        paths = [self.folder / "run.json", self.folder / "metrics.safetensors", self._snapshots]
+        return tuple(path.stat().st_mtime_ns for path in paths if path.exists())
+
+    def snapshot(self, step: int) -> dict[str, Tensor]:
+        """The weights at ``step``, in float32.
+
+        Raises:
+            UserError: the file is missing, damaged, or belongs to another model; the sentence names it.
+        """
+        path = self._snapshot_path(step)
+        shown = f"{self.name}/snapshots/{path.name}"
+        if step not in (steps := self.steps()):
+            nearest = min(steps, key=lambda there: abs(there - step), default="none")
+            raise UserError(f"{self.name} has no snapshot at step {step}; the nearest is at {nearest}.")
+        if not path.is_file():
+            raise UserError(f"{shown} is missing; restore the file, or train the run again.")
+        weights, metadata = _read(path, shown)
+        if metadata.get("step", str(step)) != str(step):
+            raise UserError(f"{shown} holds step {quoted(metadata['step'])}; restore the right file.")
+        try:
+            check_weights(self.info().model, weights)
+        except UserError as error:
+            raise UserError(f"{shown} does not belong to this run: {error}") from error
+        return {name: weight.float() for name, weight in weights.items()}
+
+    def model(self, step: int) -> Transformer:
+        """The model at ``step``; every call gives a new one.
+
+        Raises:
+            UserError: as `snapshot`.
+        """
+        return Transformer.from_weights(self.info().model, self.snapshot(step))
+
+    def ensemble(self, steps: Iterable[int] | None = None, problems: list[str] | None = None) -> Ensemble:
+        """Snapshots as one stack.
+
+        Args:
+            steps: which; None for all.
+            problems: if given, snapshots that cannot be read are left out and a sentence on each is added here.
+
+        Raises:
+            UserError: a snapshot cannot be read and ``problems`` is None, or none can be read.
+        """
+        read: dict[int, dict[str, Tensor]] = {}
+        for step in self.steps() if steps is None else steps:
+            try:
+                read[step] = self.snapshot(step)
+            except UserError as error:
+                if problems is None:
+                    raise
+                problems.append(str(error))
+        if not read:
+            raise UserError(f"No snapshot of {self.name} can be read; train it, or restore its snapshots folder.")
+        names = next(iter(read.values()))
+        return Ensemble(
+            self.info().model, tuple(read), {name: torch.stack([w[name] for w in read.values()]) for name in names}
+        )
+
+    def metrics(self) -> dict[str, Tensor]:
+        """Everything recorded so far: name -> (step, ...).
+
+        Raises:
+            UserError: the file is missing or damaged.
+        """
+        path, shown = self.folder / "metrics.safetensors", f"{self.name}/metrics.safetensors"
+        if not path.is_file():
+            raise UserError(f"{shown} is missing; restore the file, or train the run again.")
+        metrics, _ = _read(path, shown)
+        n_tokens = len(self.info().task.loss_names)
+        loss, per_token = metrics.get("train_loss"), metrics.get("train_loss_per_token")
+        if loss is None or per_token is None or tuple(per_token.shape) != (len(loss), n_tokens):
+            raise UserError(f"{shown} does not hold the losses of this run; restore the file.")
+        return metrics
+
+    # --- Training ---
+
+    def train(
+        self,
+        on_update: Callable[[Measured], None] = lambda measured: None,
+        should_stop: Callable[[], bool] = lambda: False,
+    ) -> RunInfo:
+        """Train from where the run stands to its last step, keeping snapshots, losses and state on the way.
+
+        Args:
+            on_update: called after each update.
+            should_stop: asked after each update; if true, everything is kept and training ends.
+
+        Raises:
+            UserError: the run is done, is being trained by another process, or cannot go on from its state.
+        """
+        with self._locked():
+            info = self.info()
+            if info.status == "done":
+                raise UserError(f"{self.name} is done: all of its {info.training.steps:,} steps are trained.")
+            training = Training(info.task, info.model, info.training)
+            record = _Record()
+            if self._resume.is_file():
+                state, _ = _read(self._resume, f"{self.name}/resume.safetensors")
+                training.restore(state)
+                record.load(self.metrics(), training.step)
+            keeper = _Keeper(self, dataclasses.replace(info, status="running", message=""), record)
+            if training.step == 0:
+                keeper.keep(training)
+            else:
+                keeper.write_info(training.step)
+            try:
+                for measured, due in training.updates():
+                    record.add(measured)
+                    if due:
+                        keeper.keep(training)
+                    on_update(measured)
+                    if training.step < info.training.steps and should_stop():
+                        return keeper.finish(training, "stopped")
+            except KeyboardInterrupt:
+                self._write_info(dataclasses.replace(self.info(), status="stopped"))
+                raise
+            except Exception as error:
+                self._write_info(dataclasses.replace(self.info(), status="failed", message=str(error)))
+                raise
+            return keeper.finish(training, "done")
+
+    # --- Places ---
+
+    @property
+    def _snapshots(self) -> Path:
+        return self.folder / "snapshots"
+
+    @property
+    def _resume(self) -> Path:
+        return self.folder / "resume.safetensors"
+
+    def _snapshot_path(self, step: int) -> Path:
+        return self._snapshots / f"step-{step:06d}.safetensors"
+
+    def _write_info(self, info: RunInfo) -> None:
+        text = json.dumps(info.to_json(), indent=2) + "\n"
+        _write_atomically(self.folder / "run.json", lambda path: path.write_text(text, encoding="utf-8"))
+
+    @contextmanager
+    def _locked(self) -> Iterator[None]:
+        """Hold the run against other processes; the lock goes with the process, however it ends."""
+        try:
+            with FileLock(self.folder / ".lock", timeout=1):  # longer than anybody who only looks holds it
+                yield
+        except Timeout:
+            raise UserError(f"{self.name} is being trained by another process; wait for it or stop it.") from None
+
+    def _is_locked(self) -> bool:
+        try:
+            with FileLock(self.folder / ".lock", timeout=0):
+                return False
+        except Timeout:
+            return True
+
+
+class _Record:
+    """The rows of metrics.safetensors, as they come in."""
+
+    def __init__(self):
+        self._rows: list[Measured] = []
+
+    def add(self, measured: Measured) -> None:
+        self._rows.append(measured)
+
+    def load(self, metrics: Mapping[str, Tensor], n_steps: int) -> None:
+        """Take back the first ``n_steps`` rows of a file."""
+        loss, per_token = metrics["train_loss"].tolist(), metrics["train_loss_per_token"]
+        if len(loss) < n_steps:
+            raise UserError(f"metrics.safetensors has {len(loss)} rows, fewer than the {n_steps} steps trained.")
+        for step in range(n_steps):
+            test = {}
+            if "test_loss" in metrics:
+                test = {
+                    "test_loss": metrics["test_loss"][step].item(),
+                    "test_per_token": metrics["test_loss_per_token"][step].double(),
+                }
+            self.add(Measured(step, loss[step], per_token[step].double(), **test))
+
+    def tensors(self) -> dict[str, Tensor]:
+        def stacked(rows: list[Tensor]) -> Tensor:
+            return torch.stack(rows).float() if rows else torch.empty(0, 0)
+
+        tensors = {
+            "train_loss": torch.tensor([row.loss for row in self._rows], dtype=torch.float64),
+            "train_loss_per_token": stacked([row.per_token for row in self._rows]),
+        }
+        if tested := [row for row in self._rows if row.test_loss is not None]:
+            tensors["test_step"] = torch.tensor([row.step for row in tested])
+            tensors["test_loss"] = torch.tensor([row.test_loss for row in tested], dtype=torch.float64)
+            tensors["test_loss_per_token"] = stacked([row.test_per_token for row in tested])
+        return tensors
+
+
+class _Keeper:
+    """Writes a training's snapshots, metrics and state, in an order that a kill cannot spoil."""
+
+    def __init__(self, run: Run, info: RunInfo, record: _Record):
+        self._run, self._info, self._record = run, info, record
+        self._kept = set(info.snapshots)
+        self._probes = [info.task.test_stream(info.training).next()]
+        if info.training.finite:
+            self._probes.append(info.task.train_stream(info.training).next())
+
+    def keep(self, training: Training) -> None:
+        """Snapshot first, state last: a state on disk never speaks of what is not there."""
+        self._write_snapshot(training)
+        self._write_progress(training)
+        self.write_info(training.step)
+
+    def finish(self, training: Training, status: str) -> RunInfo:
+        if status == "done":
+            self._run._resume.unlink(missing_ok=True)
+        elif training.step not in self._kept:
+            self._write_progress(training)
+        return self.write_info(training.step, status)
+
+    def write_info(self, step: int, status: str = "running") -> RunInfo:
+        snapshots = tuple(sorted(self._kept))
+        info = dataclasses.replace(self._info, status=status, steps_done=step, snapshots=snapshots)
+        self._run._write_info(info)
+        return info
+
+    def _write_progress(self, training: Training) -> None:
+        _write_tensors(self._run.folder / "metrics.safetensors", self._record.tensors())
+        _write_tensors(self._run._resume, training.state())
+
+    def _write_snapshot(self, training: Training) -> None:
+        weights, info = training.weights(), self._info
+        if info.training.snapshot_dtype == "float16":
+            half = {name: weight.half() for name, weight in weights.items()}
+            if self._close(half, weights):
+                weights = half
+        described = info.to_json()
+        metadata = {name: json.dumps(described[name]) for name in ("task", "model", "training")}
+        metadata |= {"format": "pt", "step": str(training.step)}
+        _write_tensors(self._run._snapshot_path(training.step), weights, metadata)
+        self._kept.add(training.step)
+
+    @torch.no_grad()
+    def _close(self, half: Mapping[str, Tensor], full: Mapping[str, Tensor]) -> bool:
+        """Whether half precision leaves every probe's loss within the tolerance."""
+        task, cfg = self._info.task, self._info.model
+        models = [
+            Transformer.from_weights(cfg, {name: weight.float() for name, weight in weights.items()})
+            for weights in (half, full)
+        ]
+        for probe in self._probes:
+            rounded, exact = (task.losses(model(probe.tokens), probe).mean() for model in models)
+            if not (rounded - exact).abs() <= HALF_PRECISION_TOLERANCE * exact:
+                return False
+        return True
+
+
+def _read(path: Path, shown: str) -> tuple[dict[str, Tensor], dict[str, str]]:
+    try:
+        with safe_open(path, framework="pt") as file:
+            return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}  # noqa: SIM118
+    except (SafetensorError, OSError, ValueError) as error:
+        raise UserError(f"{shown} is damaged or is not a safetensors file; restore it.") from error
+
+
+def _write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None) -> None:
+    contiguous = {name: tensor.contiguous() for name, tensor in tensors.items()}
+    _write_atomically(path, lambda temporary: save_file(contiguous, temporary, dict(metadata or {"format": "pt"})))
+
+
+def _write_atomically(path: Path, write: Callable[[Path], object]) -> None:
+    """Let ``write`` fill a file beside ``path``, see it on the disk, then move it there."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=".writing-")
+    os.close(handle)
+    temporary = Path(name)
+    try:
+        write(temporary)
+        with open(temporary, "rb+") as file:
+            os.fsync(file.fileno())
+        temporary.chmod(0o644)
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)

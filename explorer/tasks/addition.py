@@ -1,0 +1,282 @@
+"""Addition of two n-digit numbers, digit by digit, most significant first.
+
+With n = 5, ``12345 + 67890 = 080235`` is a row of 18 tokens::
+
+    1 2 3 4 5 + 6 7 8 9 0 = 0 8 0 2 3 5      tokens 0-9, + is 10, = is 11
+                          ^ ^ ^ ^ ^ ^        at "=" and after, the next token is asked for: 6 answers
+
+Column i counts from the right, units are column 0. The carry into column i is 1 when the digits to its right add
+up to a power of ten or more. Here the carries are, from the units up, 0 0 1 1 1 0.
+"""
+
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from explorer.errors import UserError, quoted
+from explorer.settings import TrainingConfig
+from explorer.tasks.base import Batch, Example, FixedStream, Preset, Reference, SampledStream, Stream, Task
+
+PLUS, EQUALS = 10, 11
+SYMBOLS = "0123456789+="
+PLACES = (
+    "units",
+    "tens",
+    "hundreds",
+    "thousands",
+    "ten thousands",
+    "hundred thousands",
+    "millions",
+    "ten millions",
+    "hundred millions",
+    "billions",
+    "ten billions",
+)
+MAX_TYPED = 200  # characters; longer input is refused before it is looked at
+
+
+@dataclass(frozen=True)
+class Addition(Task):
+    """n-digit addition."""
+
+    n_digits: int = 5
+
+    name: ClassVar[str] = "addition"
+    noun: ClassVar[str] = "sum"
+    presets: ClassVar[Mapping[str, Preset]] = {
+        "quick": Preset(
+            about="A small model that learns every digit in about half a minute.",
+            model={"d_model": 128, "n_heads": 4, "d_head": 32, "d_mlp": 512},
+            training=TrainingConfig(steps=2000, seed=0, lr=1e-3, weight_decay=0.1),
+        ),
+        "notebook": Preset(
+            about="The model of the original notebook: 16 times the parameters, 3,000 slow steps.",
+            model={"d_model": 512, "n_heads": 4, "d_head": 128, "d_mlp": 2048},
+            training=TrainingConfig(steps=3000, seed=129000, lr=1e-4, weight_decay=0.1, snapshot_every=50),
+        ),
+    }
+
+    def __post_init__(self):
+        if not 1 <= self.n_digits <= 10:
+            raise UserError(f"n_digits is {self.n_digits}; it must lie between 1 and 10.")
+
+    # --- What it looks like ---
+
+    @property
+    def title(self) -> str:
+        return f"{self.n_digits}-digit addition"
+
+    @property
+    def tokens(self) -> tuple[str, ...]:
+        return tuple(SYMBOLS)
+
+    @property
+    def answer_tokens(self) -> tuple[str, ...]:
+        return tuple(SYMBOLS[:10])
+
+    @property
+    def n_ctx(self) -> int:
+        return 3 * self.n_digits + 3
+
+    @property
+    def loss_names(self) -> tuple[str, ...]:
+        return tuple(reversed(PLACES[: self.n_digits + 1]))
+
+    @property
+    def references(self) -> tuple[Reference, ...]:
+        """Uniform guess, everything but the carries learnt, and perfect.
+
+        Two uniform digits carry with probability p_1 = 0.45; a column that also receives a carry, with
+        p_{k+1} = (45 + 10 p_k) / 100. Whoever cannot tell the carry into a column pays its entropy there: nothing
+        for the units, and the leading digit *is* a carry.
+        """
+        carry, entropies = 0.0, []
+        for _ in range(self.n_digits + 1):
+            entropies.append(-sum(p * math.log(p) for p in (carry, 1 - carry) if p > 0))
+            carry = (45 + 10 * carry) / 100
+        n = self.n_digits + 1
+        return (
+            Reference("uniform guess", (math.log(10),) * n),
+            Reference("carries unknown", tuple(reversed(entropies))),
+            Reference("perfect", (0.0,) * n),
+        )
+
+    # --- Its data ---
+
+    def sums(self, x: Tensor, y: Tensor) -> Batch:
+        """The batch of the sums of digits ``x`` and ``y``, each (batch n_digits), most significant first.
+
+        ``extra["carries"]`` is the carry into each column, (batch n_digits+1), units first: its first is always 0.
+        """
+        carries, answer = [torch.zeros_like(x[:, 0])], []
+        for column in reversed(range(self.n_digits)):
+            total = x[:, column] + y[:, column] + carries[-1]
+            answer.append(total % 10)
+            carries.append(total // 10)
+        answer = torch.stack([*answer, carries[-1]], 1).flip(1)  # (batch answer)
+        plus, equals = (torch.full_like(x[:, :1], symbol) for symbol in (PLUS, EQUALS))
+        tokens = torch.cat([x, plus, y, equals, answer], 1)  # (batch pos)
+        first = 2 * self.n_digits + 1  # the position of "="
+        positions = torch.arange(first, first + self.n_digits + 1).expand(len(x), -1)
+        return Batch(tokens, positions, answer, {"carries": torch.stack(carries, 1)})
+
+    def sample(self, n: int, rng: torch.Generator) -> Batch:
+        """``n`` sums of uniform digits."""
+        x = torch.randint(0, 10, (n, self.n_digits), generator=rng)
+        y = torch.randint(0, 10, (n, self.n_digits), generator=rng)
+        return self.sums(x, y)
+
+    def train_stream(self, training: TrainingConfig) -> Stream:
+        if training.finite:
+            return FixedStream(self._training_set(training))
+        return SampledStream(self.sample, training.batch_size, training.seed)
+
+    def test_stream(self, training: TrainingConfig) -> Stream:
+        """Fresh sums, none of them in the training data of a finite run.
+
+        Raises:
+            UserError: the training data may be most of all sums there are.
+        """
+        seed = training.seed + 1
+        if not training.finite:
+            return SampledStream(self.sample, training.test_batch_size, seed)
+        there_are = 100**self.n_digits
+        if 2 * training.finite > there_are:
+            raise UserError(
+                f"finite is {training.finite:,}; {self.title} has only {there_are:,} sums, and at least half of "
+                f"them must be left to test on."
+            )
+        known = self._identity(self._training_set(training))
+
+        def unseen(n: int, rng: torch.Generator) -> Batch:
+            batch = self.sample(n, rng)
+            while (seen := torch.isin(self._identity(batch), known)).any():
+                fresh = self.sample(int(seen.sum()), rng).tokens
+                tokens = batch.tokens.masked_scatter(seen[:, None], fresh)
+                batch = self.sums(*self._terms(tokens))
+            return batch
+
+        return SampledStream(unseen, training.test_batch_size, seed)
+
+    def _training_set(self, training: TrainingConfig) -> Batch:
+        return self.sample(training.finite, torch.Generator().manual_seed(training.seed))
+
+    def _terms(self, tokens: Tensor) -> tuple[Tensor, Tensor]:
+        n = self.n_digits
+        return tokens[:, :n], tokens[:, n + 1 : 2 * n + 1]
+
+    def _identity(self, batch: Batch) -> Tensor:
+        """One number for each sum, (batch,). Ten digits overflow and may collide, which only costs a redraw."""
+        powers = 10 ** torch.arange(2 * self.n_digits)
+        return (torch.cat(self._terms(batch.tokens), 1) * powers).sum(1)
+
+    # --- Text and tokens ---
+
+    def tokens_to_string(self, tokens: Tensor) -> str:
+        """One row of tokens as a sum on three lines, ``  12345\\n +67890\\n=080235``; an answer may be missing."""
+        text = "".join(SYMBOLS[token] for token in tokens.tolist())
+        n = self.n_digits
+        lines = [f"  {text[:n]}", f" {text[n : 2 * n + 1]}", text[2 * n + 1 :]]
+        return "\n".join(line for line in lines if line.strip())
+
+    def string_to_tokens(self, text: str, batch: bool = False) -> Tensor:
+        """Digits, ``+`` and ``=`` as tokens, (pos,) or with ``batch`` (1 pos); white space is passed over.
+
+        Raises:
+            UserError: another character.
+        """
+        text = "".join(text.split())
+        if foreign := [character for character in text if character not in SYMBOLS]:
+            raise UserError(f"{quoted(foreign[0])} is not part of a sum; use only digits, + and =.")
+        tokens = torch.tensor([SYMBOLS.index(character) for character in text], dtype=torch.int64)
+        return tokens[None] if batch else tokens
+
+    # --- Its examples ---
+
+    @property
+    def examples(self) -> Mapping[str, str]:
+        n = self.n_digits
+
+        def cut(x: str, y: str) -> str:
+            """The last n digits of ten-digit terms."""
+            return f"{x[-n:]}+{y[-n:]}"
+
+        return {
+            "some carries": cut("2109812345", "1320467890"),
+            "no carry": cut("2312312345", "1423454321"),
+            "one carry": cut("2312312345", "1423421236"),
+            "a chain of carries": cut("7283745678", "2716254327"),
+            "all nines": cut("9999999999", "0000000001"),
+        }
+
+    def encode(self, text: str) -> Example:
+        n, form = self.n_digits, self._form()
+        if len(text) > MAX_TYPED:
+            raise UserError(f"That is {len(text):,} characters; {form}")
+        if not text.strip():
+            raise UserError(f"Nothing was typed; {form}")
+        match = re.fullmatch(r"([0-9]+)\+([0-9]+)=?([0-9]*)", "".join(text.split()))
+        if not match:
+            raise UserError(f"{quoted(text)} is not a sum; {form}")
+        terms, typed = match.groups()[:2], match[3]
+        for term in terms:
+            if len(term.lstrip("0")) > n:
+                raise UserError(f"{quoted(term)} has more than the {n} digits that this run adds; {form}")
+        x, y = (term.lstrip("0").rjust(n, "0") for term in terms)
+        batch = self.sums(self.string_to_tokens(x, batch=True), self.string_to_tokens(y, batch=True))
+        right = "".join(str(digit) for digit in batch.targets[0].tolist())
+        note = ""
+        if typed and int(typed) != int(right):
+            note = f"The typed answer {quoted(typed)} is wrong: {int(x)} + {int(y)} = {int(right)}."
+        return Example(f"{x}+{y}", batch.tokens[0], 2 * n + 2, batch.positions[0], batch.targets[0], note)
+
+    def _form(self) -> str:
+        upto = "one digit" if self.n_digits == 1 else f"up to {self.n_digits} digits"
+        return f"type two numbers of {upto} with a plus between them, such as {next(iter(self.examples.values()))}."
+
+    def written(self, example: Example) -> str:
+        x, y = self._terms(example.tokens[None])
+        carries = self.sums(x, y).extra["carries"][0].flip(0).tolist()  # leading column first
+        chain = "".join("1" if carry else "·" for carry in carries)
+        return f" {chain}  carries\n{self.tokens_to_string(example.tokens)}"
+
+    def siblings(self, example: Example) -> Mapping[str, str]:
+        """Sums close to this one with more carries, or a longer chain of them."""
+        x, y = (term[0] for term in self._terms(example.tokens[None]))
+
+        def text(x: Tensor, y: Tensor) -> str:
+            return "+".join("".join(map(str, term.tolist())) for term in (x, y))
+
+        some = x.clamp(min=1)  # so that its units can be completed to ten
+        through = 9 - some
+        through[-1] += 1
+        variations = {
+            "every column a nine": text(x, 9 - x),
+            "a carry through every column": text(some, through),
+            "swapped": text(y, x),
+        }
+        return {label: sibling for label, sibling in variations.items() if sibling != example.text}
+
+
+def digit_fourier_basis() -> tuple[tuple[str, ...], Tensor]:
+    """The orthonormal Fourier basis over the ten digits.
+
+    Returns:
+        Names of the components, and the basis (component digit) in float64: the constant, then cosine and sine of
+        2 pi k d / 10 for k = 1..4, then the alternating vector, each of norm 1.
+    """
+    digit = torch.arange(10, dtype=torch.float64)
+    names, rows = ["constant"], [torch.ones(10, dtype=torch.float64)]
+    for k in range(1, 5):
+        angle = 2 * math.pi * k * digit / 10
+        names += [f"cos {k}", f"sin {k}"]
+        rows += [angle.cos(), angle.sin()]
+    names.append("alternating")
+    rows.append((-1.0) ** digit)
+    basis = torch.stack(rows)
+    return tuple(names), basis / basis.norm(dim=1, keepdim=True)

@@ -1,0 +1,220 @@
+"""What a task is: all that the rest of the explorer asks of one.
+
+A new task is one file in this folder with one subclass of `Task`; it is found by looking.
+
+Axes
+    batch    examples
+    pos      places in the token sequence
+    answer   the places whose next token is asked for, in reading order
+    token    the per-token losses that are shown apart (a digit, a trigram...)
+    ...      nothing for one model; ``snapshot`` for a stack
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Protocol
+
+import torch
+from torch import Tensor
+
+from explorer.errors import UserError, quoted
+from explorer.settings import TrainingConfig
+from explorer.transformer import ModelConfig
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Examples to learn from or to measure on."""
+
+    tokens: Tensor  # (batch pos) int64
+    positions: Tensor  # (batch answer) int64: the logits at these positions are asked for...
+    targets: Tensor  # (batch answer) int64: ...and should be largest at these output tokens
+    extra: Mapping[str, Tensor] = field(default_factory=dict)  # what else the task knows of each example
+
+
+@dataclass(frozen=True)
+class Example:
+    """One prompt that somebody chose or typed, with the right answer after it."""
+
+    text: str  # as it stands in the URL
+    tokens: Tensor  # (pos,) int64, the prompt and then the answer as far as the model reads it
+    n_prompt: int  # how many tokens are the prompt
+    positions: Tensor  # (answer,) int64
+    targets: Tensor  # (answer,) int64
+    note: str = ""  # a sentence about what was typed, if one is owed
+
+    @property
+    def batch(self) -> Batch:
+        """The example as a batch of one."""
+        return Batch(self.tokens[None], self.positions[None], self.targets[None])
+
+
+@dataclass(frozen=True)
+class Preset:
+    """A named choice of settings; the task fills in its own widths."""
+
+    about: str
+    model: Mapping[str, Any]
+    training: TrainingConfig
+
+
+@dataclass(frozen=True)
+class Reference:
+    """A loss to compare with: per token, in nats."""
+
+    label: str
+    losses: tuple[float, ...]  # (token,); nan where it says nothing
+
+
+class Stream(Protocol):
+    """An endless source of batches that can be put back where it was."""
+
+    def next(self) -> Batch: ...
+
+    def state(self) -> Tensor:
+        """All that decides what comes next, as uint8."""
+
+    def restore(self, state: Tensor) -> None: ...
+
+
+class SampledStream:
+    """Batches that ``sample`` draws from a generator of its own."""
+
+    def __init__(self, sample: Callable[[int, torch.Generator], Batch], batch_size: int, seed: int):
+        self._sample, self._batch_size = sample, batch_size
+        self._rng = torch.Generator().manual_seed(seed)
+
+    def next(self) -> Batch:
+        return self._sample(self._batch_size, self._rng)
+
+    def state(self) -> Tensor:
+        return self._rng.get_state()
+
+    def restore(self, state: Tensor) -> None:
+        self._rng.set_state(state)
+
+
+class FixedStream:
+    """The same batch for ever."""
+
+    def __init__(self, batch: Batch):
+        self._batch = batch
+
+    def next(self) -> Batch:
+        return self._batch
+
+    def state(self) -> Tensor:
+        return torch.empty(0, dtype=torch.uint8)
+
+    def restore(self, state: Tensor) -> None:
+        pass
+
+
+class Task(ABC):
+    """A task. Its instances are frozen dataclasses whose fields are the task's own settings."""
+
+    name: ClassVar[str]  # on the command line and in run.json
+    noun: ClassVar[str]  # what an example is called, "sum"
+    presets: ClassVar[Mapping[str, Preset]]
+
+    # --- What it looks like ---
+
+    @property
+    @abstractmethod
+    def title(self) -> str:
+        """A few words for a person, "5-digit addition"."""
+
+    @property
+    @abstractmethod
+    def tokens(self) -> tuple[str, ...]:
+        """How each token that can be read is written."""
+
+    @property
+    @abstractmethod
+    def answer_tokens(self) -> tuple[str, ...]:
+        """How each token that can be predicted is written."""
+
+    @property
+    @abstractmethod
+    def n_ctx(self) -> int:
+        """The longest sequence, in tokens."""
+
+    @property
+    @abstractmethod
+    def loss_names(self) -> tuple[str, ...]:
+        """A name for each per-token loss."""
+
+    @property
+    @abstractmethod
+    def references(self) -> tuple[Reference, ...]:
+        """Losses to compare with: first that of a uniform guess, last the best possible."""
+
+    # --- Its data ---
+
+    @abstractmethod
+    def train_stream(self, training: TrainingConfig) -> Stream:
+        """The batches to learn from."""
+
+    @abstractmethod
+    def test_stream(self, training: TrainingConfig) -> Stream:
+        """Batches that share no example with the training data, drawn from a seed of their own."""
+
+    def losses(self, logits: Tensor, batch: Batch) -> Tensor:
+        """The loss of every answer, float64 in nats.
+
+        Args:
+            logits: (... batch pos d_vocab_out).
+
+        Returns:
+            (... batch answer). The softmax is in float64: in float32 it hides losses below 1e-7.
+        """
+        rows = torch.arange(len(batch.tokens), device=logits.device)[:, None]
+        asked = logits[..., rows, batch.positions, :].double().log_softmax(-1)
+        targets = batch.targets.expand(asked.shape[:-1])
+        return -asked.gather(-1, targets[..., None])[..., 0]
+
+    def per_token(self, losses: Tensor, batch: Batch) -> Tensor:
+        """The mean loss of each of `loss_names`, (... token), from `losses`, (... batch answer)."""
+        return losses.mean(-2)
+
+    # --- Its examples ---
+
+    @property
+    @abstractmethod
+    def examples(self) -> Mapping[str, str]:
+        """Named example texts; the first is what a page opens with."""
+
+    @abstractmethod
+    def encode(self, text: str) -> Example:
+        """Read what somebody typed.
+
+        Raises:
+            UserError: it is not an example of this task; the sentence says what to type.
+        """
+
+    @abstractmethod
+    def written(self, example: Example) -> str:
+        """The example worked out by hand, as lines of monospaced text."""
+
+    def siblings(self, example: Example) -> Mapping[str, str]:
+        """Named variations of an example that are harder, as texts."""
+        return {}
+
+    # --- Its models ---
+
+    def model_config(self, **settings: Any) -> ModelConfig:
+        """A model that fits this task, with these settings."""
+        widths = {"d_vocab": len(self.tokens), "d_vocab_out": len(self.answer_tokens), "n_ctx": self.n_ctx}
+        return ModelConfig(**{**settings, **widths})
+
+    @classmethod
+    def preset(cls, name: str) -> Preset:
+        """The preset of that name.
+
+        Raises:
+            UserError: there is none; the sentence names those there are.
+        """
+        if name not in cls.presets:
+            raise UserError(f"{cls.name} has no preset {quoted(name)}; it has {', '.join(cls.presets)}.")
+        return cls.presets[name]
