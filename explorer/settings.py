@@ -25,6 +25,7 @@ class TrainingConfig:
     beta1: float = 0.9
     beta2: float = 0.98
     warmup: int = 10  # updates until the full learning rate; the first has none
+    cooldown: float = 0.0  # share of all updates at the end over which the learning rate falls to nothing
     snapshot_every: int = 0  # updates between snapshots; 0: where the losses move
     snapshot_moved: float = 0.2  # nats that any smoothed per-token loss may move before the next snapshot
     snapshot_share: float = 0.04  # share of all updates that may pass before the next snapshot
@@ -42,6 +43,7 @@ class TrainingConfig:
             "beta1": (0, 0.999999),
             "beta2": (0, 0.999999),
             "warmup": (0, 10_000_000),
+            "cooldown": (0, 1),
             "snapshot_every": (0, 10_000_000),
             "snapshot_moved": (0.001, 100),
             "snapshot_share": (0.0001, 1),

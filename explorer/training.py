@@ -72,6 +72,14 @@ class SnapshotSchedule:
             self._last, self._at_last, self._smoothed = int(state[0, 0]), state[1], state[2]
 
 
+def learning_rate(training: TrainingConfig, step: int) -> float:
+    """The learning rate of update ``step``: linear warm-up from nothing, constant, linear cool-down to nothing."""
+    up = min(step / training.warmup, 1) if training.warmup else 1
+    cooling = training.cooldown * training.steps
+    down = min((training.steps - step) / cooling, 1) if cooling else 1
+    return training.lr * up * down
+
+
 class Training:
     """One training, from its first step or from a state that was kept."""
 
@@ -107,7 +115,7 @@ class Training:
     def _update(self) -> Measured:
         training, task = self.training, self.task
         for group in self._optimiser.param_groups:
-            group["lr"] = training.lr * min(self.step / max(training.warmup, 1), 1) if training.warmup else training.lr
+            group["lr"] = learning_rate(training, self.step)
         batch = self._train.next()
         losses = task.losses(self.model(batch.tokens), batch)
         loss = losses.mean()

@@ -11,7 +11,7 @@ up to a power of ten or more. Here the carries are, from the units up, 0 0 1 1 1
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -24,19 +24,8 @@ from explorer.tasks.base import Batch, Example, FixedStream, Preset, Reference, 
 
 PLUS, EQUALS = 10, 11
 SYMBOLS = "0123456789+="
-PLACES = (
-    "units",
-    "tens",
-    "hundreds",
-    "thousands",
-    "ten thousands",
-    "hundred thousands",
-    "millions",
-    "ten millions",
-    "hundred millions",
-    "billions",
-    "ten billions",
-)
+PLACES = ("units", "tens", "hundreds", "thousands", "10k", "100k", "1M", "10M", "100M", "1B", "10B")
+SMALL = {"d_model": 128, "n_heads": 4, "d_head": 32, "d_mlp": 256}
 MAX_TYPED = 200  # characters; longer input is refused before it is looked at
 
 
@@ -48,11 +37,26 @@ class Addition(Task):
 
     name: ClassVar[str] = "addition"
     noun: ClassVar[str] = "sum"
+    token_noun: ClassVar[str] = "digit"
     presets: ClassVar[Mapping[str, Preset]] = {
         "quick": Preset(
-            about="A small model that learns every digit in about half a minute.",
-            model={"d_model": 128, "n_heads": 4, "d_head": 32, "d_mlp": 512},
-            training=TrainingConfig(steps=2000, seed=0, lr=1e-3, weight_decay=0.1),
+            about="A small model that learns one digit after another in about a minute.",
+            model=SMALL,
+            training=TrainingConfig(steps=2400, lr=1e-3, weight_decay=0.1, cooldown=0.4, snapshot_dtype="float16"),
+        ),
+        "quick-finite": Preset(
+            about="750 sums: memorised first, understood a thousand steps later.",
+            model=SMALL,
+            training=TrainingConfig(
+                steps=4500,
+                finite=750,
+                test_batch_size=256,
+                lr=1e-3,
+                weight_decay=1.0,
+                cooldown=0.3,
+                snapshot_moved=0.6,
+                snapshot_dtype="float16",
+            ),
         ),
         "notebook": Preset(
             about="The model of the original notebook: 16 times the parameters, 3,000 slow steps.",
@@ -239,11 +243,14 @@ class Addition(Task):
         upto = "one digit" if self.n_digits == 1 else f"up to {self.n_digits} digits"
         return f"type two numbers of {upto} with a plus between them, such as {next(iter(self.examples.values()))}."
 
-    def written(self, example: Example) -> str:
+    def written(self, example: Example, answer: Sequence[int]) -> str:
         x, y = self._terms(example.tokens[None])
         carries = self.sums(x, y).extra["carries"][0].flip(0).tolist()  # leading column first
         chain = "".join("1" if carry else "·" for carry in carries)
-        return f" {chain}  carries\n{self.tokens_to_string(example.tokens)}"
+        said = "".join(SYMBOLS[token] for token in answer)
+        wrong = "".join(" " if token == right else "^" for token, right in zip(answer, example.targets, strict=True))
+        verdict = f" {wrong}  wrong" if wrong.strip() else f" {' ' * len(wrong)}  right"
+        return f" {chain}  carries\n{self.tokens_to_string(example.tokens)}\n\n {said}  model\n{verdict}"
 
     def siblings(self, example: Example) -> Mapping[str, str]:
         """Sums close to this one with more carries, or a longer chain of them."""

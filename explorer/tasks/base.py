@@ -11,7 +11,7 @@ Axes
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Protocol
 
@@ -116,6 +116,7 @@ class Task(ABC):
 
     name: ClassVar[str]  # on the command line and in run.json
     noun: ClassVar[str]  # what an example is called, "sum"
+    token_noun: ClassVar[str]  # what per-token losses are counted by, "digit"
     presets: ClassVar[Mapping[str, Preset]]
 
     # --- What it looks like ---
@@ -194,8 +195,12 @@ class Task(ABC):
         """
 
     @abstractmethod
-    def written(self, example: Example) -> str:
-        """The example worked out by hand, as lines of monospaced text."""
+    def written(self, example: Example, answer: Sequence[int]) -> str:
+        """The example worked out by hand and a model's answer beside it, as lines of monospaced text.
+
+        Args:
+            answer: output tokens, one for each place asked for.
+        """
 
     def siblings(self, example: Example) -> Mapping[str, str]:
         """Named variations of an example that are harder, as texts."""

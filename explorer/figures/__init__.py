@@ -1,0 +1,1 @@
+"""Figures that stand still. The only code that knows plotly: arrays in, figures out."""

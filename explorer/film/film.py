@@ -1,0 +1,177 @@
+"""A Film: a list of steps and a few panels, each with the frames of all of them. Plain data, drawn by one player.
+
+Axes
+    frame    one per snapshot, first axis of everything that moves
+    point    measurements along the training, for curves
+"""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+
+LEVELS = 65535  # heatmaps travel as 16-bit levels between ``low`` and ``high``
+
+
+@dataclass(frozen=True)
+class Line:
+    """One curve. ``colour`` is a place in the player's palette; ``dashed`` tells a pair apart, as test from train."""
+
+    label: str
+    steps: np.ndarray  # (point,) ascending
+    values: np.ndarray  # (point,)
+    colour: int
+    dashed: bool = False
+    strong: bool = False  # drawn in the text colour and wider: the overall curve among its parts
+
+
+@dataclass(frozen=True)
+class Curves:
+    """Curves over the steps; the panel is a timeline to drag on."""
+
+    kind: ClassVar[str] = "curves"
+    title: str
+    lines: Sequence[Line]
+    unit: str = "nats"
+    references: Sequence[tuple[str, float]] = ()  # horizontal lines
+    span: int = 12  # of the 12 columns of the page
+    height: int = 320  # pixels
+
+
+@dataclass(frozen=True)
+class Heatmaps:
+    """A grid of maps that share labels and one colour scale, which stays fixed over all frames."""
+
+    kind: ClassVar[str] = "heatmaps"
+    title: str
+    maps: Sequence[str]
+    values: np.ndarray  # (frame map row column); nan is drawn as nothing
+    rows: Sequence[str]
+    columns: Sequence[str]
+    row_axis: str
+    column_axis: str
+    low: float
+    high: float
+    scale: Literal["sequential", "diverging"] = "sequential"
+    span: int = 12
+
+
+@dataclass(frozen=True)
+class Bars:
+    """A probability for each category in each group, with the right category marked."""
+
+    kind: ClassVar[str] = "bars"
+    title: str
+    values: np.ndarray  # (frame group category) between 0 and 1
+    groups: Sequence[str]
+    categories: Sequence[str]
+    targets: Sequence[int]  # the right category of each group
+    span: int = 12
+
+
+@dataclass(frozen=True)
+class Tokens:
+    """A row of tokens: those of the prompt, then those that the model answers in each frame."""
+
+    kind: ClassVar[str] = "tokens"
+    title: str
+    prompt: Sequence[str]
+    answers: np.ndarray  # (frame answer) places in ``vocabulary``
+    probabilities: np.ndarray  # (frame answer)
+    targets: Sequence[int]  # (answer,) places in ``vocabulary``
+    vocabulary: Sequence[str]
+    span: int = 12
+
+
+@dataclass(frozen=True)
+class Text:
+    """Lines of monospaced text, one block for each frame, or one for all."""
+
+    kind: ClassVar[str] = "text"
+    title: str
+    blocks: Sequence[str]
+    span: int = 12
+
+
+Panel = Curves | Heatmaps | Bars | Tokens | Text
+
+
+@dataclass(frozen=True)
+class Film:
+    """Steps and panels.
+
+    Raises:
+        ValueError: a panel has not one frame for each step, or labels that do not fit its values.
+    """
+
+    steps: Sequence[int]
+    panels: Sequence[Panel]
+
+    def __post_init__(self):
+        if not self.steps or list(self.steps) != sorted(set(self.steps)):
+            raise ValueError("A film needs at least one step, and its steps ascending.")
+        n = len(self.steps)
+        for panel in self.panels:
+            match panel:
+                case Curves():
+                    fits = bool(panel.lines) and all(line.steps.shape == line.values.shape for line in panel.lines)
+                case Heatmaps():
+                    fits = panel.values.shape == (n, len(panel.maps), len(panel.rows), len(panel.columns))
+                case Bars():
+                    fits = panel.values.shape == (n, len(panel.groups), len(panel.categories))
+                    fits = fits and len(panel.targets) == len(panel.groups)
+                case Tokens():
+                    fits = panel.answers.shape == panel.probabilities.shape == (n, len(panel.targets))
+                case Text():
+                    fits = len(panel.blocks) in (1, n)
+            if not fits:
+                raise ValueError(f"The panel {panel.title!r} does not fit the film's {n} steps or its own labels.")
+
+    def pack(self, start: int) -> bytes:
+        """The film as one message: the length of a JSON header (4 bytes), the header, the arrays it points into.
+
+        In the header an array is ``{"at": offset, "dtype": "f4" | "u2", "shape": [...]}``; offsets count from the
+        end of the header and are multiples of 4.
+
+        Args:
+            start: the step to open at.
+        """
+        arrays: list[bytes] = []
+        offset = 0
+
+        def place(array: np.ndarray, dtype: str) -> dict[str, Any]:
+            nonlocal offset
+            data = np.ascontiguousarray(array, dtype=f"<{dtype}").tobytes()
+            data += bytes(-len(data) % 4)
+            arrays.append(data)
+            offset += len(data)
+            return {"at": offset - len(data), "dtype": dtype, "shape": array.shape}
+
+        def plain(thing: Any) -> Any:
+            if isinstance(thing, np.ndarray):
+                return place(thing, "f4")
+            if isinstance(thing, Heatmaps | Curves | Bars | Tokens | Text | Line):
+                values = {field.name: getattr(thing, field.name) for field in fields(thing)}
+                if isinstance(thing, Heatmaps):
+                    values["values"] = place(_levels(thing), "u2")
+                else:
+                    values = {name: plain(value) for name, value in values.items()}
+                return values if isinstance(thing, Line) else {"kind": thing.kind, **values}
+            if isinstance(thing, list | tuple):
+                return [plain(item) for item in thing]
+            return thing
+
+        panels = [plain(panel) for panel in self.panels]
+        header = json.dumps({"start": start, "steps": list(self.steps), "panels": panels}).encode()
+        header += b" " * (-len(header) % 4)
+        return len(header).to_bytes(4, "little") + header + b"".join(arrays)
+
+
+def _levels(panel: Heatmaps) -> np.ndarray:
+    """Values as levels 1..65535 from low to high; what is not finite is level 0, drawn as nothing."""
+    share = (panel.values - panel.low) / ((panel.high - panel.low) or 1.0)
+    with np.errstate(invalid="ignore"):
+        levels = 1 + np.rint(np.clip(share, 0, 1) * (LEVELS - 1))
+    return np.where(np.isfinite(panel.values), levels, 0).astype(np.uint16)

@@ -1,0 +1,909 @@
+// Draws a Film (see film.py) and lets people move through it. One file, no dependencies: the same code runs as a
+// Streamlit component and inside a page of its own.
+//
+// Every panel has a `base`, drawn when its size, theme or options change, and a `live` part, drawn for each frame.
+
+const SVG = "http://www.w3.org/2000/svg";
+const ICONS = {
+  play: "M3 1.5v13l11-6.5z",
+  pause: "M3 2h4v12H3zM9 2h4v12H9z",
+  back: "M13 2v12L5 8zM2 2h2v12H2z",
+  forward: "M3 2v12l8-6zM12 2h2v12h-2z",
+};
+const SPEEDS = [0.25, 0.5, 1, 2, 4];
+const SECONDS = 12; // a whole film at speed 1
+const SMOOTHING = 0.9; // of the exponential average behind the switch "smooth"
+const REPORT_DELAY = 150; // ms after the last key before the position is reported
+
+// Okabe and Ito's palette, ordered for contrast on the page's background; black and yellow are left out on white.
+const PALETTE = {
+  light: ["#0072b2", "#d55e00", "#009e73", "#cc79a7", "#b8860b", "#3fa0d8", "#7a5195"],
+  dark: ["#56b4e9", "#f0803c", "#2fc79a", "#e29bc4", "#f0c040", "#a5d8f7", "#b79cdb"],
+};
+const MARKS = { light: ["#00795a", "#c04f00"], dark: ["#2fc79a", "#f0803c"] }; // right, wrong
+const RAMPS = {
+  light: { sequential: ["#ffffff", "#9ecae8", "#2f7fc1", "#08306b"], negative: ["#ffffff", "#f0a46c", "#b34700", "#5c1f00"] },
+  dark: { sequential: ["", "#1d5c96", "#4fa8e0", "#eaf6ff"], negative: ["", "#9c4a12", "#ef9450", "#fff0e2"] },
+};
+
+// --- Small tools ---
+
+const element = (tag, attributes = {}, ...children) => {
+  const node = document.createElement(tag);
+  for (const [name, value] of Object.entries(attributes)) node.setAttribute(name, value);
+  node.append(...children);
+  return node;
+};
+
+const icon = (name) => {
+  const svg = document.createElementNS(SVG, "svg");
+  const path = document.createElementNS(SVG, "path");
+  svg.setAttribute("viewBox", "0 0 16 16");
+  svg.setAttribute("aria-hidden", "true");
+  path.setAttribute("d", ICONS[name]);
+  svg.append(path);
+  return svg;
+};
+
+const clamp = (x, low, high) => Math.min(Math.max(x, low), high);
+const count = (n) => n.toLocaleString("en-US");
+const brief = (x) => {
+  if (!Number.isFinite(x)) return "–";
+  const size = Math.abs(x);
+  return size !== 0 && size < 0.001 ? x.toExponential(1) : size < 100 ? x.toFixed(3) : x.toPrecision(4);
+};
+const exact = (x) => (Number.isFinite(x) ? String(Number(x.toPrecision(7))) : "no value");
+
+const decode = (message) => {
+  const bytes = message.slice(); // own memory, aligned
+  const length = new DataView(bytes.buffer).getUint32(0, true);
+  const film = JSON.parse(new TextDecoder().decode(bytes.subarray(4, 4 + length)));
+  const arrays = { f4: Float32Array, u2: Uint16Array };
+  const walk = (thing) => {
+    if (Array.isArray(thing)) return thing.map(walk);
+    if (thing === null || typeof thing !== "object") return thing;
+    if ("dtype" in thing) {
+      const array = new arrays[thing.dtype](bytes.buffer, 4 + length + thing.at, thing.shape.reduce((a, b) => a * b, 1));
+      array.shape = thing.shape;
+      return array;
+    }
+    return Object.fromEntries(Object.entries(thing).map(([name, value]) => [name, walk(value)]));
+  };
+  return walk(film);
+};
+
+// The place of the last entry of an ascending array that is not above x.
+const before = (array, x) => {
+  let low = 0;
+  let high = array.length - 1;
+  while (low < high) {
+    const middle = (low + high + 1) >> 1;
+    if (array[middle] <= x) low = middle;
+    else high = middle - 1;
+  }
+  return low;
+};
+
+const nearest = (array, x) => {
+  const i = before(array, x);
+  return i + 1 < array.length && array[i + 1] - x < x - array[i] ? i + 1 : i;
+};
+
+// --- Colour ---
+
+const linear = (c) => (c <= 0.04045 ? c / 12.92 : ((c + 0.055) / 1.055) ** 2.4);
+const gamma = (c) => (c <= 0.0031308 ? 12.92 * c : 1.055 * c ** (1 / 2.4) - 0.055);
+const toLab = ([red, green, blue]) => {
+  const [r, g, b] = [red, green, blue].map((c) => linear(c / 255));
+  const l = Math.cbrt(0.4122214708 * r + 0.5363325363 * g + 0.0514459929 * b);
+  const m = Math.cbrt(0.2119034982 * r + 0.6806995451 * g + 0.1073969566 * b);
+  const s = Math.cbrt(0.0883024619 * r + 0.2817188376 * g + 0.6299787005 * b);
+  return [
+    0.2104542553 * l + 0.793617785 * m - 0.0040720468 * s,
+    1.9779984951 * l - 2.428592205 * m + 0.4505937099 * s,
+    0.0259040371 * l + 0.7827717662 * m - 0.808675766 * s,
+  ];
+};
+const fromLab = ([L, a, b]) => {
+  const l = (L + 0.3963377774 * a + 0.2158037573 * b) ** 3;
+  const m = (L - 0.1055613458 * a - 0.0638541728 * b) ** 3;
+  const s = (L - 0.0894841775 * a - 1.291485548 * b) ** 3;
+  return [
+    4.0767416621 * l - 3.3077115913 * m + 0.2309699292 * s,
+    -1.2684380046 * l + 2.6097574011 * m - 0.3413193965 * s,
+    -0.0041960863 * l - 0.7034186147 * m + 1.707614701 * s,
+  ].map((c) => Math.round(255 * clamp(gamma(clamp(c, 0, 1)), 0, 1)));
+};
+const rgb = (css) => {
+  const context = element("canvas").getContext("2d", { willReadFrequently: true });
+  context.fillStyle = css;
+  context.fillRect(0, 0, 1, 1);
+  return [...context.getImageData(0, 0, 1, 1).data.slice(0, 3)];
+};
+
+// 256 colours whose lightness changes evenly (OKLab) from stop to stop, packed for an ImageData.
+const ramp = (stops) => {
+  const labs = stops.map((stop) => toLab(rgb(stop)));
+  const even = labs.map((lab, i) => [labs[0][0] + ((labs.at(-1)[0] - labs[0][0]) * i) / (labs.length - 1), lab[1], lab[2]]);
+  return Uint32Array.from({ length: 256 }, (_, i) => {
+    const at = (i / 255) * (even.length - 1);
+    const k = Math.min(Math.floor(at), even.length - 2);
+    const [r, g, b] = fromLab(even[k].map((value, axis) => value + (even[k + 1][axis] - value) * (at - k)));
+    return (255 << 24) | (b << 16) | (g << 8) | r;
+  });
+};
+
+// Colours of the theme that is on now.
+const readTheme = (root) => {
+  const style = getComputedStyle(root);
+  const probe = element("i");
+  root.append(probe);
+  const colour = (name) => {
+    probe.style.color = `var(${name})`;
+    return getComputedStyle(probe).color;
+  };
+  const theme = { ink: colour("--ink"), paper: colour("--paper"), line: colour("--line"), soft: colour("--soft"), cursor: colour("--cursor"), wash: colour("--wash") };
+  probe.remove();
+  theme.font = style.fontFamily;
+  theme.mode = toLab(rgb(theme.paper))[0] > 0.5 ? "light" : "dark";
+  theme.palette = PALETTE[theme.mode];
+  [theme.right, theme.wrong] = MARKS[theme.mode];
+  const { sequential, negative } = RAMPS[theme.mode];
+  const up = ramp([theme.paper, ...sequential.slice(1)]);
+  const down = ramp([theme.paper, ...negative.slice(1)]);
+  theme.ramps = {
+    sequential: up,
+    diverging: Uint32Array.from({ length: 256 }, (_, i) => (i < 128 ? down[255 - 2 * i] : up[2 * i - 255])),
+  };
+  return theme;
+};
+
+// --- Panels ---
+
+class Panel {
+  constructor(panel, player) {
+    Object.assign(this, { panel, player });
+    this.heading = element("h3", {}, panel.title);
+    this.tools = element("div", { class: "push" });
+    this.root = element("section", { class: `panel ${panel.kind}`, "aria-label": panel.title }, element("header", {}, this.heading, this.tools));
+    this.root.style.setProperty("--span", panel.span);
+  }
+
+  get theme() {
+    return this.player.theme;
+  }
+
+  // A switch in the panel's header; `state` survives a new film of the same page.
+  toggle(label, name, initial) {
+    const state = this.player.options;
+    const key = `${this.panel.title}/${name}`;
+    state[key] ??= initial;
+    const button = element("button", { class: "switch", type: "button", "aria-pressed": state[key] }, label);
+    button.onclick = () => {
+      state[key] = !state[key];
+      button.setAttribute("aria-pressed", state[key]);
+      this.layout();
+      this.player.draw();
+    };
+    this.tools.append(button);
+    return () => state[key];
+  }
+
+  layout() {}
+  live() {}
+}
+
+// A panel drawn on two canvases, with a tooltip.
+class CanvasPanel extends Panel {
+  constructor(panel, player) {
+    super(panel, player);
+    this.stage = element("div", { class: "stage" });
+    this.canvases = ["base", "live"].map(() => element("canvas", { "aria-hidden": "true" }));
+    this.tip = element("div", { class: "tip" });
+    this.stage.append(...this.canvases, this.tip);
+    this.root.append(this.stage);
+    this.stage.addEventListener("pointermove", (event) => this.hover(event));
+    this.stage.addEventListener("pointerleave", () => this.hideTip());
+  }
+
+  // Fit the canvases to the panel's width and the given height; returns false while the panel is not on screen.
+  fit(height) {
+    this.width = this.root.clientWidth;
+    this.height = height;
+    if (!this.width) return false;
+    this.stage.style.height = `${height}px`;
+    const ratio = window.devicePixelRatio || 1;
+    [this.base, this.top] = this.canvases.map((canvas) => {
+      canvas.width = Math.round(this.width * ratio);
+      canvas.height = Math.round(height * ratio);
+      const context = canvas.getContext("2d");
+      context.setTransform(ratio, 0, 0, ratio, 0, 0);
+      return context;
+    });
+    return true;
+  }
+
+  write(context, text, x, y, { size = 12, colour = this.theme.soft, align = "left", baseline = "middle", weight = 400 } = {}) {
+    context.font = `${weight} ${size}px ${this.theme.font}`;
+    context.fillStyle = colour;
+    context.textAlign = align;
+    context.textBaseline = baseline;
+    context.fillText(text, x, y);
+  }
+
+  showTip(text, x, y) {
+    this.tip.textContent = text;
+    const { offsetWidth: width, offsetHeight: height } = this.tip;
+    this.tip.style.left = `${clamp(x + 12, 0, Math.max(this.width - width, 0))}px`;
+    this.tip.style.top = `${y - height - 8 < 0 ? y + 16 : y - height - 8}px`;
+    this.tip.style.visibility = "visible";
+  }
+
+  hideTip() {
+    this.tip.style.visibility = "hidden";
+    this.pointer = null;
+  }
+
+  hover(event) {
+    this.pointer = [event.offsetX, event.offsetY];
+    this.retip();
+  }
+
+  // What lies under the pointer, again after each frame.
+  retip() {
+    const text = this.pointer && this.under(...this.pointer);
+    if (text) this.showTip(text, ...this.pointer);
+    else this.tip.style.visibility = "hidden";
+  }
+
+  under() {
+    return null;
+  }
+}
+
+class Curves extends CanvasPanel {
+  constructor(panel, player) {
+    super(panel, player);
+    this.stage.classList.add("timeline");
+    this.log = this.toggle("log", "log", false);
+    this.smooth = this.toggle("smooth", "smooth", true);
+    this.hidden = player.options[`${panel.title}/hidden`] ??= new Set();
+    this.keys = element("div", { class: "keys" });
+    this.stage.before(this.keys);
+    this.values = panel.lines.map((line) => {
+      const value = element("b", {}, "–");
+      const key = element("button", { class: "key", type: "button", "aria-pressed": !this.hidden.has(line.label) }, element("i"), line.label, value);
+      key.onclick = () => {
+        const hide = !this.hidden.has(line.label);
+        this.hidden[hide ? "add" : "delete"](line.label);
+        key.setAttribute("aria-pressed", !hide);
+        this.layout();
+        this.player.draw();
+      };
+      this.keys.append(key);
+      return { key, value };
+    });
+    const drag = (event) => this.player.seek(nearest(this.player.film.steps, this.stepAt(event.offsetX)));
+    this.stage.addEventListener("pointerdown", (event) => {
+      if (event.button !== 0) return;
+      this.stage.setPointerCapture(event.pointerId);
+      this.dragging = true;
+      this.player.pause();
+      drag(event);
+    });
+    this.stage.addEventListener("pointermove", (event) => this.dragging && drag(event));
+    for (const end of ["pointerup", "pointercancel"]) {
+      this.stage.addEventListener(end, () => {
+        if (this.dragging) this.player.report();
+        this.dragging = false;
+      });
+    }
+  }
+
+  colour(line) {
+    return line.strong ? this.theme.ink : this.theme.palette[line.colour % this.theme.palette.length];
+  }
+
+  dash(line) {
+    return line.dashed ? [6, 4] : line.colour >= this.theme.palette.length ? [2, 3] : [];
+  }
+
+  layout() {
+    const { panel, theme } = this;
+    if (!this.fit(this.root.clientWidth < 480 ? 240 : panel.height)) return;
+    this.box = { left: 48, top: 8, right: this.width - 16, bottom: this.height - 40 };
+    this.shown = panel.lines.map((line) => (this.smooth() ? smoothed(line.values) : line.values));
+    this.scales();
+    const { base: context, box } = this;
+    context.clearRect(0, 0, this.width, this.height);
+    this.axes(context);
+    context.save();
+    context.beginPath();
+    context.rect(box.left, box.top - 4, box.right - box.left, box.bottom - box.top + 8);
+    context.clip();
+    panel.lines.forEach((line, i) => {
+      const { key } = this.values[i];
+      key.firstChild.style.borderTop = `3px ${line.dashed ? "dashed" : "solid"} ${this.colour(line)}`;
+      if (this.hidden.has(line.label)) return;
+      if (this.smooth()) this.trace(context, line, line.values, 0.2, 1);
+      this.trace(context, line, this.shown[i], 1, line.strong ? 2.5 : 2);
+    });
+    context.restore();
+    // Where the snapshots are.
+    context.fillStyle = theme.soft;
+    for (const step of this.player.film.steps) context.fillRect(this.x(step) - 0.5, box.bottom + 2, 1, 5);
+  }
+
+  scales() {
+    const { panel, box } = this;
+    const steps = this.player.film.steps;
+    let low = Infinity;
+    let high = -Infinity;
+    panel.lines.forEach((line, i) => {
+      if (this.hidden.has(line.label)) return;
+      for (const value of this.shown[i]) {
+        if (!Number.isFinite(value) || (this.log() && value <= 0)) continue;
+        low = Math.min(low, value);
+        high = Math.max(high, value);
+      }
+    });
+    if (!(low <= high)) [low, high] = [0, 1];
+    for (const [, value] of panel.references) if (value > 0) high = Math.max(high, value);
+    this.low = this.log() ? Math.max(low, high * 1e-10) : Math.min(0, low);
+    this.high = high * (this.log() ? 1.3 : 1.05);
+    const scale = this.log() ? Math.log10 : (value) => value;
+    const [bottom, top] = [scale(this.low), scale(this.high)];
+    this.y = (value) => box.bottom - ((scale(value) - bottom) / (top - bottom || 1)) * (box.bottom - box.top);
+    const [first, last] = [steps[0], Math.max(steps.at(-1), steps[0] + 1)];
+    this.x = (step) => box.left + ((step - first) / (last - first)) * (box.right - box.left);
+    this.stepAt = (x) => first + ((x - box.left) / (box.right - box.left)) * (last - first);
+  }
+
+  axes(context) {
+    const { box, theme, panel } = this;
+    context.lineWidth = 1;
+    for (const value of this.log() ? decades(this.low, this.high) : ticks(this.low, this.high, 5)) {
+      const y = Math.round(this.y(value)) + 0.5;
+      context.strokeStyle = theme.line;
+      context.beginPath();
+      context.moveTo(box.left, y);
+      context.lineTo(box.right, y);
+      context.stroke();
+      this.write(context, this.log() ? value.toExponential(0).replace("e+", "e") : String(Number(value.toPrecision(3))), box.left - 8, y, { align: "right" });
+    }
+    const [first, last] = [this.stepAt(box.left), this.stepAt(box.right)];
+    for (const step of ticks(first, last, this.width < 560 ? 4 : 8)) {
+      this.write(context, count(step), this.x(step), box.bottom + 18, { align: "center" });
+    }
+    this.write(context, "step", box.right, box.bottom + 32, { align: "right" });
+    this.write(context, panel.unit, 0, box.bottom + 32, {});
+    context.setLineDash([2, 4]);
+    for (const [label, value] of panel.references) {
+      if (this.log() && value <= this.low) continue;
+      const y = Math.round(this.y(value)) + 0.5;
+      context.strokeStyle = theme.soft;
+      context.beginPath();
+      context.moveTo(box.left, y);
+      context.lineTo(box.right, y);
+      context.stroke();
+      this.write(context, `${label} ${brief(value)}`, box.right - 4, y - 8, { align: "right" });
+    }
+    context.setLineDash([]);
+  }
+
+  trace(context, line, values, alpha, width) {
+    context.globalAlpha = alpha;
+    context.strokeStyle = this.colour(line);
+    context.lineWidth = width;
+    context.lineJoin = "round";
+    context.setLineDash(alpha < 1 ? [] : this.dash(line));
+    context.beginPath();
+    let pen = false;
+    for (let i = 0; i < values.length; i += 1) {
+      const drawable = Number.isFinite(values[i]) && !(this.log() && values[i] <= 0);
+      if (drawable) context[pen ? "lineTo" : "moveTo"](this.x(line.steps[i]), this.y(values[i]));
+      pen = drawable;
+    }
+    context.stroke();
+    context.setLineDash([]);
+    context.globalAlpha = 1;
+  }
+
+  live() {
+    if (!this.top || !this.box) return;
+    const { top: context, box, theme, panel } = this;
+    const { film, index, position } = this.player;
+    context.clearRect(0, 0, this.width, this.height);
+    const whole = Math.floor(position);
+    const between = film.steps[whole] + (position - whole) * ((film.steps[whole + 1] ?? film.steps[whole]) - film.steps[whole]);
+    const x = this.x(between);
+    context.strokeStyle = theme.cursor;
+    context.fillStyle = theme.cursor;
+    context.lineWidth = 2;
+    context.beginPath();
+    context.moveTo(x, box.top);
+    context.lineTo(x, box.bottom + 6);
+    context.stroke();
+    context.beginPath();
+    context.arc(x, box.bottom + 6, 6, 0, 7);
+    context.fill();
+    const step = film.steps[index];
+    panel.lines.forEach((line, i) => {
+      const at = before(line.steps, step);
+      const value = this.shown[i][at];
+      this.values[i].value.textContent = brief(value);
+      this.values[i].key.title = `${line.label} at step ${count(line.steps[at])}: ${exact(value)} ${panel.unit}${this.smooth() ? `, smoothed; as measured ${exact(line.values[at])}` : ""}`;
+      if (this.hidden.has(line.label) || !Number.isFinite(value) || (this.log() && value <= 0)) return;
+      context.fillStyle = this.colour(line);
+      context.beginPath();
+      context.arc(x, this.y(value), 4, 0, 7);
+      context.fill();
+    });
+  }
+}
+
+const smoothed = (values) => {
+  const out = new Float32Array(values.length);
+  let mean = NaN;
+  for (let i = 0; i < values.length; i += 1) {
+    if (Number.isFinite(values[i])) mean = Number.isFinite(mean) ? SMOOTHING * mean + (1 - SMOOTHING) * values[i] : values[i];
+    out[i] = mean;
+  }
+  return out;
+};
+
+const ticks = (low, high, wanted) => {
+  const raw = (high - low) / wanted || 1;
+  const power = 10 ** Math.floor(Math.log10(raw));
+  const step = [1, 2, 5, 10].find((factor) => factor * power >= raw) * power;
+  const out = [];
+  for (let k = Math.ceil(low / step); k * step <= high * (1 + 1e-9); k += 1) out.push(k * step);
+  return out;
+};
+
+const decades = (low, high) => {
+  const [first, last] = [Math.ceil(Math.log10(low) - 1e-9), Math.floor(Math.log10(high))];
+  const every = Math.max(1, Math.ceil((last - first) / 6));
+  const out = [];
+  for (let k = first; k <= last; k += every) out.push(10 ** k);
+  return out;
+};
+
+class Heatmaps extends CanvasPanel {
+  constructor(panel, player) {
+    super(panel, player);
+    this.bar = element("canvas", { class: "ramp", width: 96, height: 1, "aria-hidden": "true" });
+    this.tools.append(brief(panel.low), this.bar, brief(panel.high));
+    const [, , rows, columns] = panel.values.shape;
+    this.cells = element("canvas", { width: columns, height: rows });
+    this.pixels = this.cells.getContext("2d").createImageData(columns, rows);
+    this.packed = new Uint32Array(this.pixels.data.buffer);
+    const [left, top] = this.margins();
+    this.margin = { left, top };
+    this.zoom = `${panel.title}/zoom`;
+    this.stage.addEventListener("click", (event) => {
+      const map = this.at(event.offsetX, event.offsetY)?.map;
+      if (panel.maps.length < 2 || map === undefined) return;
+      const { options } = player;
+      options[this.zoom] = options[this.zoom] === panel.maps[map] ? null : panel.maps[map];
+      this.hideTip();
+      this.layout();
+      player.draw();
+    });
+  }
+
+  margins() {
+    const longest = (labels) => Math.max(...labels.map((label) => label.length));
+    return [clamp(8 * longest(this.panel.rows), 16, 96), clamp(longest(this.panel.columns) > 2 ? 7 * longest(this.panel.columns) : 18, 18, 56)];
+  }
+
+  layout() {
+    const { panel, theme, margin } = this;
+    const [, , rows, columns] = panel.values.shape;
+    const all = panel.maps.map((_, i) => i);
+    const zoomed = panel.maps.indexOf(this.player.options[this.zoom]);
+    const shown = zoomed >= 0 ? [zoomed] : all;
+    this.stage.classList.toggle("zoomable", all.length > 1 && zoomed < 0);
+    this.stage.classList.toggle("zoomed", zoomed >= 0);
+    const width = this.root.clientWidth;
+    if (!width) return;
+    const gap = 24;
+    const head = 24 + margin.top;
+    const square = columns <= 64;
+    // As many maps beside each other as leave readable cells.
+    let across = shown.length;
+    const cellWidth = () => ((width - gap * (across - 1)) / across - margin.left) / columns;
+    while (across > 1 && cellWidth() * columns < 120) across = Math.ceil(across / 2);
+    const w = square ? Math.min(cellWidth(), shown.length === 1 ? 28 : 24) : cellWidth();
+    const h = square ? w : clamp(360 / rows, 6, 24);
+    const size = { w: w * columns, h: h * rows };
+    const lines = Math.ceil(shown.length / across);
+    if (!this.fit(Math.ceil(lines * (head + size.h) + (lines - 1) * gap + 16))) return;
+    const pitch = square && across > 1 ? Math.min((width + gap) / across, size.w + margin.left + gap * 2) : margin.left + size.w + gap;
+    this.boxes = shown.map((map, i) => ({
+      map,
+      x: margin.left + (i % across) * pitch,
+      y: head + Math.floor(i / across) * (head + size.h + gap),
+      w: size.w,
+      h: size.h,
+    }));
+    const { base: context } = this;
+    context.clearRect(0, 0, this.width, this.height);
+    for (const box of this.boxes) {
+      this.write(context, panel.maps[box.map], box.x, box.y - margin.top - 12, { weight: 600, colour: theme.ink, size: 13 });
+      context.strokeStyle = theme.line;
+      context.strokeRect(box.x - 0.5, box.y - 0.5, box.w + 1, box.h + 1);
+      const everyRow = Math.max(1, Math.ceil(10 / h));
+      panel.rows.forEach((label, r) => {
+        if (r % everyRow === 0) this.write(context, label, box.x - 6, box.y + (r + 0.5) * h, { align: "right", size: Math.min(14, Math.max(10, h * 0.8)) });
+      });
+      const turned = margin.top > 18;
+      const everyColumn = Math.max(1, Math.ceil((turned ? 12 : Math.max(...panel.columns.map((c) => c.length)) * 8) / w));
+      panel.columns.forEach((label, c) => {
+        if (c % everyColumn) return;
+        const [x, y] = [box.x + (c + 0.5) * w, box.y - 6];
+        const size = Math.min(14, Math.max(10, w * 0.8));
+        if (!turned) return void this.write(context, label, x, y - 4, { align: "center", size });
+        context.save();
+        context.translate(x, y);
+        context.rotate(-Math.PI / 2);
+        this.write(context, label, 0, 0, { size: 11 });
+        context.restore();
+      });
+    }
+    const first = this.boxes[0];
+    this.write(context, `${panel.row_axis} ↓   ${panel.column_axis} →`, first.x, this.height - 6, {});
+    const strip = this.bar.getContext("2d");
+    const image = strip.createImageData(96, 1);
+    const colours = new Uint32Array(image.data.buffer);
+    for (let i = 0; i < 96; i += 1) colours[i] = theme.ramps[panel.scale][Math.round((i * 255) / 95)];
+    strip.putImageData(image, 0, 0);
+  }
+
+  live() {
+    if (!this.top || !this.boxes) return;
+    const { top: context, panel, packed } = this;
+    const [, maps, rows, columns] = panel.values.shape;
+    const colours = this.theme.ramps[panel.scale];
+    context.clearRect(0, 0, this.width, this.height);
+    context.imageSmoothingEnabled = false;
+    for (const box of this.boxes) {
+      const offset = (this.player.index * maps + box.map) * rows * columns;
+      for (let i = 0; i < packed.length; i += 1) {
+        const level = panel.values[offset + i];
+        packed[i] = level ? colours[(level - 1) >> 8] : 0;
+      }
+      this.cells.getContext("2d").putImageData(this.pixels, 0, 0);
+      context.drawImage(this.cells, box.x, box.y, box.w, box.h);
+    }
+    if (this.pointer) this.retip();
+  }
+
+  at(x, y) {
+    const [, maps, rows, columns] = this.panel.values.shape;
+    for (const box of this.boxes ?? []) {
+      const column = Math.floor(((x - box.x) / box.w) * columns);
+      const row = Math.floor(((y - box.y) / box.h) * rows);
+      if (column < 0 || row < 0 || column >= columns || row >= rows) continue;
+      const level = this.panel.values[((this.player.index * maps + box.map) * rows + row) * columns + column];
+      const value = level ? this.panel.low + ((level - 1) / 65534) * (this.panel.high - this.panel.low) : NaN;
+      return { map: box.map, row, column, value };
+    }
+    return null;
+  }
+
+  under(x, y) {
+    const hit = this.at(x, y);
+    if (!hit) return null;
+    const { panel } = this;
+    const place = `${panel.row_axis} ${panel.rows[hit.row]} (${hit.row}), ${panel.column_axis} ${panel.columns[hit.column]} (${hit.column})`;
+    return `${panel.maps[hit.map]}  ${place}: ${Number.isFinite(hit.value) ? Number(hit.value.toPrecision(4)) : "masked"}`;
+  }
+}
+
+class Bars extends CanvasPanel {
+  layout() {
+    const { panel, theme } = this;
+    const [, groups, categories] = panel.values.shape;
+    this.box = { left: 24, top: 56, rowHeight: clamp(240 / categories, 12, 24) };
+    if (!this.fit(this.box.top + this.box.rowHeight * categories + 8)) return;
+    const { base: context, box } = this;
+    box.pitch = Math.min((this.width - box.left) / groups, 160);
+    box.cell = box.pitch - 12;
+    context.clearRect(0, 0, this.width, this.height);
+    panel.categories.forEach((label, c) => this.write(context, label, box.left - 8, this.rowAt(c), { align: "right", size: 13 }));
+    const narrow = box.cell < 88;
+    panel.groups.forEach((label, g) => {
+      const x = box.left + g * box.pitch;
+      this.write(context, fitting(label, box.pitch), x, 10, { size: narrow ? 11 : 12 });
+      context.fillStyle = theme.wash;
+      for (let c = 0; c < categories; c += 1) context.fillRect(x, box.top + c * box.rowHeight + 1, box.cell, box.rowHeight - 2);
+      context.strokeStyle = theme.ink;
+      context.lineWidth = 1.5;
+      context.strokeRect(x - 1, box.top + panel.targets[g] * box.rowHeight, box.cell + 2, box.rowHeight);
+    });
+  }
+
+  rowAt(category) {
+    return this.box.top + (category + 0.5) * this.box.rowHeight;
+  }
+
+  live() {
+    if (!this.top || !this.box) return;
+    const { top: context, panel, theme, box } = this;
+    const [, groups, categories] = panel.values.shape;
+    context.clearRect(0, 0, this.width, this.height);
+    for (let g = 0; g < groups; g += 1) {
+      const offset = (this.player.index * groups + g) * categories;
+      const x = box.left + g * box.pitch;
+      let best = 0;
+      for (let c = 1; c < categories; c += 1) if (panel.values[offset + c] > panel.values[offset + best]) best = c;
+      const right = best === panel.targets[g];
+      for (let c = 0; c < categories; c += 1) {
+        context.fillStyle = c === best ? (right ? theme.right : theme.wrong) : theme.soft;
+        context.fillRect(x, box.top + c * box.rowHeight + 1, box.cell * panel.values[offset + c], box.rowHeight - 2);
+      }
+      const colour = right ? theme.right : theme.wrong;
+      this.write(context, `${panel.categories[best]} ${right ? "✓" : "✗"}`, x, 36, { size: 22, weight: 600, colour });
+      const wide = box.cell > 96;
+      if (wide) this.write(context, `${(100 * panel.values[offset + best]).toFixed(0)} %`, x + box.cell, 37, { size: 13, align: "right" });
+    }
+    if (this.pointer) this.retip();
+  }
+
+  under(x, y) {
+    if (!this.box?.pitch) return null;
+    const [, groups, categories] = this.panel.values.shape;
+    const group = Math.floor((x - this.box.left) / this.box.pitch);
+    const category = Math.floor((y - this.box.top) / this.box.rowHeight);
+    if (group < 0 || category < 0 || group >= groups || category >= categories) return null;
+    const value = this.panel.values[(this.player.index * groups + group) * categories + category];
+    return `${this.panel.groups[group]}: ${this.panel.categories[category]} with probability ${exact(value)}`;
+  }
+}
+
+const fitting = (label, width) => (label.length * 6 <= width ? label : `${label.slice(0, Math.max(2, Math.floor(width / 6) - 1))}…`);
+
+class Tokens extends Panel {
+  constructor(panel, player) {
+    super(panel, player);
+    const cell = (text, kind) => element("span", { class: `token ${kind}` }, text);
+    this.answers = panel.targets.map(() => cell("", "answer"));
+    const row = element("div", { class: "tokens", role: "img" }, ...panel.prompt.map((token) => cell(token, "prompt")), ...this.answers);
+    this.row = row;
+    this.root.append(row);
+  }
+
+  layout() {
+    this.root.style.setProperty("--right", this.theme.right);
+    this.root.style.setProperty("--wrong", this.theme.wrong);
+  }
+
+  live() {
+    const { panel } = this;
+    const n = panel.targets.length;
+    const said = this.answers.map((cell, i) => {
+      const at = this.player.index * n + i;
+      const token = panel.answers[at];
+      const right = token === panel.targets[i];
+      const label = panel.vocabulary[token];
+      if (cell.textContent !== label) cell.textContent = label;
+      cell.className = `token answer ${right ? "right" : "wrong"}`;
+      cell.dataset.mark = right ? "✓" : "✗";
+      cell.title = `${label}, ${right ? "right" : `wrong: it is ${panel.vocabulary[panel.targets[i]]}`}, probability ${exact(panel.probabilities[at])}`;
+      return label;
+    });
+    this.row.setAttribute("aria-label", `${panel.prompt.join("")} ${said.join("")}`);
+  }
+}
+
+class Text extends Panel {
+  constructor(panel, player) {
+    super(panel, player);
+    this.block = element("pre");
+    this.root.append(this.block);
+  }
+
+  live() {
+    const { blocks } = this.panel;
+    const text = blocks[blocks.length > 1 ? this.player.index : 0];
+    if (this.block.textContent !== text) this.block.textContent = text;
+  }
+}
+
+const KINDS = { curves: Curves, heatmaps: Heatmaps, bars: Bars, tokens: Tokens, text: Text };
+
+// --- The player ---
+
+class Player {
+  constructor(root) {
+    this.root = root;
+    this.position = 0; // in snapshots; whole while paused
+    this.playing = false;
+    this.speed = 1;
+    this.options = {}; // switches of panels, kept from film to film
+    this.panels = [];
+    this.transport();
+    this.grid = element("div", { class: "panels" });
+    root.append(this.bar, this.grid);
+    this.onKey = (event) => this.key(event);
+    document.addEventListener("keydown", this.onKey);
+    this.resizing = new ResizeObserver(() => this.layout());
+    this.resizing.observe(root);
+  }
+
+  close() {
+    this.pause();
+    clearTimeout(this.reporting);
+    this.resizing.disconnect();
+    document.removeEventListener("keydown", this.onKey);
+  }
+
+  get index() {
+    return Math.floor(this.position);
+  }
+
+  transport() {
+    const button = (name, label, act) => {
+      const made = element("button", { type: "button", class: name, title: label, "aria-label": label }, icon(name));
+      made.onclick = act;
+      return made;
+    };
+    this.playButton = button("play", "Play (Space)", () => this.toggle());
+    this.range = element("input", { type: "range", min: 0, step: 1, "aria-label": "Snapshot" });
+    this.range.oninput = () => {
+      this.pause();
+      this.seek(Number(this.range.value));
+    };
+    this.range.onchange = () => this.report();
+    this.speeds = element("select", { "aria-label": "Speed", title: "Speed" });
+    for (const speed of SPEEDS) this.speeds.append(element("option", { value: speed }, `${speed}×`));
+    this.speeds.value = this.speed;
+    this.speeds.onchange = () => (this.speed = Number(this.speeds.value));
+    this.step = element("span");
+    this.frame = element("small");
+    this.bar = element(
+      "div",
+      { class: "transport", role: "group", "aria-label": "Playback" },
+      button("back", "Step back (←)", () => this.nudge(-1)),
+      this.playButton,
+      button("forward", "Step forward (→)", () => this.nudge(1)),
+      this.speeds,
+      this.range,
+      element("div", { class: "where" }, this.step, this.frame),
+    );
+  }
+
+  // Show a film. A player that already shows one stays at its step, unless it is told to start elsewhere.
+  show(film) {
+    const step = film.start !== this.started || !this.film ? film.start : this.film.steps[this.index];
+    this.started = film.start;
+    this.film = film;
+    this.range.max = film.steps.length - 1;
+    this.panels = film.panels.map((panel) => new KINDS[panel.kind](panel, this));
+    this.grid.replaceChildren(...this.panels.map((panel) => panel.root));
+    this.position = nearest(film.steps, step);
+    this.reported = film.steps[this.position];
+    this.retheme();
+  }
+
+  retheme() {
+    this.theme = readTheme(this.root);
+    this.layout();
+  }
+
+  layout() {
+    if (!this.film) return;
+    for (const panel of this.panels) panel.layout();
+    this.draw();
+  }
+
+  // Draw once before the next paint, however often it is asked for.
+  draw() {
+    this.pending ??= requestAnimationFrame(() => {
+      this.pending = null;
+      this.paint();
+    });
+  }
+
+  paint() {
+    const { film, index } = this;
+    for (const panel of this.panels) panel.live();
+    const step = film.steps[index];
+    this.range.value = index;
+    this.range.setAttribute("aria-valuetext", `step ${step}`);
+    this.step.textContent = `step ${count(step)}`;
+    this.frame.textContent = `snapshot ${index + 1} of ${film.steps.length}`;
+    this.root.dataset.step = step;
+    this.root.dispatchEvent(new CustomEvent("painted", { detail: { step } }));
+  }
+
+  seek(index) {
+    this.position = clamp(index, 0, this.film.steps.length - 1);
+    this.draw();
+  }
+
+  nudge(by) {
+    this.pause();
+    this.seek(this.index + by);
+    this.reportSoon();
+  }
+
+  toggle() {
+    if (this.playing) {
+      this.pause();
+      this.report();
+    } else this.play();
+  }
+
+  play() {
+    const last = this.film.steps.length - 1;
+    if (this.index >= last) this.position = 0;
+    this.playing = true;
+    this.playButton.replaceChildren(icon("pause"));
+    let then = performance.now();
+    const tick = (now) => {
+      if (!this.playing) return;
+      this.position = Math.min(this.position + ((now - then) / 1000) * this.speed * (this.film.steps.length / SECONDS), last);
+      then = now;
+      this.paint();
+      if (this.position >= last) this.toggle();
+      else requestAnimationFrame(tick);
+    };
+    requestAnimationFrame(tick);
+  }
+
+  pause() {
+    if (!this.playing) return;
+    this.playing = false;
+    this.playButton.replaceChildren(icon("play"));
+    this.seek(this.index);
+  }
+
+  report() {
+    clearTimeout(this.reporting);
+    const step = this.film.steps[this.index];
+    if (step !== this.reported) this.onStep(step);
+    this.reported = step;
+  }
+
+  reportSoon() {
+    clearTimeout(this.reporting);
+    this.reporting = setTimeout(() => this.report(), REPORT_DELAY);
+  }
+
+  // Keys work wherever the focus is, except where a key means something else.
+  key(event) {
+    if (!this.film || event.ctrlKey || event.metaKey || event.altKey || !this.root.isConnected) return;
+    const target = event.composedPath()[0];
+    if (target.isContentEditable || /^(INPUT|TEXTAREA|SELECT)$/.test(target.tagName)) return;
+    if (target.closest?.("[role=listbox], [role=combobox], [role=dialog], [role=radiogroup], [role=slider], [role=tablist]")) return;
+    const last = this.film.steps.length - 1;
+    const onButton = /^(BUTTON|A|SUMMARY)$/.test(target.tagName);
+    const acts = {
+      ArrowLeft: () => this.nudge(-1),
+      ArrowRight: () => this.nudge(1),
+      Home: () => this.nudge(-last),
+      End: () => this.nudge(last),
+      " ": onButton ? null : () => this.toggle(),
+    };
+    if (!acts[event.key]) return;
+    event.preventDefault();
+    acts[event.key]();
+  }
+}
+
+// The component: called again with each new message and each change of theme.
+export default function ({ data, parentElement, setStateValue }) {
+  const root = parentElement.querySelector(".film");
+  const player = (root.player ??= new Player(root));
+  // The time makes two stops at one step two events.
+  player.onStep = (step) => setStateValue("stopped", { step, at: performance.now() });
+  if (player.message === data) player.retheme();
+  else player.show(decode((player.message = data)));
+  return () => {
+    player.close();
+    root.replaceChildren();
+    delete root.player;
+  };
+}

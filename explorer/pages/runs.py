@@ -1,0 +1,45 @@
+"""The runs there are."""
+
+import streamlit as st
+
+from explorer.errors import UserError
+from explorer.pages import shared
+from explorer.views.run_cards import RunCard, card
+
+
+def page() -> None:
+    runs = shared.runs()
+    names = runs.names()
+    if not names:
+        st.info("There are no runs yet. Train one with `python -m explorer train addition`, then reload this page.")
+    for name in names:
+        try:
+            run = runs.open(name)
+            _show(_card(str(runs.root), name, run.version()))
+        except UserError as error:
+            st.error(shared.plain(str(error)))
+
+
+@st.cache_resource(max_entries=64, show_spinner=False)
+def _card(root: str, name: str, version: tuple[int, ...]) -> RunCard:
+    return card(shared.Runs(root).open(name))
+
+
+def _show(run: RunCard) -> None:
+    chosen = run.name == st.session_state.run
+    with st.container(border=True):
+        about, losses, picture, choose = st.columns([5, 2, 4, 2], vertical_alignment="center")
+        about.markdown(f"**{shared.plain(run.name)}** · {shared.plain(run.title)}, {shared.plain(run.data)}")
+        about.caption(shared.plain(f"{run.model}\n{run.progress}").replace("\n", "  \n"))
+        losses.caption("final loss")
+        losses.markdown("  \n".join(f"{name} **{loss:.4g}**" for name, loss in run.final_losses.items()))
+        picture.plotly_chart(run.picture, key=f"picture.{run.name}", config={"displayModeBar": False})
+        choose.button(
+            "Chosen" if chosen else "Choose",
+            key=f"choose.{run.name}",
+            on_click=shared.choose_run,
+            args=(run.name,),
+            disabled=chosen,
+            type="primary" if not chosen else "secondary",
+            width="stretch",
+        )

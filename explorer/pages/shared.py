@@ -1,0 +1,218 @@
+"""What all pages share: the chosen run, the snapshot and the example, which stand in the URL and survive a change of
+page, and the one way in which a page shows a Film.
+
+The session state holds ``run`` (a name), ``step`` (of the snapshot) and ``example`` (a text).
+"""
+
+import os
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import streamlit as st
+
+from explorer.errors import UserError, quoted
+from explorer.film.film import Film
+from explorer.film.player import play
+from explorer.runs import Runs
+from explorer.views.subject import Subject
+
+CHECKPOINTS = Path(os.environ.get("EXPLORER_CHECKPOINTS", Path(__file__).parents[2] / "checkpoints"))
+URL_KEYS = ("run", "step", "example")
+
+
+def runs() -> Runs:
+    return Runs(CHECKPOINTS)
+
+
+def plain(text: str) -> str:
+    """Text that anybody may have written, as markdown that shows it letter by letter."""
+    return re.sub(r"([\\`*_{}\[\]()#+\-.!|~$:<>&])", r"\\\1", text)
+
+
+# --- The chosen run ---
+
+
+def subject() -> Subject:
+    """The chosen run, read once for all sessions.
+
+    Raises:
+        UserError: it cannot be read.
+    """
+    run = runs().open(st.session_state.run)
+    return _subject(str(CHECKPOINTS), run.name, run.version())
+
+
+@st.cache_resource(max_entries=8, show_spinner="Reading snapshots…")
+def _subject(root: str, name: str, version: tuple[int, ...]) -> Subject:
+    return Subject.load(Runs(root).open(name))
+
+
+def viewed(view: Callable, *parameters: str) -> Any:
+    """What ``view(subject, *parameters)`` gives for the chosen run, computed once for all sessions.
+
+    Raises:
+        UserError: the run cannot be read, or the view cannot use the parameters.
+    """
+    run = runs().open(st.session_state.run)
+    key = (str(CHECKPOINTS), run.name, run.version(), f"{view.__module__}.{view.__qualname__}")
+    return _viewed(key, parameters, view)
+
+
+@st.cache_resource(max_entries=64, show_spinner="Asking every snapshot…")
+def _viewed(key: tuple, parameters: tuple[str, ...], _view: Callable) -> Any:
+    return _view(subject(), *parameters)
+
+
+# --- State and URL ---
+
+
+def begin() -> None:
+    """Fill the session state from the URL, once a session, and see that it makes sense."""
+    state, there = st.session_state, runs().names()
+    if "run" not in state:
+        for name in URL_KEYS:
+            state[name] = st.query_params.get(name)
+        state.run = state.run or next(iter(there), None)
+    if state.run not in there:
+        if there:
+            st.warning(plain(f"There is no run {quoted(state.run)}; this is {there[0]}."))
+        state.run, state.step = next(iter(there), None), None
+
+
+def to_url() -> None:
+    """Let the URL say what is on screen."""
+    for name in URL_KEYS:
+        value = st.session_state.get(name)
+        if value is None:
+            st.query_params.pop(name, None)
+        elif st.query_params.get(name) != str(value):
+            st.query_params[name] = str(value)
+
+
+def choose_run(name: str) -> None:
+    """Look at another run, at the step where its first phase change begins."""
+    st.session_state.run, st.session_state.step = name, None
+
+
+def _stand(step: int) -> None:
+    st.session_state.step = step
+
+
+def settle(subject: Subject) -> None:
+    """See that step and example are ones that this run has."""
+    state = st.session_state
+    if state.step not in subject.steps:
+        try:
+            wanted = int(state.step)
+            _stand(min(subject.steps, key=lambda step: abs(step - wanted)))
+        except (TypeError, ValueError, OverflowError):
+            _stand(subject.opening_step())
+    if state.example is None:
+        state.example = next(iter(subject.task.examples.values()))
+
+
+# --- Widgets that several pages have ---
+
+
+def sidebar() -> None:
+    """The run and the snapshot, for every page."""
+    state = st.session_state
+    with st.sidebar:
+        names = runs().names()
+        if not names:
+            return
+        state["choice.run"] = state.run
+        st.selectbox("Run", names, key="choice.run", on_change=lambda: choose_run(state["choice.run"]))
+        try:
+            chosen = subject()
+        except UserError as error:
+            st.error(plain(str(error)))
+            return
+        settle(chosen)
+        state["choice.step"] = state.step
+        st.selectbox(
+            "Snapshot",
+            chosen.steps,
+            key="choice.step",
+            format_func=lambda step: f"step {step:,}",
+            on_change=lambda: _stand(state["choice.step"]),
+        )
+        st.caption(plain(facts(chosen)))
+        for problem in chosen.problems:
+            st.warning(plain(problem))
+
+
+def facts(subject: Subject) -> str:
+    """A run in a line."""
+    info, cfg = subject.info, subject.info.model
+    data = f"{info.training.finite:,} training examples" if info.training.finite else "infinite data"
+    blocks = "1 layer" if cfg.n_layers == 1 else f"{cfg.n_layers} layers"
+    return (
+        f"{info.task.title} · {data} · {blocks}, {cfg.n_heads} heads, d_model {cfg.d_model} · "
+        f"{info.steps_done:,} steps, {len(subject.steps)} snapshots in {info.training.snapshot_dtype}"
+    )
+
+
+def example_input(subject: Subject) -> str:
+    """Choose or type an example; returns its text, which may be anything."""
+    state, task = st.session_state, subject.task
+    names = {text: name for name, text in task.examples.items()}
+    state["choice.example"] = state.example
+    state["choice.named"] = state.example if state.example in names else None
+
+    def typed() -> None:
+        state.example = state["choice.example"]
+
+    def picked() -> None:
+        state.example = state["choice.named"] or state.example
+
+    with st.container(horizontal=True, vertical_alignment="bottom"):
+        st.text_input(
+            f"Type a {task.noun}",
+            key="choice.example",
+            on_change=typed,
+            label_visibility="collapsed",
+            placeholder=f"Type a {task.noun}, such as {next(iter(names))}",
+            icon=":material/edit:",
+            width=280,
+        )
+        st.pills(
+            f"or take one of these {task.noun}s",
+            list(names),
+            key="choice.named",
+            format_func=lambda text: plain(names[text]),
+            on_change=picked,
+            label_visibility="collapsed",
+        )
+    return state.example
+
+
+def show(film: Film) -> None:
+    """Play a film at the session's step."""
+    play(film, key="player", step=st.session_state.step, on_stop=_stand)
+
+
+# --- Pages ---
+
+
+def page(body: Callable[[Subject], None]) -> Callable[[], None]:
+    """A page over the chosen run: where something cannot be shown, it says why and what to do."""
+
+    def run_page() -> None:
+        if st.session_state.run is None:
+            st.info(
+                "There are no runs yet. Train one with `python -m explorer train addition`, "
+                "then reload this page."
+            )
+            return
+        try:
+            chosen = subject()
+            settle(chosen)
+            body(chosen)
+        except UserError as error:
+            st.error(plain(str(error)))
+
+    run_page.__name__ = body.__name__
+    return run_page

@@ -1,0 +1,46 @@
+"""A typed example, answered at every snapshot."""
+
+import pandas as pd
+import streamlit as st
+
+from explorer.pages import shared
+from explorer.views import try_it
+from explorer.views.subject import Subject
+
+
+@shared.page
+def page(subject: Subject) -> None:
+    task = subject.task
+    text = shared.example_input(subject)
+    example = task.encode(text)
+    if example.note:
+        st.info(shared.plain(example.note))
+    siblings = task.siblings(example)
+    if siblings:
+        with st.container(horizontal=True, vertical_alignment="center"):
+            st.caption("Harder:")
+            for label, sibling in siblings.items():
+                st.button(shared.plain(f"{label}: {sibling}"), on_click=_take, args=(sibling,), key=f"sibling.{label}")
+    tried = shared.viewed(try_it.tried, text)
+    shared.show(tried.film)
+    table = pd.DataFrame(
+        {
+            task.token_noun: [row.place for row in tried.learned],
+            "right answer": [row.right for row in tried.learned],
+            "right and stays right from": [
+                "not yet" if row.since is None else f"step {row.since:,}" for row in tried.learned
+            ],
+            "probability at the end": [row.probability for row in tried.learned],
+        }
+    )
+    st.dataframe(
+        table,
+        hide_index=True,
+        column_config={
+            "probability at the end": st.column_config.ProgressColumn(min_value=0, max_value=1, format="%.4f")
+        },
+    )
+
+
+def _take(text: str) -> None:
+    st.session_state.example = text

@@ -1,0 +1,14 @@
+"""The landing page."""
+
+import streamlit as st
+
+from explorer.pages import shared
+from explorer.views import watch
+from explorer.views.subject import Subject
+
+
+@shared.page
+def page(subject: Subject) -> None:
+    text = shared.example_input(subject)
+    shared.show(shared.viewed(watch.film, text))
+    st.caption("Space plays. Drag on the loss, or use ← → Home End. Click a map to enlarge it.")

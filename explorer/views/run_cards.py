@@ -1,0 +1,47 @@
+"""What there is to know of a run without reading its snapshots."""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from explorer.analysis.phases import smooth
+from explorer.figures.losses import sparkline
+from explorer.runs import Run
+from explorer.transformer import weight_shapes
+
+POINTS = 300  # of the small picture
+
+
+@dataclass(frozen=True)
+class RunCard:
+    name: str
+    title: str
+    data: str
+    model: str
+    progress: str
+    final_losses: dict[str, float]  # name -> nats, smoothed
+    picture: object  # a figure
+
+
+def card(run: Run) -> RunCard:
+    """Raises UserError where run.json or the metrics cannot be read."""
+    info = run.info()
+    cfg, training = info.model, info.training
+    metrics = run.metrics()
+    curves = {"train": (np.arange(len(metrics["train_loss"])), smooth(metrics["train_loss"]).numpy())}
+    if "test_loss" in metrics:
+        curves["test"] = (metrics["test_step"].numpy(), smooth(metrics["test_loss"]).numpy())
+    thin = {name: (x[:: math.ceil(len(x) / POINTS) or 1], y[:: math.ceil(len(y) / POINTS) or 1]) for name, (x, y) in curves.items()}
+    weights = sum(math.prod(shape) for shape in weight_shapes(cfg).values())
+    depth = "1 layer" if cfg.n_layers == 1 else f"{cfg.n_layers} layers"
+    return RunCard(
+        name=run.name,
+        title=info.task.title,
+        data=f"{training.finite:,} training examples" if training.finite else "infinite data",
+        model=f"{depth}, {cfg.n_heads} heads, d_model {cfg.d_model}, {weights:,} weights",
+        progress=f"{info.status}, {info.steps_done:,} of {training.steps:,} steps, {len(run.steps())} snapshots "
+        f"in {training.snapshot_dtype}" + (f": {info.message}" if info.message else ""),
+        final_losses={name: float(y[-1]) for name, (_, y) in curves.items() if len(y)},
+        picture=sparkline(thin),
+    )

@@ -1,0 +1,59 @@
+"""The run that a view looks at, read into memory once."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from explorer.analysis.phases import first_fall
+from explorer.ensemble import Ensemble
+from explorer.errors import UserError
+from explorer.runs import Run, RunInfo
+from explorer.tasks.base import Task
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A run's weights and losses. Shared between browser sessions, so never changed."""
+
+    name: str
+    info: RunInfo
+    ensemble: Ensemble
+    metrics: dict[str, Tensor]
+    problems: tuple[str, ...]  # a sentence on each file that could not be read
+
+    @classmethod
+    def load(cls, run: Run) -> "Subject":
+        """Read what can be read.
+
+        Raises:
+            UserError: no snapshot can.
+        """
+        problems: list[str] = []
+        ensemble = run.ensemble(problems=problems)
+        info = run.info()
+        try:
+            metrics = run.metrics()
+        except UserError as error:
+            problems.append(str(error))
+            metrics = {
+                "train_loss": torch.full((1,), torch.nan, dtype=torch.float64),
+                "train_loss_per_token": torch.full((1, len(info.task.loss_names)), torch.nan),
+            }
+        return cls(run.name, info, ensemble, metrics, tuple(problems))
+
+    @property
+    def task(self) -> Task:
+        return self.info.task
+
+    @property
+    def steps(self) -> tuple[int, ...]:
+        return self.ensemble.steps
+
+    def opening_step(self) -> int:
+        """The last snapshot before the first phase change begins; step 0 if there is none."""
+        references = self.task.references
+        uniform, best = (torch.tensor(reference.losses) for reference in (references[0], references[-1]))
+        losses = self.metrics.get("test_loss_per_token", self.metrics["train_loss_per_token"])
+        begins = first_fall(losses, uniform, best) or 0
+        return max((step for step in self.steps if step <= begins), default=self.steps[0])

@@ -1,0 +1,30 @@
+"""Everything a talk needs in one Film."""
+
+from explorer.analysis.answers import own_answers
+from explorer.film.film import Film
+from explorer.views import panels
+from explorer.views.subject import Subject
+
+
+def film(subject: Subject, text: str) -> Film:
+    """Losses as the timeline, the model's answer to one example, and every attention head.
+
+    Raises:
+        UserError: ``text`` is not an example of the run's task.
+    """
+    example = subject.task.encode(text)
+    answers = own_answers(subject.ensemble, example)
+    return Film(
+        subject.steps,
+        [
+            panels.answer_strip(subject, example, answers, "The model's own answer"),
+            panels.losses(subject, "Loss by " + subject.task.token_noun, detail=False, span=7, height=272),
+            panels.answer_bars(subject, example, answers, "How sure it is", span=5),
+            panels.pattern_maps(
+                subject,
+                panels.example_patterns(subject, example),
+                panels.token_labels(subject, example),
+                "Attention patterns",
+            ),
+        ],
+    )

@@ -1,0 +1,27 @@
+"""The explorer. Start it with: streamlit run streamlit_app.py"""
+
+from pathlib import Path
+
+import streamlit as st
+
+from explorer.pages import activations, attention, phase_changes, runs, shared, try_it, watch
+
+ICON = str(Path(__file__).parent / "explorer" / "pages" / "icon.svg")
+
+st.set_page_config(page_title="Phase-change explorer", page_icon=ICON, layout="wide")
+st.logo(ICON, size="large")
+st.html("<style>.stMainBlockContainer { padding-top: 3rem; padding-bottom: 3rem; }</style>")
+shared.begin()
+chosen = st.navigation(
+    [
+        st.Page(watch.page, title="Watch", icon=":material/play_circle:", default=True),
+        st.Page(phase_changes.page, title="Phase changes", icon=":material/show_chart:", url_path="phase-changes"),
+        st.Page(attention.page, title="Attention", icon=":material/grid_on:", url_path="attention"),
+        st.Page(activations.page, title="Activations", icon=":material/blur_on:", url_path="activations"),
+        st.Page(try_it.page, title="Try a sum", icon=":material/edit:", url_path="try"),
+        st.Page(runs.page, title="Runs", icon=":material/folder_open:", url_path="runs"),
+    ]
+)
+shared.sidebar()
+chosen.run()
+shared.to_url()
