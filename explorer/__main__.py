@@ -76,9 +76,10 @@ def _train(options: argparse.Namespace) -> None:
     name = options.name or options.task + ("-finite" if options.finite else "")
     run = _to_resume(runs, name, options) if options.resume else _created(runs, name, options)
     info = run.info()
-    with _stop_on_interrupt() as stopped, tqdm(
-        total=info.training.steps, initial=info.steps_done, unit="step", desc=run.name, dynamic_ncols=True
-    ) as bar:
+    with (
+        _stop_on_interrupt() as stopped,
+        tqdm(total=info.training.steps, initial=info.steps_done, unit="step", desc=run.name, dynamic_ncols=True) as bar,
+    ):
 
         def show(measured: Measured) -> None:
             losses = {"loss": f"{measured.loss:.4f}"}

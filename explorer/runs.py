@@ -116,9 +116,7 @@ class Runs:
         run.info()
         return run
 
-    def create(
-        self, name: str, task: Task, model: ModelConfig, training: TrainingConfig, preset: str = ""
-    ) -> "Run":
+    def create(self, name: str, task: Task, model: ModelConfig, training: TrainingConfig, preset: str = "") -> "Run":
         """A new run, ready to be trained.
 
         Raises:
@@ -448,7 +446,7 @@ def _write_atomically(path: Path, write: Callable[[Path], object]) -> None:
     temporary = Path(name)
     try:
         write(temporary)
-        with open(temporary, "rb+") as file:
+        with temporary.open("rb+") as file:
             os.fsync(file.fileno())
         temporary.chmod(0o644)
         temporary.replace(path)

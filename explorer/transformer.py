@@ -343,8 +343,8 @@ class Transformer(nn.Module):
         The order of the axes below is part of the stream: drawn one way, stored the other.
         """
         cfg, rng = self.cfg, torch.Generator().manual_seed(seed)
-        size = dict(d_vocab=cfg.d_vocab, d_vocab_out=cfg.d_vocab_out, pos=cfg.n_ctx, head=cfg.n_heads)
-        size |= dict(d_model=cfg.d_model, d_head=cfg.d_head, d_mlp=cfg.d_mlp)
+        size = {"pos": cfg.n_ctx, "head": cfg.n_heads}
+        size |= {axis: getattr(cfg, axis) for axis in ("d_vocab", "d_vocab_out", "d_model", "d_head", "d_mlp")}
 
         def draw(weight: Tensor, width: int, pattern: str) -> None:
             drawn = torch.randn([size[axis] for axis in pattern.split(" -> ")[0].split()], generator=rng)

@@ -15,10 +15,10 @@ const SECONDS = 12; // a whole film at speed 1
 const SMOOTHING = 0.9; // of the exponential average behind the switch "smooth"
 const REPORT_DELAY = 150; // ms after the last key before the position is reported
 
-// Okabe and Ito's palette, ordered for contrast on the page's background; black and yellow are left out on white.
+// After Okabe and Ito, with the lightness fitted to each background and its pink, which is the cursor's, left out.
 const PALETTE = {
-  light: ["#0072b2", "#d55e00", "#009e73", "#cc79a7", "#b8860b", "#3fa0d8", "#7a5195"],
-  dark: ["#56b4e9", "#f0803c", "#2fc79a", "#e29bc4", "#f0c040", "#a5d8f7", "#b79cdb"],
+  light: ["#0072b2", "#d55e00", "#009e73", "#7b4fa3", "#b8860b", "#3fa0d8", "#8c6d46"],
+  dark: ["#56b4e9", "#f0803c", "#2fc79a", "#b79cdb", "#f0c040", "#a5d8f7", "#c9a98a"],
 };
 const MARKS = { light: ["#00795a", "#c04f00"], dark: ["#2fc79a", "#f0803c"] }; // right, wrong
 const RAMPS = {
@@ -505,8 +505,8 @@ class Heatmaps extends CanvasPanel {
     const shown = zoomed >= 0 ? [zoomed] : all;
     this.stage.classList.toggle("zoomable", all.length > 1 && zoomed < 0);
     this.stage.classList.toggle("zoomed", zoomed >= 0);
-    const width = this.root.clientWidth;
-    if (!width) return;
+    const width = this.root.clientWidth - 1; // the last frame's own line
+    if (width <= 0) return;
     const gap = 24;
     const head = 24 + margin.top;
     const square = columns <= 64;

@@ -202,10 +202,7 @@ def page(body: Callable[[Subject], None]) -> Callable[[], None]:
 
     def run_page() -> None:
         if st.session_state.run is None:
-            st.info(
-                "There are no runs yet. Train one with `python -m explorer train addition`, "
-                "then reload this page."
-            )
+            st.info("There are no runs yet. Train one with `python -m explorer train addition`, then reload this page.")
             return
         try:
             chosen = subject()

@@ -18,7 +18,7 @@ def page(subject: Subject) -> None:
     siblings = task.siblings(example)
     if siblings:
         with st.container(horizontal=True, vertical_alignment="center"):
-            st.caption("Harder:")
+            st.caption("Harder:", width="content")
             for label, sibling in siblings.items():
                 st.button(shared.plain(f"{label}: {sibling}"), on_click=_take, args=(sibling,), key=f"sibling.{label}")
     tried = shared.viewed(try_it.tried, text)

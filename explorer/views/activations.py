@@ -36,7 +36,9 @@ def film(subject: Subject, text: str, hook: str, kind: str) -> Film:
     axes = hook_axes(hook)
     maps = [hook]
     if "head" in axes:
-        values = values if axes[0] == "head" else rearrange(values, "snapshot pos head width -> snapshot head pos width")
+        values = (
+            values if axes[0] == "head" else rearrange(values, "snapshot pos head width -> snapshot head pos width")
+        )
         layer = hook.split(".")[1]
         maps = [f"L{layer}H{head}" for head in range(values.shape[1])]
     else:

@@ -23,7 +23,9 @@ def losses(subject: Subject, title: str = "Loss", detail: bool = True, span: int
     metrics, names = subject.metrics, subject.task.loss_names
     finite = "test_loss" in metrics
     train_steps = torch.arange(len(metrics["train_loss"]))
-    lines = [_line("all, train" if finite else "all", train_steps, metrics["train_loss"], 0, dashed=finite, strong=True)]
+    lines = [
+        _line("all, train" if finite else "all", train_steps, metrics["train_loss"], 0, dashed=finite, strong=True)
+    ]
     if finite:
         lines.append(_line("all, test", metrics["test_step"], metrics["test_loss"], 0, strong=True))
     for i, name in enumerate(names):

@@ -32,7 +32,10 @@ def card(run: Run) -> RunCard:
     curves = {"train": (np.arange(len(metrics["train_loss"])), smooth(metrics["train_loss"]).numpy())}
     if "test_loss" in metrics:
         curves["test"] = (metrics["test_step"].numpy(), smooth(metrics["test_loss"]).numpy())
-    thin = {name: (x[:: math.ceil(len(x) / POINTS) or 1], y[:: math.ceil(len(y) / POINTS) or 1]) for name, (x, y) in curves.items()}
+    thin = {
+        name: (x[:: math.ceil(len(x) / POINTS) or 1], y[:: math.ceil(len(y) / POINTS) or 1])
+        for name, (x, y) in curves.items()
+    }
     weights = sum(math.prod(shape) for shape in weight_shapes(cfg).values())
     depth = "1 layer" if cfg.n_layers == 1 else f"{cfg.n_layers} layers"
     return RunCard(
