@@ -42,7 +42,7 @@ class Addition(Task):
         "quick": Preset(
             about="A small model that learns one digit after another in about a minute.",
             model=SMALL,
-            training=TrainingConfig(steps=2400, lr=1e-3, weight_decay=0.1, cooldown=0.4, snapshot_dtype="float16"),
+            training=TrainingConfig(steps=3000, lr=1e-3, weight_decay=0.1, cooldown=0.5, snapshot_dtype="float16"),
         ),
         "quick-finite": Preset(
             about="750 sums: memorised first, understood a thousand steps later.",
@@ -54,7 +54,8 @@ class Addition(Task):
                 lr=1e-3,
                 weight_decay=1.0,
                 cooldown=0.3,
-                snapshot_moved=0.6,
+                snapshot_moved=0.3,
+                snapshot_share=0.025,
                 snapshot_dtype="float16",
             ),
         ),

@@ -1,0 +1,34 @@
+"""What several tests need: a small run that was really trained."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from explorer.runs import Run, Runs
+from explorer.settings import TrainingConfig
+from explorer.tasks.addition import Addition
+
+SHIPPED = Path(__file__).parents[1] / "checkpoints"
+TASK = Addition(n_digits=2)
+MODEL = TASK.model_config(d_model=16, n_heads=2, d_head=8, d_mlp=32, n_layers=2)
+TRAINING = TrainingConfig(steps=40, batch_size=16, seed=3, snapshot_every=10)
+
+
+@pytest.fixture(scope="session")
+def root(tmp_path_factory) -> Path:
+    """A folder with one small run of two-digit addition, ``small``: 40 steps, 5 snapshots. Not to be changed."""
+    root = tmp_path_factory.mktemp("checkpoints")
+    Runs(root).create("small", TASK, MODEL, TRAINING).train()
+    return root
+
+
+@pytest.fixture(scope="session")
+def small(root) -> Run:
+    return Runs(root).open("small")
+
+
+@pytest.fixture
+def tokens() -> torch.Tensor:
+    """Five two-digit sums, (batch pos)."""
+    return TASK.sample(5, torch.Generator().manual_seed(0)).tokens
