@@ -78,7 +78,14 @@ def _train(options: argparse.Namespace) -> None:
     info = run.info()
     with (
         _stop_on_interrupt() as stopped,
-        tqdm(total=info.training.steps, initial=info.steps_done, unit="step", desc=run.name, dynamic_ncols=True) as bar,
+        tqdm(
+            total=info.training.steps,
+            initial=info.steps_done,
+            unit="step",
+            desc=run.name,
+            delay=0.2,
+            dynamic_ncols=True,
+        ) as bar,
     ):
 
         def show(measured: Measured) -> None:

@@ -9,6 +9,8 @@ from explorer.runs import Run, Runs
 from explorer.settings import TrainingConfig
 from explorer.tasks.addition import Addition
 
+torch.set_num_threads(1)  # small tensors on shared cores: a second thread only waits
+
 SHIPPED = Path(__file__).parents[1] / "checkpoints"
 TASK = Addition(n_digits=2)
 MODEL = TASK.model_config(d_model=16, n_heads=2, d_head=8, d_mlp=32, n_layers=2)

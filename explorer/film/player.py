@@ -21,24 +21,33 @@ def _component() -> Callable:
     )
 
 
-def play(film: Film, key: str, step: int, on_stop: Callable[[int], None]) -> None:
+def play(film: Film, key: str, step: int) -> None:
     """Show a film.
 
     Args:
         film: what to show.
         key: tells this player from others; a new film under the same key keeps the position and the switches.
         step: where the player should stand. It moves only if that is not where it stands already.
-        on_stop: told the step when people stop at one: not on the way, or every frame would cost a rerun.
     """
     state = st.session_state
     start, stands = f"{key}.start", f"{key}.stands"
-
-    def stopped() -> None:
-        state[stands] = int(state[key]["stopped"]["step"])
-        on_stop(state[stands])
-
     # The step to start at is part of the message, and a message that changed is sent whole. So it stays what it was
     # while only the player moves, and changes when the player is new on the page or is moved from outside.
     if key not in state or state.get(stands) != step:
         state[start] = state[stands] = step
-    _component()(key=key, data=film.pack(start=state[start]), on_stopped_change=stopped)
+    _component()(key=key, data=film.pack(start=state[start]), on_stopped_change=lambda: None)
+
+
+def take_stop(key: str) -> int | None:
+    """The step at which people have just stopped the player, once; None if they have not.
+
+    The player tells of stops only, not of what it passes on the way, or every frame would cost a rerun. Ask at the
+    top of the script, before anything is shown.
+    """
+    state = st.session_state
+    seen = f"{key}.seen"
+    stop = (state.get(key) or {}).get("stopped")
+    if stop is None or stop == state.get(seen):
+        return None
+    state[seen], state[f"{key}.stands"] = stop, int(stop["step"])
+    return state[f"{key}.stands"]

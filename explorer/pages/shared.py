@@ -14,16 +14,18 @@ import streamlit as st
 
 from explorer.errors import UserError, quoted
 from explorer.film.film import Film
-from explorer.film.player import play
+from explorer.film.player import play, take_stop
 from explorer.runs import Runs
 from explorer.views.subject import Subject
 
-CHECKPOINTS = Path(os.environ.get("EXPLORER_CHECKPOINTS", Path(__file__).parents[2] / "checkpoints"))
+CHECKPOINTS = Path(__file__).parents[2] / "checkpoints"
 URL_KEYS = ("run", "step", "example")
+PLAYER = "player"  # every page has one player, under one key
 
 
 def runs() -> Runs:
-    return Runs(CHECKPOINTS)
+    """The runs in the folder named by ``EXPLORER_CHECKPOINTS``, or in the project's own ``checkpoints``."""
+    return Runs(os.environ.get("EXPLORER_CHECKPOINTS", CHECKPOINTS))
 
 
 def plain(text: str) -> str:
@@ -41,7 +43,7 @@ def subject() -> Subject:
         UserError: it cannot be read.
     """
     run = runs().open(st.session_state.run)
-    return _subject(str(CHECKPOINTS), run.name, run.version())
+    return _subject(str(run.folder.parent), run.name, run.version())
 
 
 @st.cache_resource(max_entries=8, show_spinner="Reading snapshots…")
@@ -56,7 +58,7 @@ def viewed(view: Callable, *parameters: str) -> Any:
         UserError: the run cannot be read, or the view cannot use the parameters.
     """
     run = runs().open(st.session_state.run)
-    key = (str(CHECKPOINTS), run.name, run.version(), f"{view.__module__}.{view.__qualname__}")
+    key = (str(run.folder.parent), run.name, run.version(), f"{view.__module__}.{view.__qualname__}")
     return _viewed(key, parameters, view)
 
 
@@ -69,12 +71,15 @@ def _viewed(key: tuple, parameters: tuple[str, ...], _view: Callable) -> Any:
 
 
 def begin() -> None:
-    """Fill the session state from the URL, once a session, and see that it makes sense."""
+    """Fill the session state from the URL, once a session, follow the player, and see that the run exists."""
     state, there = st.session_state, runs().names()
     if "run" not in state:
         for name in URL_KEYS:
             state[name] = st.query_params.get(name)
         state.run = state.run or next(iter(there), None)
+    stopped = take_stop(PLAYER)
+    if stopped is not None:
+        _stand(stopped)
     if state.run not in there:
         if there:
             st.warning(plain(f"There is no run {quoted(state.run)}; this is {there[0]}."))
@@ -191,7 +196,7 @@ def example_input(subject: Subject) -> str:
 
 def show(film: Film) -> None:
     """Play a film at the session's step."""
-    play(film, key="player", step=st.session_state.step, on_stop=_stand)
+    play(film, key=PLAYER, step=st.session_state.step)
 
 
 # --- Pages ---

@@ -1,0 +1,264 @@
+"""The real app in a real browser: what people do with the mouse and the keyboard."""
+
+import shutil
+import subprocess
+import sys
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Browser, Page, expect, sync_playwright
+
+from explorer.runs import Runs
+from tests.conftest import MODEL, TASK
+from tests.test_runs import FINITE
+
+ROOT = Path(__file__).parents[1]
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+SWITCHES = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update"]
+SECOND = 1000
+
+pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium: apt-get install chromium")
+
+
+@pytest.fixture(scope="module")
+def app(root, tmp_path_factory) -> Iterator[str]:
+    """The app on two small runs; yields its address."""
+    folder = tmp_path_factory.mktemp("browser")
+    shutil.copytree(root / "small", folder / "small")
+    Runs(folder).create("finite", TASK, MODEL, FINITE).train()
+    command = [sys.executable, "-m", "streamlit", "run", "streamlit_app.py", "--server.port", "8599"]
+    log = (folder / "log.txt").open("w+")
+    environment = {
+        "EXPLORER_CHECKPOINTS": str(folder),
+        "OMP_NUM_THREADS": "1",
+        "PATH": "/usr/bin:/bin",
+        "HOME": str(folder),
+    }
+    server = subprocess.Popen(
+        [*command, "--server.headless", "true"], cwd=ROOT, stdout=log, stderr=subprocess.STDOUT, env=environment
+    )
+    try:
+        while True:
+            assert server.poll() is None, (folder / "log.txt").read_text()
+            try:
+                with urllib.request.urlopen("http://localhost:8599/_stcore/health", timeout=5) as answer:
+                    if answer.status == 200:
+                        break
+            except (urllib.error.URLError, ConnectionError, TimeoutError):
+                pass
+        yield "http://localhost:8599"
+    finally:
+        server.terminate()
+        server.wait()
+        log.close()
+    assert "Traceback" not in (folder / "log.txt").read_text()
+
+
+@pytest.fixture(scope="module")
+def chromium() -> Iterator[Browser]:
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=SWITCHES)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def browse(app, chromium):
+    """Opens a place of the app in a browser session of its own: ``browse("/attention?run=small")``."""
+    contexts = []
+    errors: list[str] = []
+
+    def browse(place: str, **options) -> Page:
+        context = chromium.new_context(viewport={"width": 1400, "height": 1000}, **options)
+        contexts.append(context)
+        page = context.new_page()
+        page.set_default_timeout(60 * SECOND)
+        page.on("pageerror", lambda error: errors.append(str(error)))
+        page.goto(app + place)
+        page.wait_for_selector(".film[data-step]")
+        return page
+
+    yield browse
+    for context in contexts:
+        context.close()
+    assert errors == []
+
+
+def stands_at(page: Page, step: int) -> None:
+    expect(page.locator(".film")).to_have_attribute("data-step", str(step), timeout=30 * SECOND)
+
+
+def told(page: Page, step: int) -> None:
+    """The URL follows the player, so Python knows."""
+    page.wait_for_function(f"new URLSearchParams(location.search).get('step') === '{step}'")
+
+
+def test_dragging_on_the_losses_moves_everything(browse):
+    page = browse("/?run=small&step=0&example=48%2B76")
+    stands_at(page, 0)
+    stage = page.locator(".stage.timeline")
+    box = stage.bounding_box()
+    legend = page.locator(".key b").first
+    before = legend.text_content()
+    page.mouse.move(box["x"] + 60, box["y"] + 100)
+    page.mouse.down()
+    page.mouse.move(box["x"] + box["width"] * 0.5, box["y"] + 100, steps=5)
+    stands_at(page, 20)
+    assert legend.text_content() != before
+    page.mouse.move(box["x"] + box["width"] - 17, box["y"] + 100, steps=5)
+    stands_at(page, 40)
+    page.mouse.up()
+    told(page, 40)
+    stands_at(page, 40)
+
+
+def test_keys_step_jump_and_play(browse):
+    page = browse("/?run=small&step=0")
+    for key, step in (("ArrowRight", 10), ("ArrowRight", 20), ("ArrowLeft", 10), ("End", 40), ("Home", 0)):
+        page.keyboard.press(key)
+        stands_at(page, step)
+    told(page, 0)
+    page.keyboard.press("Space")
+    expect(page.locator(".play svg path")).to_have_attribute("d", "M3 2h4v12H3zM9 2h4v12H9z")
+    stands_at(page, 40)
+    told(page, 40)
+
+
+def test_typing_is_not_taken_for_keys_of_the_player(browse):
+    page = browse("/?run=small&step=20")
+    typed = page.get_by_role("textbox").first
+    typed.fill("48 + 76")
+    typed.press("ArrowLeft")
+    typed.press("Enter")
+    expect(page.locator(".token.prompt").first).to_have_text("4")
+    stands_at(page, 20)
+    assert page.locator(".token.prompt").all_text_contents() == list("48+76=")
+
+
+def test_buttons_and_slider_of_the_transport(browse):
+    page = browse("/?run=small&step=20")
+    page.get_by_role("button", name="Step forward").click()
+    stands_at(page, 30)
+    page.get_by_role("button", name="Step back").click()
+    stands_at(page, 20)
+    slider = page.get_by_role("slider", name="Snapshot")
+    slider.fill("4")
+    stands_at(page, 40)
+    assert slider.get_attribute("aria-valuetext") == "step 40"
+    page.get_by_label("Speed").select_option("4")
+    page.get_by_role("button", name="Play").click()
+    stands_at(page, 40)
+    told(page, 40)
+
+
+def test_position_and_example_survive_a_change_of_page_and_a_copied_url(browse):
+    page = browse("/?run=small&step=0&example=48%2B76")
+    page.keyboard.press("End")
+    told(page, 40)
+    page.get_by_role("link", name="Attention").click()
+    page.wait_for_url("**/attention?*")
+    stands_at(page, 40)
+    expect(page.locator(".panel.heatmaps h3")).to_have_text("Attention patterns on 48+76")
+    copied = browse(page.url.split("8599")[1])
+    stands_at(copied, 40)
+    expect(copied.locator(".panel.heatmaps h3")).to_have_text("Attention patterns on 48+76")
+
+
+def test_the_sidebar_and_the_player_follow_each_other(browse):
+    page = browse("/?run=small&step=0")
+    page.keyboard.press("ArrowRight")
+    told(page, 10)
+    page.get_by_label("Snapshot").first.click()
+    page.get_by_role("option", name="step 30").click()
+    stands_at(page, 30)
+    page.locator(".film").focus()
+    page.keyboard.press("ArrowLeft")
+    page.keyboard.press("ArrowLeft")
+    stands_at(page, 10)
+    told(page, 10)
+
+
+def test_curves_can_be_hidden_and_drawn_on_a_log_scale(browse):
+    page = browse("/?run=finite&step=0")
+    stage = page.locator(".stage.timeline canvas").first
+    seen = {"linear": stage.screenshot()}
+    page.get_by_role("button", name="log", exact=True).click()
+    expect(page.get_by_role("button", name="log", exact=True)).to_have_attribute("aria-pressed", "true")
+    seen["log"] = stage.screenshot()
+    page.locator(".key").first.click()
+    expect(page.locator(".key").first).to_have_attribute("aria-pressed", "false")
+    seen["without the first"] = stage.screenshot()
+    assert len(set(seen.values())) == 3
+
+
+def test_a_map_tells_its_values_and_can_be_enlarged(browse):
+    page = browse("/attention?run=small&step=40")
+    stage = page.locator(".panel.heatmaps .stage")
+    stage.scroll_into_view_if_needed()
+    stage.hover(position={"x": 30, "y": 50})
+    tip = page.locator(".panel.heatmaps .tip")
+    expect(tip).to_contain_text("L0H0  query")
+    expect(tip).to_contain_text(": 1")  # the first query can only look at the first key
+    small = stage.bounding_box()
+    stage.click(position={"x": 30, "y": 50})
+    expect(stage).to_have_class("stage zoomed")
+    stage.click(position={"x": 60, "y": 60})
+    expect(stage).to_have_class("stage zoomable")
+    assert stage.bounding_box()["height"] == small["height"]
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_colours_follow_the_theme(browse, scheme):
+    page = browse("/attention?run=small&step=40", color_scheme=scheme)
+    # The middle of the first map's upper right corner lies in the future: it shows the page itself.
+    ink = page.evaluate(
+        """() => {
+            const film = [...document.querySelectorAll('*')].map((n) => n.shadowRoot?.querySelector('.film')).find(Boolean);
+            const player = film.player, panel = player.panels[1], box = panel.boxes[0];
+            const [, , rows] = panel.panel.values.shape;
+            const ratio = devicePixelRatio, size = box.h / rows;
+            const at = (row, column) => [...panel.top.getImageData(
+                (box.x + (column + 0.5) * size) * ratio, (box.y + (row + 0.5) * size) * ratio, 1, 1).data];
+            return { mode: player.theme.mode, attended: at(0, 0), future: at(0, 5) };
+        }"""
+    )
+    assert ink["mode"] == scheme
+    assert ink["future"][3] == 0
+    brightness = sum(ink["attended"][:3]) / 3
+    assert brightness < 80 if scheme == "light" else brightness > 200
+
+
+def test_two_sessions_on_one_run_keep_their_own_step_and_example(browse):
+    one, other = browse("/?run=small&step=0&example=11%2B22"), browse("/?run=small&step=20&example=33%2B44")
+    one.keyboard.press("End")
+    told(one, 40)
+    other.keyboard.press("ArrowLeft")
+    told(other, 10)
+    stands_at(one, 40)
+    assert one.locator(".token.prompt").all_text_contents() == list("11+22=")
+    assert other.locator(".token.prompt").all_text_contents() == list("33+44=")
+
+
+def test_a_narrow_window_puts_panels_below_each_other(browse):
+    page = browse("/?run=small&step=0")
+    page.set_viewport_size({"width": 800, "height": 1000})
+    page.wait_for_function(
+        """() => {
+            const film = [...document.querySelectorAll('*')].map((n) => n.shadowRoot?.querySelector('.film')).find(Boolean);
+            const [, curves, bars] = [...film.querySelectorAll('.panel')].map((p) => p.getBoundingClientRect());
+            return bars.top >= curves.bottom && film.scrollWidth <= film.clientWidth + 1;
+        }"""
+    )
+    stands_at(page, 0)
+
+
+def test_names_and_texts_are_shown_letter_by_letter(browse):
+    page = browse("/?run=small&step=0")
+    page.get_by_role("textbox").first.fill("<img src=x onerror=alert(1)>")
+    page.get_by_role("textbox").first.press("Enter")
+    alert = page.get_by_test_id("stAlert")
+    expect(alert).to_contain_text("'<img src=x onerror=alert(1)>' is not a sum; type two numbers")
+    assert page.locator("img[src=x]").count() == 0

@@ -1,0 +1,118 @@
+"""The command line, as people run it."""
+
+import json
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from explorer.__main__ import main
+from explorer.runs import Runs
+
+HERE = Path(__file__).parents[1]
+TINY = ["--set", "d_model=16", "--set", "n_heads=2", "--set", "d_head=8", "--set", "d_mlp=32", "--set", "n_digits=2"]
+
+
+def test_golden_losses_of_the_notebook(tmp_path):
+    command = ["train", "addition", "--preset", "notebook", "--steps", "101", "--checkpoints", str(tmp_path)]
+    assert main(command) == 0
+    loss = Runs(tmp_path).open("addition").metrics()["train_loss"]
+    assert loss[0].item() == pytest.approx(2.5933517134842354, rel=1e-6)
+    assert loss[100].item() == pytest.approx(1.9987422520571709, rel=1e-3)
+
+
+def test_train_list_and_ask(tmp_path, capsys):
+    root = ["--checkpoints", str(tmp_path)]
+    assert main(["train", "addition", "--steps", "12", "--seed", "5", "--finite", "30", *TINY, *root]) == 0
+    assert "Done: 12 steps" in capsys.readouterr().out
+    info = Runs(tmp_path).open("addition-finite").info()
+    assert (info.training.seed, info.training.finite, info.model.d_model) == (5, 30, 16)
+
+    assert main(["runs", "--json", *root]) == 0
+    (row,) = json.loads(capsys.readouterr().out)
+    assert row["name"] == "addition-finite"
+    assert row["status"] == "done"
+    assert main(["runs", *root]) == 0
+    assert "addition-finite  2-digit addition  30 examples  done" in capsys.readouterr().out
+
+
+def test_predict_prints_what_is_promised(small, root, capsys):
+    command = ["predict", "small", "12+34=", "--json", "--checkpoints", str(root)]
+    assert main(command) == 0
+    last = json.loads(capsys.readouterr().out)
+    assert list(last) == ["step", "answer", "correct", "digits"]
+    assert last["step"] == 40
+    assert len(last["answer"]) == 3
+    assert last["correct"] is (last["answer"] == "046")
+    assert all(set(digit) == {"token", "probability"} for digit in last["digits"])
+    assert "".join(digit["token"] for digit in last["digits"]) == last["answer"]
+
+    assert main([*command, "--all-steps"]) == 0
+    rows = json.loads(capsys.readouterr().out)
+    assert [row["step"] for row in rows] == [0, 10, 20, 30, 40]
+    assert rows[-1] == last
+    assert main([*command, "--step", "10"]) == 0
+    assert json.loads(capsys.readouterr().out) == rows[1]
+
+
+@pytest.mark.parametrize(
+    ("command", "said"),
+    [
+        ([], "--help"),
+        (["fly"], "'fly'"),
+        (["train", "subtraction"], "no task 'subtraction'"),
+        (["train", "addition", "--preset", "huge"], "no preset 'huge'"),
+        (["train", "addition", "--steps", "0"], "steps is 0"),
+        (["train", "addition", "--steps", "many"], "'many'"),
+        (["train", "addition", "--seed", "-1"], "seed is -1"),
+        (["train", "addition", "--set", "lr"], "no '='"),
+        (["train", "addition", "--set", "lr=fast"], "lr is 'fast'"),
+        (["train", "addition", "--set", "lr=nan"], "lr is nan"),
+        (["train", "addition", "--set", "colour=red"], "no setting 'colour'"),
+        (["train", "addition", "--set", "attn_only=perhaps"], "true or false"),
+        (["train", "addition", "--set", "n_digits=11"], "n_digits is 11"),
+        (["train", "addition", "--name", "../x"], "cannot be the name"),
+        (["train", "addition", "--resume", "--name", "nope"], "no run 'nope'"),
+        (["train", "addition", "--resume", "--name", "small", "--steps", "5"], "leave out --steps"),
+        (["train", "addition", "--resume", "--name", "small"], "is done"),
+        (["train", "addition", "--name", "small"], "choose another name"),
+        (["predict", "nope", "1+2"], "no run 'nope'"),
+        (["predict", "small", "a+b"], "is not a sum"),
+        (["predict", "small", "123+1"], "more than the 2 digits"),
+        (["predict", "small", "1+2", "--step", "11"], "the nearest is at 10"),
+        (["predict", "small", "1+2", "--step", "1", "--all-steps"], "not allowed with"),
+    ],
+    ids=" ".join,
+)
+def test_mistakes_get_one_line_and_status_2(command, said, root, capsys):
+    there = ["--checkpoints", str(root)] if command and command[0] in ("train", "predict") else []
+    assert main([*command, *there]) == 2
+    printed = capsys.readouterr()
+    assert said in printed.err
+    assert printed.err.count("\n") == 1
+    assert "Traceback" not in printed.err
+    assert Runs(root).names() == ["small"]
+
+
+def test_ctrl_c_saves_and_says_how_to_go_on(tmp_path):
+    """In a process of its own: stopped by the signal, resumed by the command that it prints."""
+    train = [sys.executable, "-m", "explorer", "train", "addition", "--steps", "3000", *TINY]
+    root = ["--checkpoints", str(tmp_path)]
+    process = subprocess.Popen(
+        [*train, *root], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=HERE, bufsize=0
+    )
+    progress = ""
+    while "loss=" not in progress:
+        progress += process.stderr.read(1)
+    process.send_signal(signal.SIGINT)
+    out, _ = process.communicate(timeout=60)
+    assert process.returncode == 0
+    assert "--resume" in out
+    run = Runs(tmp_path).open("addition")
+    done = run.info().steps_done
+    assert run.info().status == "stopped"
+    assert 0 < done < 3000
+    assert main(out.strip().split("python -m explorer ")[1].split()) == 0
+    assert run.info().status == "done"

@@ -1,0 +1,239 @@
+"""Every page, run by Streamlit without a browser."""
+
+import json
+import shutil
+
+import pytest
+from streamlit.testing.v1 import AppTest
+from streamlit.util import calc_hash
+
+from explorer.runs import Runs
+from tests.conftest import MODEL, SHIPPED, TASK
+from tests.test_runs import FINITE, HOW, spoil
+
+PAGES = {"Watch": "", "Phase changes": "phase-changes", "Attention": "attention", "Activations": "activations"}
+PAGES |= {"Try a sum": "try"}
+APP = str(SHIPPED.parent / "streamlit_app.py")
+
+
+@pytest.fixture(scope="module")
+def folder(root, tmp_path_factory):
+    """The small run and one on finite data. Not to be changed."""
+    folder = tmp_path_factory.mktemp("pages")
+    shutil.copytree(root / "small", folder / "small")
+    Runs(folder).create("finite", TASK, MODEL, FINITE).train()
+    return folder
+
+
+@pytest.fixture
+def opened(folder, monkeypatch):
+    """Opens a page as a new session: ``opened("attention", run="small")``."""
+    monkeypatch.setenv("EXPLORER_CHECKPOINTS", str(folder))
+
+    def opened(page: str = "", **query: str) -> AppTest:
+        app = AppTest.from_file(APP, default_timeout=60)
+        for name, value in query.items():
+            app.query_params[name] = value
+        return go_to(app, page)
+
+    return opened
+
+
+def go_to(app: AppTest, page: str) -> AppTest:
+    """Change to the page at this place of the URL."""
+    app._page_hash = calc_hash(page)
+    return app.run()
+
+
+def header(app: AppTest) -> dict:
+    """What the player was given: the JSON header of its film."""
+    (player,) = app.get("bidi_component")
+    message = player.proto.bytes
+    return json.loads(message[4 : 4 + int.from_bytes(message[:4], "little")])
+
+
+def stop_at(app: AppTest, step: int) -> AppTest:
+    """What happens when somebody lets go of the player at a step."""
+    app.session_state["player"] = {"stopped": {"step": step, "at": step}}
+    return app.run()
+
+
+def healthy(app: AppTest) -> bool:
+    return not app.exception and not app.error
+
+
+@pytest.mark.parametrize("run", ["small", "finite"])
+@pytest.mark.parametrize("page", PAGES.values(), ids=PAGES.keys())
+def test_every_page_shows_a_film_of_every_run(opened, folder, page, run):
+    app = opened(page, run=run)
+    assert healthy(app)
+    film = header(app)
+    assert tuple(film["steps"]) == Runs(folder).open(run).steps()
+    assert "curves" in [panel["kind"] for panel in film["panels"]]
+
+
+def test_finite_runs_show_train_and_test(opened):
+    lines = header(opened("phase-changes", run="finite"))["panels"][0]["lines"]
+    assert [line["label"] for line in lines[:4]] == ["all, train", "all, test", "hundreds", "hundreds, train"]
+    assert [line["dashed"] for line in lines[:4]] == [True, False, False, True]
+
+
+def test_run_step_and_example_stand_in_the_url_and_survive_a_change_of_page(opened):
+    app = opened("", run="small", step="20", example="48+76")
+    assert header(app)["start"] == 20
+    stop_at(app, 30)
+    for page in PAGES.values():
+        go_to(app, page)
+        assert healthy(app)
+        assert header(app)["start"] == 30
+        query = {name: app.query_params[name] for name in ("run", "step", "example")}
+        assert query == {"run": "small", "step": "30", "example": "48+76"}
+
+
+def test_a_stop_of_the_player_does_not_send_the_film_again(opened):
+    app = opened("", run="small", step="0")
+    before = app.get("bidi_component")[0].proto.bytes
+    stop_at(app, 30)
+    assert app.get("bidi_component")[0].proto.bytes == before
+    assert app.selectbox(key="choice.step").value == 30
+
+
+def test_the_sidebar_moves_the_player_and_the_player_the_sidebar(opened):
+    app = opened("", run="small", step="0")
+    stop_at(app, 30)
+    app.selectbox(key="choice.step").set_value(10).run()
+    assert header(app)["start"] == 10
+    app.session_state["player"] = {"stopped": {"step": 30, "at": 2}}  # back to where it was before
+    app.run()
+    assert app.selectbox(key="choice.step").value == 30
+
+
+def test_another_run_starts_at_its_own_step_and_keeps_the_example(opened):
+    app = opened("", run="small", step="20", example="48+76")
+    app.selectbox(key="choice.run").set_value("finite").run()
+    assert healthy(app)
+    assert tuple(header(app)["steps"]) == (0, 10, 20, 30)
+    assert app.query_params["run"] == "finite"
+    assert app.session_state.example == "48+76"
+
+
+def test_two_sessions_do_not_disturb_each_other(opened):
+    one, other = opened("", run="small", step="10", example="1+1"), opened("try", run="small", step="20", example="9+9")
+    stop_at(one, 40)
+    other.run()
+    assert (one.session_state.step, one.session_state.example) == (40, "1+1")
+    assert (other.session_state.step, other.session_state.example) == (20, "9+9")
+    assert header(other)["start"] == 20
+
+
+@pytest.mark.parametrize("typed", ["abc", "", "123+1", "9" * 100_000, "![x](y) $x$ <b>"])
+@pytest.mark.parametrize("page", ["", "try"])
+def test_bad_input_gets_one_sentence_and_breaks_nothing(opened, page, typed):
+    app = opened(page, run="small")
+    app.text_input(key="choice.example").set_value(typed).run()
+    assert not app.exception
+    assert len(app.error) == 1
+    assert "such as 45\\+90" in app.error[0].value
+    assert len(app.selectbox(key="choice.run").options) == 2
+    app.text_input(key="choice.example").set_value("1+2").run()
+    assert healthy(app)
+    header(app)
+
+
+@pytest.mark.parametrize(
+    ("query", "said"),
+    [({"run": "nope"}, "no run"), ({"run": "**x**](y)"}, r"\*\*x\*\*"), ({"run": "small", "step": "abc"}, "")],
+    ids=["unknown run", "markdown", "bad step"],
+)
+def test_a_bad_url_still_opens(opened, query, said):
+    app = opened("", **query)
+    assert healthy(app)
+    assert [said in warning.value for warning in app.warning] == [True] * bool(said)
+    header(app)
+
+
+def test_a_step_between_snapshots_opens_at_the_nearest(opened):
+    assert header(opened("", run="small", step="19"))["start"] == 20
+
+
+def test_try_shows_answers_and_offers_harder_siblings(opened):
+    app = opened("try", run="small", example="48+76=100")
+    assert [panel["kind"] for panel in header(app)["panels"]] == ["tokens", "text", "bars", "curves"]
+    assert "is wrong" in app.info[0].value
+    table = app.dataframe[0].value
+    assert table["digit"].tolist() == ["hundreds", "tens", "units"]
+    assert table["right answer"].tolist() == ["1", "2", "4"]
+    app.button(key="sibling.every column a nine").click().run()
+    assert app.session_state.example == "48+51"
+    assert healthy(app)
+
+
+def test_examples_can_be_picked(opened):
+    app = opened("", run="small")
+    app.get("button_group")[0].set_value("99+01").run()
+    assert app.session_state.example == "99+01"
+    assert "".join(header(app)["panels"][0]["prompt"]) == "99+01="
+
+
+def test_activations_shows_every_hook_point_forward_and_gradient(opened):
+    app = opened("activations", run="small")
+    names = app.selectbox(key="activations.hook").options
+    assert "blocks.1.attn.hook_result" in names
+    for kind in ("activation", "gradient"):
+        app.get("button_group")[0].set_value(kind).run()
+        for name in names:
+            app.selectbox(key="activations.hook").set_value(name).run()
+            assert healthy(app), name
+            panel = header(app)["panels"][1]
+            assert name in panel["title"]
+            assert len(panel["maps"]) == (2 if ".attn." in name else 1)
+
+
+def test_attention_can_be_averaged_over_a_batch(opened):
+    app = opened("attention", run="small")
+    one = header(app)["panels"][1]
+    assert one["maps"] == ["L0H0", "L0H1", "L1H0", "L1H1"]
+    app.get("button_group")[0].set_value("mean over a batch").run()
+    assert healthy(app)
+    assert "mean over 64 unseen examples" in header(app)["panels"][1]["title"]
+
+
+def test_runs_lists_what_there_is_and_chooses(opened):
+    app = opened("runs", run="small")
+    assert not app.exception
+    text = " ".join(element.value for element in [*app.markdown, *app.caption])
+    for expected in ("small", "finite", "2\\-digit addition", "40 training examples", "infinite data", "5 snapshots"):
+        assert expected in text
+    app.button(key="choose.finite").click().run()
+    assert app.session_state.run == "finite"
+
+
+@pytest.mark.parametrize("how", HOW)
+def test_a_spoilt_snapshot_is_named_and_the_rest_still_plays(folder, small, tmp_path, monkeypatch, how):
+    shutil.copytree(folder / "small", tmp_path / "small")
+    spoil(tmp_path / "small" / "snapshots" / "step-000010.safetensors", how, small)
+    monkeypatch.setenv("EXPLORER_CHECKPOINTS", str(tmp_path))
+    app = AppTest.from_file(APP, default_timeout=60).run()
+    assert healthy(app)
+    assert ["step\\-000010\\.safetensors" in warning.value for warning in app.warning] == [True]
+    assert header(app)["steps"] == [0, 20, 30, 40]
+
+
+def test_a_run_that_cannot_be_read_says_so_and_others_can_be_chosen(folder, tmp_path, monkeypatch):
+    shutil.copytree(folder, tmp_path / "runs")
+    (tmp_path / "runs" / "finite" / "run.json").write_text("{")
+    monkeypatch.setenv("EXPLORER_CHECKPOINTS", str(tmp_path / "runs"))
+    app = AppTest.from_file(APP, default_timeout=60).run()
+    assert not app.exception
+    assert any("finite/run\\.json" in error.value for error in app.error)
+    app.selectbox(key="choice.run").set_value("small").run()
+    assert healthy(app)
+    assert header(app)["steps"] == [0, 10, 20, 30, 40]
+
+
+def test_without_runs_a_page_says_what_to_do(tmp_path, monkeypatch):
+    monkeypatch.setenv("EXPLORER_CHECKPOINTS", str(tmp_path))
+    for page in (*PAGES.values(), "runs"):
+        app = go_to(AppTest.from_file(APP, default_timeout=60), page)
+        assert healthy(app)
+        assert "python -m explorer train addition" in app.info[0].value

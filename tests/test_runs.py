@@ -1,0 +1,343 @@
+"""Runs on disk: round trips, crashes, and files that nobody should trust."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
+
+from explorer.errors import UserError
+from explorer.runs import Run, Runs
+from explorer.settings import TrainingConfig
+from tests.conftest import MODEL, TASK, TRAINING
+
+FINITE = TrainingConfig(steps=30, finite=40, test_batch_size=8, seed=1, snapshot_every=10)
+
+
+@pytest.fixture
+def copied(root, tmp_path) -> Run:
+    """A copy of the small run that may be spoilt."""
+    shutil.copytree(root / "small", tmp_path / "small")
+    return Runs(tmp_path).open("small")
+
+
+def same(one: Run, other: Run) -> bool:
+    """Whether two runs have the same metrics and the same snapshots, bit for bit."""
+    files = ["metrics.safetensors", *(f"snapshots/step-{step:06d}.safetensors" for step in other.steps())]
+    if one.steps() != other.steps():
+        return False
+    for name in files:
+        ours, theirs = load_file(one.folder / name), load_file(other.folder / name)
+        if ours.keys() != theirs.keys() or not all(torch.equal(ours[key], theirs[key]) for key in ours):
+            return False
+    return True
+
+
+# --- What a run holds ---
+
+
+def test_a_run_remembers_what_it_is(small):
+    info = small.info()
+    assert (info.task, info.model, info.training) == (TASK, MODEL, TRAINING)
+    assert (info.status, info.steps_done) == ("done", 40)
+    assert small.steps() == info.snapshots == (0, 10, 20, 30, 40)
+    assert not (small.folder / "resume.safetensors").exists()
+
+
+def test_metrics_hold_a_row_for_each_update(small):
+    metrics = small.metrics()
+    assert metrics["train_loss"].dtype == torch.float64
+    assert metrics["train_loss"].shape == (40,)
+    assert metrics["train_loss_per_token"].shape == (40, 3)
+    torch.testing.assert_close(metrics["train_loss_per_token"].double().mean(1), metrics["train_loss"])
+    assert "test_loss" not in metrics
+
+
+def test_a_snapshot_gives_the_losses_that_were_recorded(small):
+    """Row i of the metrics belongs to the weights of step i on batch i."""
+    stream = TASK.train_stream(TRAINING)
+    batches = [stream.next() for _ in range(31)]
+    for step in (0, 10, 30):
+        loss = TASK.losses(small.model(step)(batches[step].tokens), batches[step]).mean().item()
+        assert loss == pytest.approx(small.metrics()["train_loss"][step].item(), rel=1e-6)
+
+
+def test_every_snapshot_is_different(small):
+    weights = small.ensemble().weights["embed.W_E"]
+    assert all((weights[i] != weights[i + 1]).any() for i in range(4))
+
+
+def test_a_snapshot_file_describes_itself(small):
+    path = small.folder / "snapshots" / "step-000010.safetensors"
+    with safe_open(path, framework="pt") as file:
+        metadata = file.metadata()
+    assert metadata["step"] == "10"
+    assert json.loads(metadata["task"]) == {"name": "addition", "n_digits": 2}
+    assert json.loads(metadata["model"])["d_model"] == 16
+    assert load_file(path).keys() == small.model(10).state_dict().keys()
+
+
+def test_every_model_is_new_and_the_ensemble_holds_the_same(small, tokens):
+    one, other = small.model(20), small.model(20)
+    with one.hooks(forward={"hook_embed": lambda x, name: torch.zeros_like(x)}):
+        assert not torch.equal(one(tokens), other(tokens))
+    stack, _ = small.ensemble().run(tokens)
+    torch.testing.assert_close(stack[2], other(tokens), rtol=1e-4, atol=1e-5)
+
+
+def test_finite_runs_record_their_test_losses(tmp_path):
+    run = Runs(tmp_path).create("finite", TASK, MODEL, FINITE)
+    run.train()
+    metrics = run.metrics()
+    assert metrics["test_step"].tolist() == list(range(30))
+    assert metrics["test_loss_per_token"].shape == (30, 3)
+
+
+def test_half_precision_is_kept_only_where_losses_stay(tmp_path):
+    training = TrainingConfig(steps=2, batch_size=8, snapshot_dtype="float16", snapshot_every=1)
+    run = Runs(tmp_path).create("half", TASK, MODEL, training)
+    run.train()
+    stored = load_file(run.folder / "snapshots" / "step-000000.safetensors")
+    assert all(weight.dtype == torch.float16 for weight in stored.values())
+    assert all(weight.dtype == torch.float32 for weight in run.snapshot(0).values())
+    probe = TASK.test_stream(training).next()
+    loss = TASK.losses(run.model(0)(probe.tokens), probe).mean().item()
+    exact = TASK.losses(type(run.model(0))(MODEL, seed=0)(probe.tokens), probe).mean().item()
+    assert loss == pytest.approx(exact, rel=0.01)
+
+    huge = TASK.model_config(d_model=16, n_heads=2, d_head=8, d_mlp=32, residual_gain=70000.0)
+    kept = Runs(tmp_path).create("huge", TASK, huge, training)  # rounding shows once everything is multiplied
+    kept.train()
+    stored = load_file(kept.folder / "snapshots" / "step-000000.safetensors")
+    assert {weight.dtype for weight in stored.values()} in ({torch.float16}, {torch.float32})
+
+
+# --- Names ---
+
+
+@pytest.mark.parametrize("name", ["", ".", "..", "a/b", "../out", ".hidden", "a b", "x" * 65, "é", "a\n"])
+def test_names_that_are_no_folder_names_are_refused(tmp_path, name):
+    with pytest.raises(UserError, match="cannot be the name of a run"):
+        Runs(tmp_path).create(name, TASK, MODEL, TRAINING)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_name_that_is_taken_is_refused(copied):
+    with pytest.raises(UserError, match="choose another name"):
+        Runs(copied.folder.parent).create("small", TASK, MODEL, TRAINING)
+    assert copied.info().status == "done"
+
+
+def test_an_unknown_run_is_refused_with_those_there_are(root, tmp_path):
+    with pytest.raises(UserError, match="there are small"):
+        Runs(root).open("nope")
+    with pytest.raises(UserError, match="holds none yet"):
+        Runs(tmp_path / "nowhere").open("nope")
+
+
+# --- Stopping, crashing, resuming ---
+
+
+@pytest.mark.parametrize("training", [TRAINING, FINITE], ids=["infinite", "finite"])
+def test_a_stopped_run_goes_on_to_the_same_end(tmp_path, training):
+    runs = Runs(tmp_path)
+    straight = runs.create("straight", TASK, MODEL, training)
+    straight.train()
+    stopped = runs.create("stopped", TASK, MODEL, training)
+    for stop_at in (7, 20):
+        info = stopped.train(should_stop=lambda stop_at=stop_at: _rows(stopped, stop_at))
+        assert info.status == "stopped"
+        assert stopped.info().status == "stopped"
+    assert stopped.train().status == "done"
+    assert same(stopped, straight)
+
+
+_counted: dict[str, int] = {}
+
+
+def _rows(run: Run, stop_at: int) -> bool:
+    key = f"{run.folder}{stop_at}"
+    _counted[key] = _counted.get(key, 0) + 1
+    return _counted[key] >= (7 if stop_at == 7 else 13)
+
+
+def test_a_run_that_is_done_does_not_go_on(copied):
+    with pytest.raises(UserError, match="is done"):
+        copied.train()
+
+
+def test_an_error_while_training_is_reported_and_the_run_goes_on_from_its_last_state(tmp_path, small):
+    run = Runs(tmp_path).create("broken", TASK, MODEL, TRAINING)
+
+    def fail(measured):
+        if measured.step == 25:
+            raise RuntimeError("the disk is on fire")
+
+    with pytest.raises(RuntimeError):
+        run.train(on_update=fail)
+    assert (run.info().status, run.info().message) == ("failed", "the disk is on fire")
+    assert run.steps() == (0, 10, 20)
+    assert run.train().status == "done"
+    assert same(run, small)
+    assert run.info().message == ""
+
+
+def test_a_killed_run_opens_and_goes_on_to_the_same_end(tmp_path):
+    """Kill the process for good at ten different moments; every one of them leaves a run that can go on."""
+    training = TrainingConfig(steps=400, batch_size=16, seed=3, snapshot_every=5)
+    runs = Runs(tmp_path)
+    straight = runs.create("straight", TASK, MODEL, training)
+    straight.train()
+    killed = runs.create("killed", TASK, MODEL, training)
+    script = (
+        "import sys, torch; torch.set_num_threads(1)\n"
+        "from explorer.runs import Runs\n"
+        "Runs(sys.argv[1]).open('killed').train(on_update=lambda m: print(m.step, flush=True))"
+    )
+    deaths = 0
+    for target in range(20, 400, 38):
+        process = subprocess.Popen(
+            [sys.executable, "-c", script, str(tmp_path)],
+            stdout=subprocess.PIPE,
+            text=True,
+            cwd=Path(__file__).parents[1],
+        )
+        for line in process.stdout:
+            if int(line) >= target:
+                break
+        os.kill(process.pid, signal.SIGKILL)
+        process.stdout.close()
+        deaths += process.wait() == -signal.SIGKILL
+        info = killed.info()
+        assert info.status == "stopped"
+        assert killed.ensemble().steps == killed.steps()
+        assert len(killed.metrics()["train_loss"]) >= max(killed.steps())
+    assert deaths == 10
+    assert killed.train().status == "done"
+    assert same(killed, straight)
+
+
+def test_two_processes_do_not_train_one_run(tmp_path):
+    run = Runs(tmp_path).create("shared", TASK, MODEL, TRAINING)
+    refused = []
+
+    def try_too(measured):
+        if measured.step == 3:
+            assert run.info().status == "running"
+            with pytest.raises(UserError, match="another process") as error:
+                Run(run.folder).train()
+            refused.append(str(error.value))
+
+    run.train(on_update=try_too)
+    assert len(refused) == 1
+    assert run.info().status == "done"
+
+
+def test_nothing_half_written_is_left_when_writing_fails(copied, monkeypatch):
+    before = {path.name: path.read_bytes() for path in copied.folder.iterdir() if path.is_file()}
+
+    def full(descriptor):
+        raise OSError("No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(OSError, match="No space"):
+        copied._write_info(copied.info())
+    assert {path.name: path.read_bytes() for path in copied.folder.iterdir() if path.is_file()} == before
+
+
+# --- Files that nobody should trust ---
+
+
+def spoil(path: Path, how: str, small: Run) -> None:
+    match how:
+        case "missing":
+            path.unlink()
+        case "empty":
+            path.write_bytes(b"")
+        case "truncated":
+            path.write_bytes(path.read_bytes()[:-100])
+        case "no safetensors":
+            path.write_bytes(b"PK\x03\x04 a pickle in a zip" * 50)
+        case "foreign":
+            save_file({"something.else": torch.zeros(3)}, path)
+        case "another shape":
+            weights = small.snapshot(10)
+            save_file({**weights, "embed.W_E": torch.zeros(3, 3)}, path)
+        case "another step":
+            shutil.copy(small.folder / "snapshots" / "step-000020.safetensors", path)
+
+
+HOW = ["missing", "empty", "truncated", "no safetensors", "foreign", "another shape", "another step"]
+
+
+@pytest.mark.parametrize("how", HOW)
+def test_a_spoilt_snapshot_gets_one_sentence_that_names_it(copied, small, how):
+    spoil(copied.folder / "snapshots" / "step-000010.safetensors", how, small)
+    with pytest.raises(UserError) as refused:
+        copied.model(10)
+    assert "small/snapshots/step-000010.safetensors" in str(refused.value)
+    assert "\n" not in str(refused.value)
+    problems = []
+    assert copied.ensemble(problems=problems).steps == (0, 20, 30, 40)
+    assert len(problems) == 1
+
+
+@pytest.mark.parametrize("how", HOW[:5])
+def test_spoilt_metrics_get_one_sentence_that_names_them(copied, small, how):
+    spoil(copied.folder / "metrics.safetensors", how, small)
+    with pytest.raises(UserError, match=r"small/metrics.safetensors"):
+        copied.metrics()
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"task": None},
+        {"task": {"name": "nope"}},
+        {"task": {"name": "addition", "n_digits": 99}},
+        {"task": {"name": "addition", "n_digits": 3}},
+        {"task": {"name": "addition", "evil": 1}},
+        {"model": []},
+        {"model": {"d_vocab": 12}},
+        {"training": {"steps": "many"}},
+        {"training": {"steps": True}},
+        {"training": {"lr": float("nan")}},
+        {"training": {"lr": 1e999}},
+        {"status": "fine"},
+        {"steps_done": -1},
+        {"snapshots": [1.5]},
+        {"snapshots": "all"},
+    ],
+    ids=str,
+)
+def test_a_run_json_that_makes_no_sense_gets_one_sentence(copied, change):
+    path = copied.folder / "run.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), **change}))
+    with pytest.raises(UserError, match=r"."):
+        Runs(copied.folder.parent).open("small")
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "null", "[" * 100_000, "\x00"])
+def test_a_run_json_that_is_no_json_gets_one_sentence(copied, text):
+    (copied.folder / "run.json").write_text(text)
+    with pytest.raises(UserError, match=r"small/run.json"):
+        Runs(copied.folder.parent).open("small")
+
+
+def test_a_model_that_would_not_fit_is_not_built(copied):
+    path = copied.folder / "run.json"
+    values = json.loads(path.read_text())
+    values["model"]["d_mlp"] = 10**12
+    path.write_text(json.dumps(values))
+    began = time.monotonic()
+    with pytest.raises(UserError):
+        Runs(copied.folder.parent).open("small").ensemble()
+    assert time.monotonic() - began < 30

@@ -1,0 +1,69 @@
+"""Each part of the project knows one thing: the walls of the layout, read from the imports."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+FILES = sorted([*(ROOT / "explorer").rglob("*.py"), ROOT / "streamlit_app.py"])
+
+# What each part may import of the project; a part not listed may import nothing.
+MAY_IMPORT = {
+    "transformer": {"errors"},
+    "ensemble": {"transformer"},
+    "settings": {"errors"},
+    "tasks": {"errors", "settings", "tasks", "transformer"},
+    "training": {"errors", "settings", "tasks", "transformer"},
+    "runs": {"ensemble", "errors", "settings", "tasks", "training", "transformer"},
+    "analysis": {"analysis", "ensemble", "tasks", "transformer"},
+    "film.player": {"film.film"},
+    "views": {"analysis", "ensemble", "errors", "figures", "film.film", "runs", "tasks", "transformer", "views"},
+    "pages": {"errors", "film.film", "film.player", "pages", "runs", "views"},
+    "__main__": {"analysis", "errors", "runs", "settings", "tasks", "training", "transformer"},
+    "streamlit_app": {"pages"},
+}
+KNOWN_BY = {
+    "streamlit": {"pages", "film.player", "streamlit_app"},
+    "plotly": {"figures"},
+    "safetensors": {"runs"},
+    "tqdm": {"__main__"},
+}
+
+
+def part(dotted: str) -> str:
+    """The part of the project to which ``explorer.x.y`` belongs."""
+    names = dotted.split(".")
+    names = names[1:] if names[0] == "explorer" else names
+    return ".".join(names[:2]) if names[:1] == ["film"] else (names or [""])[0]
+
+
+def imports(path: Path) -> set[str]:
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: write whole names"
+            # "from explorer import runs" imports explorer.runs; "from explorer.runs import Run" does as well.
+            is_package = (ROOT / Path(*node.module.split("."))).is_dir()
+            found |= {f"{node.module}.{alias.name}" if is_package else node.module for alias in node.names}
+    return found
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_imports_go_one_way(path):
+    here = part(".".join(path.relative_to(ROOT).with_suffix("").parts))
+    for name in imports(path):
+        if name.split(".")[0] == "explorer":
+            assert part(name) in MAY_IMPORT.get(here, set()), f"{here} imports {name}"
+        for library, parts in KNOWN_BY.items():
+            if name.split(".")[0] == library:
+                assert here in parts, f"{here} imports {library}"
+
+
+def test_no_code_outside_tasks_asks_which_task_it_is():
+    for path in FILES:
+        if "tasks" not in path.parts:
+            names = {alias for alias in imports(path) if alias.startswith("explorer.tasks.")}
+            assert names <= {"explorer.tasks.task_named", "explorer.tasks.TASKS", "explorer.tasks.base"}, path
