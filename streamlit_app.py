@@ -10,7 +10,12 @@ ICON = str(Path(__file__).parent / "explorer" / "pages" / "icon.svg")
 
 st.set_page_config(page_title="Phase-change explorer", page_icon=ICON, layout="wide")
 st.logo(ICON, size="large")
-st.html("<style>.stMainBlockContainer { padding-top: 3rem; padding-bottom: 3rem; }</style>")
+# The page begins below Streamlit's own bar, which must not hide the player's when people scroll.
+st.html(
+    "<style>.stMainBlockContainer { padding-top: 4rem; padding-bottom: 3rem; }"
+    "[data-testid=stHeader] { background: transparent; pointer-events: none; }"
+    "[data-testid=stHeader] * { pointer-events: auto; }</style>"
+)
 shared.begin()
 chosen = st.navigation(
     [

@@ -165,7 +165,7 @@ def test_siblings_carry_as_they_say(task):
 def test_sums_are_read_however_they_are_written(task, typed):
     example = task.encode(typed)
     assert example.text == "12345+67890"
-    assert example.note == ""
+    assert ("is right" in example.note) == ("80235" in typed)
     assert example.targets.tolist() == [0, 8, 0, 2, 3, 5]
     assert example.n_prompt == 12
 

@@ -195,7 +195,7 @@ def test_attention_can_be_averaged_over_a_batch(opened):
     assert one["maps"] == ["L0H0", "L0H1", "L1H0", "L1H1"]
     app.get("button_group")[0].set_value("mean over a batch").run()
     assert healthy(app)
-    assert "mean over 64 unseen examples" in header(app)["panels"][1]["title"]
+    assert "mean over 32 unseen examples" in header(app)["panels"][1]["title"]
 
 
 def test_runs_lists_what_there_is_and_chooses(opened):

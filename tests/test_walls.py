@@ -19,7 +19,7 @@ MAY_IMPORT = {
     "analysis": {"analysis", "ensemble", "tasks", "transformer"},
     "film.player": {"film.film"},
     "views": {"analysis", "ensemble", "errors", "figures", "film.film", "runs", "tasks", "transformer", "views"},
-    "pages": {"errors", "film.film", "film.player", "pages", "runs", "views"},
+    "pages": {"errors", "film.film", "film.player", "pages", "runs", "tasks", "views"},
     "__main__": {"analysis", "errors", "runs", "settings", "tasks", "training", "transformer"},
     "streamlit_app": {"pages"},
 }

@@ -129,7 +129,7 @@ class Film:
             if not fits:
                 raise ValueError(f"The panel {panel.title!r} does not fit the film's {n} steps or its own labels.")
 
-    def pack(self, start: int) -> bytes:
+    def pack(self, start: int, move: int = 0) -> bytes:
         """The film as one message: the length of a JSON header (4 bytes), the header, the arrays it points into.
 
         In the header an array is ``{"at": offset, "dtype": "f4" | "u2", "shape": [...]}``; offsets count from the
@@ -137,6 +137,7 @@ class Film:
 
         Args:
             start: the step to open at.
+            move: changes when a player that already shows a film should go to ``start`` all the same.
         """
         arrays: list[bytes] = []
         offset = 0
@@ -164,7 +165,7 @@ class Film:
             return thing
 
         panels = [plain(panel) for panel in self.panels]
-        header = json.dumps({"start": start, "steps": list(self.steps), "panels": panels}).encode()
+        header = json.dumps({"start": start, "move": move, "steps": list(self.steps), "panels": panels}).encode()
         header += b" " * (-len(header) % 4)
         return len(header).to_bytes(4, "little") + header + b"".join(arrays)
 

@@ -7,23 +7,37 @@ const SVG = "http://www.w3.org/2000/svg";
 const ICONS = {
   play: "M3 1.5v13l11-6.5z",
   pause: "M3 2h4v12H3zM9 2h4v12H9z",
-  back: "M13 2v12L5 8zM2 2h2v12H2z",
-  forward: "M3 2v12l8-6zM12 2h2v12h-2z",
+  back: "M10.5 1.5 12 3 7 8l5 5-1.5 1.5L4 8z",
+  forward: "M5.5 1.5 4 3l5 5-5 5 1.5 1.5L12 8z",
 };
 const SPEEDS = [0.25, 0.5, 1, 2, 4];
 const SECONDS = 12; // a whole film at speed 1
 const SMOOTHING = 0.9; // of the exponential average behind the switch "smooth"
 const REPORT_DELAY = 150; // ms after the last key before the position is reported
 
+// What outlives a player, which goes with its page: the step it stood at and the one it last reported, speed, the
+// panels' switches. `move` counts how often the position was set from outside; while it is the same, the step here is
+// the newest there is.
+const memory = (window.phaseChangeExplorer ??= { move: null, step: null, reported: null, speed: 1, options: {} });
+
 // After Okabe and Ito, with the lightness fitted to each background and its pink, which is the cursor's, left out.
 const PALETTE = {
-  light: ["#0072b2", "#d55e00", "#009e73", "#7b4fa3", "#b8860b", "#3fa0d8", "#8c6d46"],
-  dark: ["#56b4e9", "#f0803c", "#2fc79a", "#b79cdb", "#f0c040", "#a5d8f7", "#c9a98a"],
+  light: ["#0064a8", "#d55e00", "#009e73", "#7b4fa3", "#b8860b", "#56b4e9", "#8c6d46"],
+  dark: ["#4a9ae0", "#f0803c", "#2fc79a", "#b79cdb", "#f0c040", "#bfe3fa", "#c9a98a"],
 };
 const MARKS = { light: ["#00795a", "#c04f00"], dark: ["#2fc79a", "#f0803c"] }; // right, wrong
 const RAMPS = {
-  light: { sequential: ["#ffffff", "#9ecae8", "#2f7fc1", "#08306b"], negative: ["#ffffff", "#f0a46c", "#b34700", "#5c1f00"] },
-  dark: { sequential: ["", "#1d5c96", "#4fa8e0", "#eaf6ff"], negative: ["", "#9c4a12", "#ef9450", "#fff0e2"] },
+  // from the page's own colour, at zero, upwards
+  light: {
+    sequential: ["#9ecae8", "#2f7fc1", "#08306b"],
+    positive: ["#9ecae8", "#2f7fc1", "#0d4f9e"],
+    negative: ["#f0a46c", "#cc5500", "#8f3600"],
+  },
+  dark: {
+    sequential: ["#1d5c96", "#4fa8e0", "#eaf6ff"],
+    positive: ["#1d5c96", "#4fa8e0", "#cfe9ff"],
+    negative: ["#9c4a12", "#ef9450", "#ffdfc4"],
+  },
 };
 
 // --- Small tools ---
@@ -148,11 +162,9 @@ const readTheme = (root) => {
   theme.mode = toLab(rgb(theme.paper))[0] > 0.5 ? "light" : "dark";
   theme.palette = PALETTE[theme.mode];
   [theme.right, theme.wrong] = MARKS[theme.mode];
-  const { sequential, negative } = RAMPS[theme.mode];
-  const up = ramp([theme.paper, ...sequential.slice(1)]);
-  const down = ramp([theme.paper, ...negative.slice(1)]);
+  const [all, up, down] = ["sequential", "positive", "negative"].map((name) => ramp([theme.paper, ...RAMPS[theme.mode][name]]));
   theme.ramps = {
-    sequential: up,
+    sequential: all,
     diverging: Uint32Array.from({ length: 256 }, (_, i) => (i < 128 ? down[255 - 2 * i] : up[2 * i - 255])),
   };
   return theme;
@@ -173,24 +185,29 @@ class Panel {
     return this.player.theme;
   }
 
-  // A switch in the panel's header; `state` survives a new film of the same page.
-  toggle(label, name, initial) {
-    const state = this.player.options;
-    const key = `${this.panel.title}/${name}`;
-    state[key] ??= initial;
-    const button = element("button", { class: "switch", type: "button", "aria-pressed": state[key] }, label);
+  // What people have set on panels of this kind.
+  get options() {
+    return (memory.options[this.panel.kind] ??= {});
+  }
+
+  // A switch in the panel's header.
+  toggle(name, initial) {
+    const { options } = this;
+    options[name] ??= initial;
+    const button = element("button", { class: "switch", type: "button", "aria-pressed": options[name] }, name);
     button.onclick = () => {
-      state[key] = !state[key];
-      button.setAttribute("aria-pressed", state[key]);
+      options[name] = !options[name];
+      button.setAttribute("aria-pressed", options[name]);
       this.layout();
       this.player.draw();
     };
     this.tools.append(button);
-    return () => state[key];
+    return () => options[name];
   }
 
   layout() {}
   live() {}
+  escape() {}
 }
 
 // A panel drawn on two canvases, with a tooltip.
@@ -223,7 +240,7 @@ class CanvasPanel extends Panel {
     return true;
   }
 
-  write(context, text, x, y, { size = 12, colour = this.theme.soft, align = "left", baseline = "middle", weight = 400 } = {}) {
+  write(context, text, x, y, { size = 13, colour = this.theme.soft, align = "left", baseline = "middle", weight = 400 } = {}) {
     context.font = `${weight} ${size}px ${this.theme.font}`;
     context.fillStyle = colour;
     context.textAlign = align;
@@ -265,9 +282,9 @@ class Curves extends CanvasPanel {
   constructor(panel, player) {
     super(panel, player);
     this.stage.classList.add("timeline");
-    this.log = this.toggle("log", "log", false);
-    this.smooth = this.toggle("smooth", "smooth", true);
-    this.hidden = player.options[`${panel.title}/hidden`] ??= new Set();
+    this.log = this.toggle("log", false);
+    this.smooth = this.toggle("smooth", true);
+    this.hidden = this.options.hidden ??= new Set();
     this.keys = element("div", { class: "keys" });
     this.stage.before(this.keys);
     this.values = panel.lines.map((line) => {
@@ -325,7 +342,7 @@ class Curves extends CanvasPanel {
       const { key } = this.values[i];
       key.firstChild.style.borderTop = `3px ${line.dashed ? "dashed" : "solid"} ${this.colour(line)}`;
       if (this.hidden.has(line.label)) return;
-      if (this.smooth()) this.trace(context, line, line.values, 0.2, 1);
+      if (this.smooth()) this.trace(context, line, line.values, 0.14, 1);
       this.trace(context, line, this.shown[i], 1, line.strong ? 2.5 : 2);
     });
     context.restore();
@@ -369,7 +386,7 @@ class Curves extends CanvasPanel {
       context.moveTo(box.left, y);
       context.lineTo(box.right, y);
       context.stroke();
-      this.write(context, this.log() ? value.toExponential(0).replace("e+", "e") : String(Number(value.toPrecision(3))), box.left - 8, y, { align: "right" });
+      this.write(context, value !== 0 && value < 0.001 ? value.toExponential(0) : String(Number(value.toPrecision(3))), box.left - 8, y, { align: "right" });
     }
     const [first, last] = [this.stepAt(box.left), this.stepAt(box.right)];
     for (const step of ticks(first, last, this.width < 560 ? 4 : 8)) {
@@ -409,6 +426,19 @@ class Curves extends CanvasPanel {
     context.globalAlpha = 1;
   }
 
+  // The curve nearest to the pointer, and its value there.
+  under(x, y) {
+    if (!this.box || this.dragging) return null;
+    let found = null;
+    this.panel.lines.forEach((line, i) => {
+      if (this.hidden.has(line.label)) return;
+      const at = nearest(line.steps, this.stepAt(x));
+      const off = Math.abs(this.y(this.shown[i][at]) - y);
+      if (off < (found?.off ?? 24)) found = { off, text: `${line.label} at step ${count(line.steps[at])}: ${exact(this.shown[i][at])} ${this.panel.unit}` };
+    });
+    return found?.text;
+  }
+
   live() {
     if (!this.top || !this.box) return;
     const { top: context, box, theme, panel } = this;
@@ -442,13 +472,18 @@ class Curves extends CanvasPanel {
   }
 }
 
+// An exponential average forwards and again backwards, so that it lags behind neither way.
 const smoothed = (values) => {
-  const out = new Float32Array(values.length);
-  let mean = NaN;
-  for (let i = 0; i < values.length; i += 1) {
-    if (Number.isFinite(values[i])) mean = Number.isFinite(mean) ? SMOOTHING * mean + (1 - SMOOTHING) * values[i] : values[i];
-    out[i] = mean;
-  }
+  const out = Float32Array.from(values);
+  const follow = (from, to, by) => {
+    let mean = NaN;
+    for (let i = from; i !== to; i += by) {
+      if (Number.isFinite(out[i])) mean = Number.isFinite(mean) ? SMOOTHING * mean + (1 - SMOOTHING) * out[i] : out[i];
+      out[i] = mean;
+    }
+  };
+  follow(0, out.length, 1);
+  follow(out.length - 1, -1, -1);
   return out;
 };
 
@@ -480,16 +515,22 @@ class Heatmaps extends CanvasPanel {
     this.packed = new Uint32Array(this.pixels.data.buffer);
     const [left, top] = this.margins();
     this.margin = { left, top };
-    this.zoom = `${panel.title}/zoom`;
     this.stage.addEventListener("click", (event) => {
       const map = this.at(event.offsetX, event.offsetY)?.map;
-      if (panel.maps.length < 2 || map === undefined) return;
-      const { options } = player;
-      options[this.zoom] = options[this.zoom] === panel.maps[map] ? null : panel.maps[map];
-      this.hideTip();
-      this.layout();
-      player.draw();
+      if (panel.maps.length > 1 && map !== undefined) this.enlarge(this.options.enlarged ? null : panel.maps[map]);
     });
+  }
+
+  enlarge(name) {
+    this.options.enlarged = name;
+    this.hideTip();
+    this.layout();
+    this.player.draw();
+    if (name) this.root.scrollIntoView({ block: "nearest" });
+  }
+
+  escape() {
+    if (this.options.enlarged) this.enlarge(null);
   }
 
   margins() {
@@ -501,20 +542,20 @@ class Heatmaps extends CanvasPanel {
     const { panel, theme, margin } = this;
     const [, , rows, columns] = panel.values.shape;
     const all = panel.maps.map((_, i) => i);
-    const zoomed = panel.maps.indexOf(this.player.options[this.zoom]);
+    const zoomed = panel.maps.length > 1 ? panel.maps.indexOf(this.options.enlarged) : -1;
     const shown = zoomed >= 0 ? [zoomed] : all;
     this.stage.classList.toggle("zoomable", all.length > 1 && zoomed < 0);
     this.stage.classList.toggle("zoomed", zoomed >= 0);
     const width = this.root.clientWidth - 1; // the last frame's own line
     if (width <= 0) return;
     const gap = 24;
-    const head = 24 + margin.top;
+    const head = (panel.maps.some(Boolean) ? 24 : 0) + margin.top;
     const square = columns <= 64;
     // As many maps beside each other as leave readable cells.
     let across = shown.length;
     const cellWidth = () => ((width - gap * (across - 1)) / across - margin.left) / columns;
     while (across > 1 && cellWidth() * columns < 120) across = Math.ceil(across / 2);
-    const w = square ? Math.min(cellWidth(), shown.length === 1 ? 28 : 24) : cellWidth();
+    const w = square ? Math.min(cellWidth(), shown.length === 1 ? Math.max(28, 600 / Math.max(rows, columns)) : 24) : cellWidth();
     const h = square ? w : clamp(360 / rows, 6, 24);
     const size = { w: w * columns, h: h * rows };
     const lines = Math.ceil(shown.length / across);
@@ -531,18 +572,20 @@ class Heatmaps extends CanvasPanel {
     context.clearRect(0, 0, this.width, this.height);
     for (const box of this.boxes) {
       this.write(context, panel.maps[box.map], box.x, box.y - margin.top - 12, { weight: 600, colour: theme.ink, size: 13 });
+      context.fillStyle = theme.wash; // shows where a cell has no value
+      context.fillRect(box.x, box.y, box.w, box.h);
       context.strokeStyle = theme.line;
       context.strokeRect(box.x - 0.5, box.y - 0.5, box.w + 1, box.h + 1);
-      const everyRow = Math.max(1, Math.ceil(10 / h));
+      const everyRow = Math.max(1, Math.ceil(9 / h));
       panel.rows.forEach((label, r) => {
-        if (r % everyRow === 0) this.write(context, label, box.x - 6, box.y + (r + 0.5) * h, { align: "right", size: Math.min(14, Math.max(10, h * 0.8)) });
+        if (r % everyRow === 0) this.write(context, label, box.x - 6, box.y + (r + 0.5) * h, { align: "right", size: clamp(h, 11, 15) });
       });
       const turned = margin.top > 18;
       const everyColumn = Math.max(1, Math.ceil((turned ? 12 : Math.max(...panel.columns.map((c) => c.length)) * 8) / w));
       panel.columns.forEach((label, c) => {
         if (c % everyColumn) return;
         const [x, y] = [box.x + (c + 0.5) * w, box.y - 6];
-        const size = Math.min(14, Math.max(10, w * 0.8));
+        const size = clamp(w, 11, 15);
         if (!turned) return void this.write(context, label, x, y - 4, { align: "center", size });
         context.save();
         context.translate(x, y);
@@ -615,7 +658,7 @@ class Bars extends CanvasPanel {
     const narrow = box.cell < 88;
     panel.groups.forEach((label, g) => {
       const x = box.left + g * box.pitch;
-      this.write(context, fitting(label, box.pitch), x, 10, { size: narrow ? 11 : 12 });
+      this.write(context, fitting(label, box.pitch), x, 10, { size: narrow ? 12 : 13 });
       context.fillStyle = theme.wash;
       for (let c = 0; c < categories; c += 1) context.fillRect(x, box.top + c * box.rowHeight + 1, box.cell, box.rowHeight - 2);
       context.strokeStyle = theme.ink;
@@ -641,7 +684,8 @@ class Bars extends CanvasPanel {
       const right = best === panel.targets[g];
       for (let c = 0; c < categories; c += 1) {
         context.fillStyle = c === best ? (right ? theme.right : theme.wrong) : theme.soft;
-        context.fillRect(x, box.top + c * box.rowHeight + 1, box.cell * panel.values[offset + c], box.rowHeight - 2);
+        const length = box.cell * panel.values[offset + c];
+        if (length >= 0.5) context.fillRect(x, box.top + c * box.rowHeight + 1, length, box.rowHeight - 2);
       }
       const colour = right ? theme.right : theme.wrong;
       this.write(context, `${panel.categories[best]} ${right ? "✓" : "✗"}`, x, 36, { size: 22, weight: 600, colour });
@@ -658,7 +702,7 @@ class Bars extends CanvasPanel {
     const category = Math.floor((y - this.box.top) / this.box.rowHeight);
     if (group < 0 || category < 0 || group >= groups || category >= categories) return null;
     const value = this.panel.values[(this.player.index * groups + group) * categories + category];
-    return `${this.panel.groups[group]}: ${this.panel.categories[category]} with probability ${exact(value)}`;
+    return `${this.panel.groups[group]}: ${this.panel.categories[category]} with probability ${exact(100 * value)} %`;
   }
 }
 
@@ -720,8 +764,6 @@ class Player {
     this.root = root;
     this.position = 0; // in snapshots; whole while paused
     this.playing = false;
-    this.speed = 1;
-    this.options = {}; // switches of panels, kept from film to film
     this.panels = [];
     this.transport();
     this.grid = element("div", { class: "panels" });
@@ -737,6 +779,10 @@ class Player {
     clearTimeout(this.reporting);
     this.resizing.disconnect();
     document.removeEventListener("keydown", this.onKey);
+  }
+
+  get here() {
+    return this.film.steps[this.index];
   }
 
   get index() {
@@ -758,8 +804,11 @@ class Player {
     this.range.onchange = () => this.report();
     this.speeds = element("select", { "aria-label": "Speed", title: "Speed" });
     for (const speed of SPEEDS) this.speeds.append(element("option", { value: speed }, `${speed}×`));
-    this.speeds.value = this.speed;
-    this.speeds.onchange = () => (this.speed = Number(this.speeds.value));
+    this.speeds.value = memory.speed;
+    this.speeds.onchange = () => {
+      memory.speed = Number(this.speeds.value);
+      this.speeds.blur();
+    };
     this.step = element("span");
     this.frame = element("small");
     this.bar = element(
@@ -774,17 +823,19 @@ class Player {
     );
   }
 
-  // Show a film. A player that already shows one stays at its step, unless it is told to start elsewhere.
+  // Show a film, at the step where people were, unless the position was set from outside since.
   show(film) {
-    const step = film.start !== this.started || !this.film ? film.start : this.film.steps[this.index];
-    this.started = film.start;
+    if (film.move !== memory.move) {
+      memory.move = film.move;
+      memory.step = memory.reported = film.start;
+    }
     this.film = film;
     this.range.max = film.steps.length - 1;
     this.panels = film.panels.map((panel) => new KINDS[panel.kind](panel, this));
     this.grid.replaceChildren(...this.panels.map((panel) => panel.root));
-    this.position = nearest(film.steps, step);
-    this.reported = film.steps[this.position];
+    this.position = nearest(film.steps, memory.step);
     this.retheme();
+    this.reportSoon(); // if the page was left before the position was told
   }
 
   retheme() {
@@ -812,6 +863,7 @@ class Player {
     const step = film.steps[index];
     this.range.value = index;
     this.range.setAttribute("aria-valuetext", `step ${step}`);
+    memory.step = step;
     this.step.textContent = `step ${count(step)}`;
     this.frame.textContent = `snapshot ${index + 1} of ${film.steps.length}`;
     this.root.dataset.step = step;
@@ -841,30 +893,30 @@ class Player {
     if (this.index >= last) this.position = 0;
     this.playing = true;
     this.playButton.replaceChildren(icon("pause"));
-    let then = performance.now();
+    let then = null;
     const tick = (now) => {
-      if (!this.playing) return;
-      this.position = Math.min(this.position + ((now - then) / 1000) * this.speed * (this.film.steps.length / SECONDS), last);
+      then ??= now;
+      this.position = Math.min(this.position + ((now - then) / 1000) * memory.speed * (this.film.steps.length / SECONDS), last);
       then = now;
       this.paint();
       if (this.position >= last) this.toggle();
-      else requestAnimationFrame(tick);
+      else this.ticking = requestAnimationFrame(tick);
     };
-    requestAnimationFrame(tick);
+    this.ticking = requestAnimationFrame(tick);
   }
 
   pause() {
     if (!this.playing) return;
     this.playing = false;
+    cancelAnimationFrame(this.ticking);
     this.playButton.replaceChildren(icon("play"));
     this.seek(this.index);
   }
 
   report() {
     clearTimeout(this.reporting);
-    const step = this.film.steps[this.index];
-    if (step !== this.reported) this.onStep(step);
-    this.reported = step;
+    if (this.here !== memory.reported) this.onStep(this.here);
+    memory.reported = this.here;
   }
 
   reportSoon() {
@@ -872,23 +924,30 @@ class Player {
     this.reporting = setTimeout(() => this.report(), REPORT_DELAY);
   }
 
-  // Keys work wherever the focus is, except where a key means something else.
+  // Keys work wherever the focus is, except in a text and on what was reached by keyboard and has a use for them.
   key(event) {
     if (!this.film || event.ctrlKey || event.metaKey || event.altKey || !this.root.isConnected) return;
     const target = event.composedPath()[0];
-    if (target.isContentEditable || /^(INPUT|TEXTAREA|SELECT)$/.test(target.tagName)) return;
-    if (target.closest?.("[role=listbox], [role=combobox], [role=dialog], [role=radiogroup], [role=slider], [role=tablist]")) return;
+    const slider = target.type === "range" || target.role === "slider";
+    if (target.isContentEditable || (/^(INPUT|TEXTAREA)$/.test(target.tagName) && !/^(range|radio|checkbox)$/.test(target.type))) {
+      if (event.key === "Enter") setTimeout(() => target.blur());
+      return;
+    }
+    if (target.closest?.("[role=listbox], [role=dialog]")) return;
+    const reached = target.matches?.(":focus-visible") && !target.classList.contains("film");
+    if (reached && !(slider && event.key === " ") && target.tagName !== "A") return;
     const last = this.film.steps.length - 1;
-    const onButton = /^(BUTTON|A|SUMMARY)$/.test(target.tagName);
     const acts = {
       ArrowLeft: () => this.nudge(-1),
       ArrowRight: () => this.nudge(1),
       Home: () => this.nudge(-last),
       End: () => this.nudge(last),
-      " ": onButton ? null : () => this.toggle(),
+      Escape: () => this.panels.forEach((panel) => panel.escape()),
+      " ": () => event.repeat || this.toggle(),
     };
     if (!acts[event.key]) return;
     event.preventDefault();
+    target.blur?.(); // or the browser would now count what was clicked as reached by keyboard
     acts[event.key]();
   }
 }

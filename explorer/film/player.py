@@ -30,12 +30,15 @@ def play(film: Film, key: str, step: int) -> None:
         step: where the player should stand. It moves only if that is not where it stands already.
     """
     state = st.session_state
-    start, stands = f"{key}.start", f"{key}.stands"
-    # The step to start at is part of the message, and a message that changed is sent whole. So it stays what it was
-    # while only the player moves, and changes when the player is new on the page or is moved from outside.
-    if key not in state or state.get(stands) != step:
+    start, stands, move = f"{key}.start", f"{key}.stands", f"{key}.move"
+    # Both are part of the message, and a message that changed is sent whole. So they stay as they were while only the
+    # player moves, and change when the player is new on the page or is moved from outside.
+    if key not in state:
+        state[start] = step
+    if state.get(stands) != step:
         state[start] = state[stands] = step
-    _component()(key=key, data=film.pack(start=state[start]), on_stopped_change=lambda: None)
+        state[move] = state.get(move, 0) + 1
+    _component()(key=key, data=film.pack(state[start], state[move]), on_stopped_change=lambda: None)
 
 
 def take_stop(key: str) -> int | None:

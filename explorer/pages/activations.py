@@ -28,5 +28,5 @@ def page(subject: Subject) -> None:
             persist_state="session",
             help="The gradient is that of the mean loss on the example's answers.",
         )
-    text = shared.example_input(subject)
+    text = shared.example_input(subject).text
     shared.show(shared.viewed(activations.film, text, hook, kind))

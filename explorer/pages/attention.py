@@ -22,5 +22,5 @@ def page(subject: Subject) -> None:
     if over == mean:
         shared.show(shared.viewed(attention.mean_film))
     else:
-        text = shared.example_input(subject)
+        text = shared.example_input(subject).text
         shared.show(shared.viewed(attention.example_film, text))

@@ -7,5 +7,5 @@ from explorer.views.subject import Subject
 
 @shared.page
 def page(subject: Subject) -> None:
-    text = shared.example_input(subject)
+    text = shared.example_input(subject).text
     shared.show(shared.viewed(phase_changes.film, text))

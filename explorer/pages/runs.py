@@ -28,18 +28,16 @@ def _card(root: str, name: str, version: tuple[int, ...]) -> RunCard:
 def _show(run: RunCard) -> None:
     chosen = run.name == st.session_state.run
     with st.container(border=True):
-        about, losses, picture, choose = st.columns([5, 2, 4, 2], vertical_alignment="center")
+        about, losses, picture = st.columns([5, 2, 4], vertical_alignment="center")
         about.markdown(f"**{shared.plain(run.name)}** · {shared.plain(run.title)}, {shared.plain(run.data)}")
-        about.caption(shared.plain(f"{run.model}\n{run.progress}").replace("\n", "  \n"))
-        losses.caption("final loss")
-        losses.markdown("  \n".join(f"{name} **{loss:.4g}**" for name, loss in run.final_losses.items()))
-        picture.plotly_chart(run.picture, key=f"picture.{run.name}", config={"displayModeBar": False})
-        choose.button(
+        about.caption("  \n".join(shared.plain(line) for line in (run.model, run.progress)))
+        about.button(
             "Chosen" if chosen else "Choose",
             key=f"choose.{run.name}",
             on_click=shared.choose_run,
             args=(run.name,),
             disabled=chosen,
-            type="primary" if not chosen else "secondary",
-            width="stretch",
         )
+        losses.caption("final loss, nats")
+        losses.markdown("  \n".join(f"{name} **{loss:.4g}**" for name, loss in run.final_losses.items()))
+        picture.plotly_chart(run.picture, key=f"picture.{run.name}", config={"displayModeBar": False})

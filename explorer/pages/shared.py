@@ -16,6 +16,7 @@ from explorer.errors import UserError, quoted
 from explorer.film.film import Film
 from explorer.film.player import play, take_stop
 from explorer.runs import Runs
+from explorer.tasks.base import Example
 from explorer.views.subject import Subject
 
 CHECKPOINTS = Path(__file__).parents[2] / "checkpoints"
@@ -29,8 +30,12 @@ def runs() -> Runs:
 
 
 def plain(text: str) -> str:
-    """Text that anybody may have written, as markdown that shows it letter by letter."""
-    return re.sub(r"([\\`*_{}\[\]()#+\-.!|~$:<>&])", r"\\\1", text)
+    """Text that anybody may have written, as markdown that shows it letter by letter.
+
+    A word joiner, which nobody sees, keeps Streamlit from making icons of ``:material/...:`` and links of addresses.
+    """
+    escaped = re.sub(r"([\\`*_{}\[\]()#+\-.!|~$:<>&])", r"\\\1", text)
+    return re.sub(r"(:|@|www)", "\\1\u2060", escaped)
 
 
 # --- The chosen run ---
@@ -71,38 +76,37 @@ def _viewed(key: tuple, parameters: tuple[str, ...], _view: Callable) -> Any:
 
 
 def begin() -> None:
-    """Fill the session state from the URL, once a session, follow the player, and see that the run exists."""
+    """Take up what the URL and the player say, and see that the run exists."""
     state, there = st.session_state, runs().names()
-    if "run" not in state:
-        for name in URL_KEYS:
-            state[name] = st.query_params.get(name)
-        state.run = state.run or next(iter(there), None)
+    # The URL speaks when it is not as it was left: in a new session, and when people go back in their history.
+    found, left = st.query_params.to_dict(), state.get("url", {})
+    for name in URL_KEYS:
+        if name not in state:
+            state[name] = None
+        if name in found and found[name] != left.get(name):
+            state[name] = found[name]
     stopped = take_stop(PLAYER)
     if stopped is not None:
-        _stand(stopped)
+        state.step = stopped
+    first = next(iter(there), None)
     if state.run not in there:
-        if there:
-            st.warning(plain(f"There is no run {quoted(state.run)}; this is {there[0]}."))
-        state.run, state.step = next(iter(there), None), None
+        if state.run is not None and there:
+            st.warning(plain(f"There is no run {quoted(state.run)}; this is {first}."))
+        state.run = first
 
 
 def to_url() -> None:
-    """Let the URL say what is on screen."""
-    for name in URL_KEYS:
-        value = st.session_state.get(name)
-        if value is None:
-            st.query_params.pop(name, None)
-        elif st.query_params.get(name) != str(value):
-            st.query_params[name] = str(value)
+    """Let the URL say what is on screen, in one change or none."""
+    state = st.session_state
+    said = {name: str(state[name]) for name in URL_KEYS if state[name] is not None}
+    if st.query_params.to_dict() != said:
+        st.query_params.from_dict(said)
+    state.url = said
 
 
 def choose_run(name: str) -> None:
     """Look at another run, at the step where its first phase change begins."""
     st.session_state.run, st.session_state.step = name, None
-
-
-def _stand(step: int) -> None:
-    st.session_state.step = step
 
 
 def settle(subject: Subject) -> None:
@@ -111,10 +115,14 @@ def settle(subject: Subject) -> None:
     if state.step not in subject.steps:
         try:
             wanted = int(state.step)
-            _stand(min(subject.steps, key=lambda step: abs(step - wanted)))
+            state.step = min(subject.steps, key=lambda step: abs(step - wanted))
         except (TypeError, ValueError, OverflowError):
-            _stand(subject.opening_step())
-    if state.example is None:
+            state.step = subject.opening_step()
+    try:
+        subject.task.encode(state.example)
+    except (TypeError, AttributeError, UserError) as error:
+        if state.example is not None:
+            st.warning(plain(str(error)))
         state.example = next(iter(subject.task.examples.values()))
 
 
@@ -142,7 +150,7 @@ def sidebar() -> None:
             chosen.steps,
             key="choice.step",
             format_func=lambda step: f"step {step:,}",
-            on_change=lambda: _stand(state["choice.step"]),
+            on_change=lambda: state.update(step=state["choice.step"]),
         )
         st.caption(plain(facts(chosen)))
         for problem in chosen.problems:
@@ -160,24 +168,27 @@ def facts(subject: Subject) -> str:
     )
 
 
-def example_input(subject: Subject) -> str:
-    """Choose or type an example; returns its text, which may be anything."""
+def example_input(subject: Subject) -> Example:
+    """Choose or type an example. What was typed and is none is explained, and the last one stays on screen."""
     state, task = st.session_state, subject.task
     names = {text: name for name, text in task.examples.items()}
-    state["choice.example"] = state.example
-    state["choice.named"] = state.example if state.example in names else None
+    typed, picked = "choice.example", "choice.named"
+    refused = state.get("refused")
+    state[typed] = state.example if refused is None else refused
+    state[picked] = state.example if state.example in names else None
 
-    def typed() -> None:
-        state.example = state["choice.example"]
+    def take(text: str) -> None:
+        try:
+            task.encode(text)
+            state.example, state.refused = text, None
+        except UserError:
+            state.refused = text
 
-    def picked() -> None:
-        state.example = state["choice.named"] or state.example
-
-    with st.container(horizontal=True, vertical_alignment="bottom"):
+    with st.container(horizontal=True, vertical_alignment="center"):
         st.text_input(
             f"Type a {task.noun}",
-            key="choice.example",
-            on_change=typed,
+            key=typed,
+            on_change=lambda: take(state[typed]),
             label_visibility="collapsed",
             placeholder=f"Type a {task.noun}, such as {next(iter(names))}",
             icon=":material/edit:",
@@ -186,12 +197,19 @@ def example_input(subject: Subject) -> str:
         st.pills(
             f"or take one of these {task.noun}s",
             list(names),
-            key="choice.named",
+            key=picked,
             format_func=lambda text: plain(names[text]),
-            on_change=picked,
+            on_change=lambda: take(state[picked] or state.example),
             label_visibility="collapsed",
+            wrap=True,
         )
-    return state.example
+    if refused is not None:
+        try:
+            task.encode(refused)
+            take(refused)  # another run may take it
+        except UserError as error:
+            st.error(plain(str(error)))
+    return task.encode(state.example)
 
 
 def show(film: Film) -> None:

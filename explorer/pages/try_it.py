@@ -11,8 +11,7 @@ from explorer.views.subject import Subject
 @shared.page
 def page(subject: Subject) -> None:
     task = subject.task
-    text = shared.example_input(subject)
-    example = task.encode(text)
+    example = shared.example_input(subject)
     if example.note:
         st.info(shared.plain(example.note))
     siblings = task.siblings(example)
@@ -21,7 +20,7 @@ def page(subject: Subject) -> None:
             st.caption("Harder:", width="content")
             for label, sibling in siblings.items():
                 st.button(shared.plain(f"{label}: {sibling}"), on_click=_take, args=(sibling,), key=f"sibling.{label}")
-    tried = shared.viewed(try_it.tried, text)
+    tried = shared.viewed(try_it.tried, example.text)
     shared.show(tried.film)
     table = pd.DataFrame(
         {
@@ -43,4 +42,4 @@ def page(subject: Subject) -> None:
 
 
 def _take(text: str) -> None:
-    st.session_state.example = text
+    st.session_state.example, st.session_state.refused = text, None

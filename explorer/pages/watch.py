@@ -9,6 +9,6 @@ from explorer.views.subject import Subject
 
 @shared.page
 def page(subject: Subject) -> None:
-    text = shared.example_input(subject)
+    text = shared.example_input(subject).text
     shared.show(shared.viewed(watch.film, text))
     st.caption("Space plays. Drag on the loss, or use ← → Home End. Click a map to enlarge it.")

@@ -236,8 +236,9 @@ class Addition(Task):
         batch = self.sums(self.string_to_tokens(x, batch=True), self.string_to_tokens(y, batch=True))
         right = "".join(str(digit) for digit in batch.targets[0].tolist())
         note = ""
-        if typed and int(typed) != int(right):
-            note = f"The typed answer {quoted(typed)} is wrong: {int(x)} + {int(y)} = {int(right)}."
+        if typed:
+            verdict = "right" if int(typed) == int(right) else "wrong"
+            note = f"The typed answer {quoted(typed)} is {verdict}: {int(x)} + {int(y)} = {int(right)}."
         return Example(f"{x}+{y}", batch.tokens[0], 2 * n + 2, batch.positions[0], batch.targets[0], note)
 
     def _form(self) -> str:
@@ -255,7 +256,7 @@ class Addition(Task):
 
     def siblings(self, example: Example) -> Mapping[str, str]:
         """Sums close to this one with more carries, or a longer chain of them."""
-        x, y = (term[0] for term in self._terms(example.tokens[None]))
+        x = self._terms(example.tokens[None])[0][0]
 
         def text(x: Tensor, y: Tensor) -> str:
             return "+".join("".join(map(str, term.tolist())) for term in (x, y))
@@ -266,7 +267,6 @@ class Addition(Task):
         variations = {
             "every column a nine": text(x, 9 - x),
             "a carry through every column": text(some, through),
-            "swapped": text(y, x),
         }
         return {label: sibling for label, sibling in variations.items() if sibling != example.text}
 

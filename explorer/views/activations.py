@@ -34,7 +34,7 @@ def film(subject: Subject, text: str, hook: str, kind: str) -> Film:
     if values.shape[1] == 1:
         values = values[:, 0]  # positions have no batch axis of their own, everything else a batch of one
     axes = hook_axes(hook)
-    maps = [hook]
+    maps = [""]
     if "head" in axes:
         values = (
             values if axes[0] == "head" else rearrange(values, "snapshot pos head width -> snapshot head pos width")

@@ -7,7 +7,7 @@ from explorer.film.film import Film
 from explorer.views import panels
 from explorer.views.subject import Subject
 
-MEAN_BATCH = 64  # examples
+MEAN_BATCH = 32  # examples
 
 
 def example_film(subject: Subject, text: str) -> Film:
@@ -18,7 +18,12 @@ def example_film(subject: Subject, text: str) -> Film:
     """
     example = subject.task.encode(text)
     patterns = panels.example_patterns(subject, example)
-    return _film(subject, patterns, panels.token_labels(subject, example), f"Attention patterns on {example.text}")
+    return _film(
+        subject,
+        patterns,
+        panels.token_labels(subject, example),
+        f"Attention patterns on {example.text}, with the right answer written",
+    )
 
 
 def mean_film(subject: Subject) -> Film:

@@ -24,7 +24,7 @@ def film(subject: Subject, text: str) -> Film:
                 subject,
                 panels.example_patterns(subject, example),
                 panels.token_labels(subject, example),
-                "Attention patterns",
+                "Attention patterns, with the right answer written",
             ),
         ],
     )

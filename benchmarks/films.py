@@ -1,0 +1,77 @@
+"""How long an example takes at every snapshot, and each page's first film.
+
+    python -m benchmarks.films [RUN]
+
+Both ways of asking all snapshots, the stack and one snapshot after another, run in turn in one process.
+"""
+
+import statistics
+import sys
+import time
+from collections.abc import Callable
+
+import torch
+
+from explorer.analysis.answers import own_answers
+from explorer.runs import Runs
+from explorer.views import activations, attention, phase_changes, try_it, watch
+from explorer.views.subject import Subject
+
+REPEATS = 7
+
+
+def seconds(work: Callable[[], object]) -> float:
+    began = time.perf_counter()
+    work()
+    return time.perf_counter() - began
+
+
+def main() -> None:
+    name = sys.argv[1] if len(sys.argv) > 1 else "addition"
+    run = Runs("checkpoints").open(name)
+    reading = seconds(lambda: Subject.load(run))
+    subject = Subject.load(run)
+    ensemble, task = subject.ensemble, subject.task
+    text = next(iter(task.examples.values()))
+    example = task.encode(text)
+    print(f"{name}: {len(ensemble)} snapshots, {torch.get_num_threads()} threads; opened in {reading:.2f} s\n")
+
+    def stacked() -> object:
+        return own_answers(ensemble, example)
+
+    def one_by_one() -> object:
+        return [own_answers(ensemble.select(slice(i, i + 1)), example) for i in range(len(ensemble))]
+
+    times: dict[str, list[float]] = {"stacked": [], "one by one": []}
+    stacked()
+    for _ in range(REPEATS):
+        times["stacked"].append(seconds(stacked))
+        times["one by one"].append(seconds(one_by_one))
+    medians = {way: statistics.median(measured) for way, measured in times.items()}
+    print(f"{text} answered by every snapshot, median of {REPEATS}")
+    for way, median in medians.items():
+        print(f"  {way:<12} {1000 * median:7.1f} ms")
+    print(f"  ratio        {medians['one by one'] / medians['stacked']:7.1f}\n")
+
+    views: dict[str, Callable[[], object]] = {
+        "Watch": lambda: watch.film(subject, text).pack(0),
+        "Phase changes": lambda: phase_changes.film(subject, text).pack(0),
+        "Attention, one example": lambda: attention.example_film(subject, text).pack(0),
+        "Attention, mean of a batch": lambda: attention.mean_film(subject).pack(0),
+        "Activations, residual stream": lambda: activations.film(
+            subject, text, "blocks.0.hook_resid_post", "activation"
+        ).pack(0),
+        "Activations, gradient at the neurons": lambda: activations.film(
+            subject, text, "blocks.0.mlp.hook_post", "gradient"
+        ).pack(0),
+        "Try": lambda: try_it.tried(subject, text).film.pack(0),
+    }
+    print(f"Film of each page, built and packed, median of {REPEATS}")
+    for page, build in views.items():
+        size = len(build()) / 1e6
+        median = statistics.median(seconds(build) for _ in range(REPEATS))
+        print(f"  {page:<38} {1000 * median:7.1f} ms {size:6.2f} MB")
+
+
+if __name__ == "__main__":
+    main()

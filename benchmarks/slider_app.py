@@ -1,0 +1,36 @@
+"""The other side of `benchmarks.player`: losses, maps and bars behind Streamlit's slider, drawn with plotly."""
+
+import plotly.graph_objects as go
+import streamlit as st
+from plotly.subplots import make_subplots
+
+from explorer.film.film import Bars, Curves, Heatmaps
+from explorer.pages import shared
+from explorer.views import watch
+
+st.set_page_config(layout="wide")
+shared.begin()
+subject = shared.subject()
+film = shared.viewed(watch.film, next(iter(subject.task.examples.values())))
+
+
+@st.fragment
+def scrub() -> None:
+    index = st.slider("Snapshot", 0, len(film.steps) - 1, 0)
+    for panel in film.panels:
+        figure = None
+        if isinstance(panel, Curves):
+            figure = go.Figure([go.Scatter(x=line.steps, y=line.values, name=line.label) for line in panel.lines])
+            figure.add_vline(film.steps[index])
+        elif isinstance(panel, Heatmaps):
+            figure = make_subplots(1, len(panel.maps), subplot_titles=panel.maps)
+            for i in range(len(panel.maps)):
+                figure.add_heatmap(z=panel.values[index, i], zmin=panel.low, zmax=panel.high, row=1, col=i + 1)
+        elif isinstance(panel, Bars):
+            figure = go.Figure([go.Bar(x=panel.categories, y=row) for row in panel.values[index]])
+        if figure is not None:
+            st.plotly_chart(figure, key=panel.title)
+    st.html(f"<span id='shown'>{index}</span>")
+
+
+scrub()

@@ -1,0 +1,116 @@
+"""The runs that ship show what they are shipped for."""
+
+import json
+
+import pytest
+import torch
+
+from explorer.__main__ import main
+from explorer.analysis.answers import own_answers, taught_answers
+from explorer.analysis.phases import smooth
+from explorer.runs import Run, Runs
+from explorer.views.subject import Subject
+from tests.conftest import SHIPPED
+
+NAMES = Runs(SHIPPED).names()
+
+
+@pytest.fixture
+def run(request) -> Run:
+    return Runs(SHIPPED).open(request.param)
+
+
+@pytest.mark.parametrize("run", NAMES, indirect=True)
+def test_a_shipped_run_is_whole_and_small(run):
+    info = run.info()
+    assert info.status == "done"
+    assert info.preset
+    assert info.training == info.task.presets[info.preset].training
+    assert 40 <= len(run.ensemble()) <= 100
+    assert len(run.metrics()["train_loss"]) == info.steps_done == info.training.steps
+    files = [path for path in run.folder.rglob("*") if path.is_file()]
+    assert max(path.stat().st_size for path in files) <= 2**20
+
+
+def test_all_shipped_runs_fit_their_limit():
+    assert {"addition", "addition-finite"} <= set(NAMES)
+    assert sum(path.stat().st_size for path in SHIPPED.rglob("*") if path.is_file()) <= 60 * 10**6
+
+
+@pytest.mark.parametrize("run", NAMES, indirect=True)
+def test_snapshots_have_the_losses_that_were_recorded(run):
+    """What the weights on disk give on the batch of their step is what training measured, within 1 %."""
+    info, metrics, steps = run.info(), run.metrics(), run.steps()
+    stream = info.task.train_stream(info.training)
+    batches = {}
+    for step in range(max(steps)):
+        batch = stream.next()
+        if step in steps[:: len(steps) // 5]:
+            batches[step] = batch
+    for step, batch in batches.items():
+        loss = info.task.losses(run.model(step)(batch.tokens), batch).mean().item()
+        assert loss == pytest.approx(metrics["train_loss"][step].item(), rel=0.03, abs=1e-4), step
+
+
+@pytest.mark.parametrize("run", ["addition"], indirect=True)
+def test_addition_is_learnt(run):
+    """At least 90 of 100 random sums at the last step, none at step 0, every digit by the model itself."""
+    task, ensemble = run.info().task, run.ensemble()
+    ends = ensemble.select(slice(None, None, len(ensemble) - 1))
+    sums = task.sample(100, torch.Generator().manual_seed(2026)).tokens[:, : 2 * task.n_digits + 1]
+    right = torch.zeros(2)
+    for tokens in sums:
+        text = "".join(task.tokens[token] for token in tokens.tolist())
+        right += own_answers(ends, task.encode(text)).all_right
+    assert right[0] == 0
+    assert right[1] >= 90
+
+
+@pytest.mark.parametrize("run", ["addition"], indirect=True)
+def test_the_example_of_the_landing_page_turns_from_wrong_to_right(run):
+    task = run.info().task
+    answers = own_answers(run.ensemble(), task.encode("12345+67890"))
+    assert next(iter(task.examples.values())) == "12345+67890"
+    assert not answers.all_right[0]
+    assert answers.all_right[-1]
+
+
+@pytest.mark.parametrize("run", ["addition"], indirect=True)
+def test_digits_fall_one_after_another(run):
+    """Each digit but the leading one starts near a uniform guess and gets half of the way at a step of its own."""
+    losses = smooth(run.metrics()["train_loss_per_token"])
+    half = {name: int((losses[:, i] <= 1.15).long().argmax()) for i, name in enumerate(run.info().task.loss_names)}
+    order = sorted(half, key=half.get)
+    assert order[:3] == ["100k", "10k", "tens"]
+    assert order[-1] == "hundreds"
+    assert half["10k"] > 100
+    assert half["hundreds"] - half["tens"] > 300
+    assert (losses[-1] < 0.1).all()
+
+
+@pytest.mark.parametrize("run", ["addition-finite"], indirect=True)
+def test_finite_data_are_memorised_long_before_they_are_understood(run):
+    metrics = run.metrics()
+    train, test = smooth(metrics["train_loss"]), smooth(metrics["test_loss"])
+    memorised = int((train < 0.01).long().argmax())
+    understood = int(((test < 0.5) & (torch.arange(len(test)) > memorised)).long().argmax())
+    assert memorised < 800
+    assert test[memorised] > 1.0
+    assert understood > memorised + 1000
+    assert test[-1] < 0.3
+
+
+@pytest.mark.parametrize("run", NAMES, indirect=True)
+def test_a_talk_opens_before_the_first_fall(run):
+    subject = Subject.load(run)
+    step = subject.opening_step()
+    assert step in subject.steps
+    assert 0 < step < 0.2 * max(subject.steps)
+    example = subject.task.encode(next(iter(subject.task.examples.values())))
+    assert not taught_answers(subject.ensemble, example).all_right[subject.steps.index(step)]
+
+
+def test_predict_answers_the_sum_of_the_readme(capsys):
+    assert main(["predict", "addition", "12345+67890=", "--json", "--checkpoints", str(SHIPPED)]) == 0
+    answer = json.loads(capsys.readouterr().out)
+    assert (answer["answer"], answer["correct"]) == ("080235", True)
