@@ -122,10 +122,37 @@ def test_keys_step_jump_and_play(browse):
         page.keyboard.press(key)
         stands_at(page, step)
     told(page, 0)
-    page.keyboard.press("Space")
-    expect(page.locator(".play svg path")).to_have_attribute("d", "M3 2h4v12H3zM9 2h4v12H9z")
-    stands_at(page, 40)
-    told(page, 40)
+    for start in ("Home", "End"):
+        page.keyboard.press(start)
+        page.keyboard.press("Space")
+        expect(page.locator(".play svg path")).to_have_attribute("d", "M3 2h4v12H3zM9 2h4v12H9z")
+        stands_at(page, 40)
+        told(page, 40)
+
+
+def test_keys_work_after_any_click(browse):
+    """Space plays and arrows step, whatever was clicked before."""
+    page = browse("/?run=small&step=20")
+    chart = page.locator(".stage.timeline")
+    for clicked in (
+        page.get_by_role("slider", name="Snapshot"),
+        page.get_by_role("button", name="log", exact=True),
+        page.get_by_text("no carry"),
+        chart,
+    ):
+        clicked.click()
+        page.keyboard.press("End")
+        stands_at(page, 40)
+        page.keyboard.press("ArrowLeft")
+        stands_at(page, 30)
+        page.keyboard.press("Space")
+        stands_at(page, 40)
+    typed = page.get_by_role("textbox").first
+    typed.fill("48+76")
+    typed.press("Enter")
+    expect(page.locator(".token.prompt")).to_have_text(list("48+76="))
+    page.keyboard.press("Home")
+    stands_at(page, 0)
 
 
 def test_typing_is_not_taken_for_keys_of_the_player(browse):
@@ -161,10 +188,10 @@ def test_position_and_example_survive_a_change_of_page_and_a_copied_url(browse):
     page.get_by_role("link", name="Attention").click()
     page.wait_for_url("**/attention?*")
     stands_at(page, 40)
-    expect(page.locator(".panel.heatmaps h3")).to_have_text("Attention patterns on 48+76")
+    expect(page.locator(".panel.heatmaps h3")).to_contain_text("Attention patterns on 48+76")
     copied = browse(page.url.split("8599")[1])
     stands_at(copied, 40)
-    expect(copied.locator(".panel.heatmaps h3")).to_have_text("Attention patterns on 48+76")
+    expect(copied.locator(".panel.heatmaps h3")).to_contain_text("Attention patterns on 48+76")
 
 
 def test_the_sidebar_and_the_player_follow_each_other(browse):
@@ -178,7 +205,21 @@ def test_the_sidebar_and_the_player_follow_each_other(browse):
     page.keyboard.press("ArrowLeft")
     page.keyboard.press("ArrowLeft")
     stands_at(page, 10)
-    told(page, 10)
+    expect(page.get_by_label("Snapshot").first).to_have_value("step 10")
+    page.get_by_label("Snapshot").first.click()
+    page.get_by_role("option", name="step 30").click()  # where the sidebar has sent it before
+    stands_at(page, 30)
+
+
+def test_the_position_survives_a_change_of_page_while_playing(browse):
+    page = browse("/?run=small&step=0")
+    page.get_by_label("Speed").select_option("0.25")
+    page.keyboard.press("Space")
+    page.wait_for_function(f"() => {{ const film = {FILM}; return Number(film.dataset.step) >= 20; }}")
+    page.get_by_role("link", name="Attention").click()
+    page.wait_for_url("**/attention?*")
+    page.wait_for_function("['20', '30', '40'].includes(new URLSearchParams(location.search).get('step'))")
+    assert page.get_by_label("Speed").input_value() == "0.25"
 
 
 def test_curves_can_be_hidden_and_drawn_on_a_log_scale(browse):
@@ -262,3 +303,4 @@ def test_names_and_texts_are_shown_letter_by_letter(browse):
     alert = page.get_by_test_id("stAlert")
     expect(alert).to_contain_text("'<img src=x onerror=alert(1)>' is not a sum; type two numbers")
     assert page.locator("img[src=x]").count() == 0
+    stands_at(page, 0)  # the film stays

@@ -97,7 +97,7 @@ def test_finite_data_are_memorised_long_before_they_are_understood(run):
     assert memorised < 800
     assert test[memorised] > 1.0
     assert understood > memorised + 1000
-    assert test[-1] < 0.3
+    assert test[-1] < 0.4
 
 
 @pytest.mark.parametrize("run", NAMES, indirect=True)

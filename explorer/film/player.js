@@ -768,8 +768,11 @@ class Player {
     this.transport();
     this.grid = element("div", { class: "panels" });
     root.append(this.bar, this.grid);
+    this.tabbed = false; // whether the focus came by keyboard
     this.onKey = (event) => this.key(event);
-    document.addEventListener("keydown", this.onKey);
+    this.onPointer = () => (this.tabbed = false);
+    document.addEventListener("keydown", this.onKey, true);
+    document.addEventListener("pointerdown", this.onPointer, true);
     this.resizing = new ResizeObserver(() => this.layout());
     this.resizing.observe(root);
   }
@@ -778,7 +781,8 @@ class Player {
     this.pause();
     clearTimeout(this.reporting);
     this.resizing.disconnect();
-    document.removeEventListener("keydown", this.onKey);
+    document.removeEventListener("keydown", this.onKey, true);
+    document.removeEventListener("pointerdown", this.onPointer, true);
   }
 
   get here() {
@@ -924,18 +928,19 @@ class Player {
     this.reporting = setTimeout(() => this.report(), REPORT_DELAY);
   }
 
-  // Keys work wherever the focus is, except in a text and on what was reached by keyboard and has a use for them.
+  // Keys work wherever the focus is, except in a text and on a control that was reached by keyboard: what was merely
+  // clicked keeps the focus but not the keys.
   key(event) {
+    if (event.key === "Tab") this.tabbed = true;
     if (!this.film || event.ctrlKey || event.metaKey || event.altKey || !this.root.isConnected) return;
     const target = event.composedPath()[0];
-    const slider = target.type === "range" || target.role === "slider";
     if (target.isContentEditable || (/^(INPUT|TEXTAREA)$/.test(target.tagName) && !/^(range|radio|checkbox)$/.test(target.type))) {
       if (event.key === "Enter") setTimeout(() => target.blur());
       return;
     }
     if (target.closest?.("[role=listbox], [role=dialog]")) return;
-    const reached = target.matches?.(":focus-visible") && !target.classList.contains("film");
-    if (reached && !(slider && event.key === " ") && target.tagName !== "A") return;
+    const control = /^(BUTTON|SELECT|SUMMARY|INPUT)$/.test(target.tagName) || target.getAttribute?.("role");
+    if (this.tabbed && control && !(target.type === "range" && event.key === " ")) return;
     const last = this.film.steps.length - 1;
     const acts = {
       ArrowLeft: () => this.nudge(-1),
@@ -947,7 +952,7 @@ class Player {
     };
     if (!acts[event.key]) return;
     event.preventDefault();
-    target.blur?.(); // or the browser would now count what was clicked as reached by keyboard
+    event.stopPropagation();
     acts[event.key]();
   }
 }
