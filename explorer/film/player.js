@@ -60,7 +60,8 @@ const icon = (name) => {
 };
 
 const clamp = (x, low, high) => Math.min(Math.max(x, low), high);
-const count = (n) => n.toLocaleString("en-US");
+const thousands = new Intl.NumberFormat("en-US");
+const count = (n) => thousands.format(n);
 const brief = (x) => {
   if (!Number.isFinite(x)) return "–";
   const size = Math.abs(x);
@@ -199,7 +200,7 @@ class Panel {
       options[name] = !options[name];
       button.setAttribute("aria-pressed", options[name]);
       this.layout();
-      this.player.draw();
+      this.player.redraw();
     };
     this.tools.append(button);
     return () => options[name];
@@ -279,6 +280,8 @@ class CanvasPanel extends Panel {
 }
 
 class Curves extends CanvasPanel {
+  moves = true; // between snapshots too, while playing
+
   constructor(panel, player) {
     super(panel, player);
     this.stage.classList.add("timeline");
@@ -287,15 +290,16 @@ class Curves extends CanvasPanel {
     this.hidden = this.options.hidden ??= new Set();
     this.keys = element("div", { class: "keys" });
     this.stage.before(this.keys);
-    this.values = panel.lines.map((line) => {
+    this.values = panel.lines.map((line, i) => {
       const value = element("b", {}, "–");
       const key = element("button", { class: "key", type: "button", "aria-pressed": !this.hidden.has(line.label) }, element("i"), line.label, value);
+      key.onpointerenter = key.onfocus = () => (key.title = this.described(i));
       key.onclick = () => {
         const hide = !this.hidden.has(line.label);
         this.hidden[hide ? "add" : "delete"](line.label);
         key.setAttribute("aria-pressed", !hide);
         this.layout();
-        this.player.draw();
+        this.player.redraw();
       };
       this.keys.append(key);
       return { key, value };
@@ -315,6 +319,14 @@ class Curves extends CanvasPanel {
         this.dragging = false;
       });
     }
+  }
+
+  // A curve's value at the cursor, in full.
+  described(i) {
+    const line = this.panel.lines[i];
+    const at = before(line.steps, this.player.here);
+    const measured = this.smooth() ? `, smoothed; as measured ${exact(line.values[at])}` : "";
+    return `${line.label} at step ${count(line.steps[at])}: ${exact(this.shown[i][at])} ${this.panel.unit}${measured}`;
   }
 
   colour(line) {
@@ -461,8 +473,9 @@ class Curves extends CanvasPanel {
     panel.lines.forEach((line, i) => {
       const at = before(line.steps, step);
       const value = this.shown[i][at];
-      this.values[i].value.textContent = brief(value);
-      this.values[i].key.title = `${line.label} at step ${count(line.steps[at])}: ${exact(value)} ${panel.unit}${this.smooth() ? `, smoothed; as measured ${exact(line.values[at])}` : ""}`;
+      const text = brief(value);
+      const { value: shown } = this.values[i];
+      if (shown.textContent !== text) shown.textContent = text;
       if (this.hidden.has(line.label) || !Number.isFinite(value) || (this.log() && value <= 0)) return;
       context.fillStyle = this.colour(line);
       context.beginPath();
@@ -525,7 +538,7 @@ class Heatmaps extends CanvasPanel {
     this.options.enlarged = name;
     this.hideTip();
     this.layout();
-    this.player.draw();
+    this.player.redraw();
     if (name) this.root.scrollIntoView({ block: "nearest" });
   }
 
@@ -850,7 +863,7 @@ class Player {
   layout() {
     if (!this.film) return;
     for (const panel of this.panels) panel.layout();
-    this.draw();
+    this.redraw();
   }
 
   // Draw once before the next paint, however often it is asked for.
@@ -863,15 +876,23 @@ class Player {
 
   paint() {
     const { film, index } = this;
-    for (const panel of this.panels) panel.live();
+    for (const panel of this.panels) if (panel.moves || index !== this.painted) panel.live();
     const step = film.steps[index];
+    this.root.dispatchEvent(new CustomEvent("painted", { detail: { step } }));
+    if (index === this.painted) return;
+    this.painted = index;
     this.range.value = index;
     this.range.setAttribute("aria-valuetext", `step ${step}`);
     memory.step = step;
     this.step.textContent = `step ${count(step)}`;
     this.frame.textContent = `snapshot ${index + 1} of ${film.steps.length}`;
     this.root.dataset.step = step;
-    this.root.dispatchEvent(new CustomEvent("painted", { detail: { step } }));
+  }
+
+  // Draw all panels, also where the snapshot is as it was.
+  redraw() {
+    this.painted = null;
+    this.draw();
   }
 
   seek(index) {
