@@ -3,6 +3,7 @@
 import argparse
 import dataclasses
 import json
+import shlex
 import signal
 import sys
 from collections.abc import Iterator
@@ -21,6 +22,9 @@ from explorer.transformer import ModelConfig
 
 
 class _Parser(argparse.ArgumentParser):
+    def __init__(self, *args: Any, **options: Any):
+        super().__init__(*args, **{**options, "allow_abbrev": False})
+
     def error(self, message: str) -> None:
         raise UserError(f"{message}; {self.prog} --help shows what there is.")
 
@@ -65,6 +69,9 @@ def main(arguments: list[str] | None = None) -> int:
     except UserError as error:
         print(error, file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        print("\nEnded at once; what was saved last is kept.", file=sys.stderr)
+        return 130
     return 0
 
 
@@ -73,8 +80,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _train(options: argparse.Namespace) -> None:
     runs = Runs(options.checkpoints)
-    name = options.name or options.task + ("-finite" if options.finite else "")
-    run = _to_resume(runs, name, options) if options.resume else _created(runs, name, options)
+    run = _to_resume(runs, options) if options.resume else _created(runs, options)
     info = run.info()
     with (
         _stop_on_interrupt() as stopped,
@@ -97,7 +103,7 @@ def _train(options: argparse.Namespace) -> None:
 
         info = run.train(on_update=show, should_stop=lambda: bool(stopped))
     if info.status == "stopped":
-        where = "" if options.checkpoints == "checkpoints" else f" --checkpoints {options.checkpoints}"
+        where = "" if options.checkpoints == "checkpoints" else f" --checkpoints {shlex.quote(options.checkpoints)}"
         print(
             f"Stopped at step {info.steps_done:,} and saved. Go on with: "
             f"python -m explorer train {options.task} --name {run.name} --resume{where}"
@@ -106,7 +112,7 @@ def _train(options: argparse.Namespace) -> None:
         print(f"Done: {info.steps_done:,} steps, {len(info.snapshots)} snapshots in {run.folder}")
 
 
-def _created(runs: Runs, name: str, options: argparse.Namespace) -> Run:
+def _created(runs: Runs, options: argparse.Namespace) -> Run:
     kind = task_named(options.task)
     preset_name = options.preset or "quick"
     preset = kind.preset(preset_name)
@@ -116,16 +122,19 @@ def _created(runs: Runs, name: str, options: argparse.Namespace) -> Run:
     }
     task = kind(**task_set)
     training = dataclasses.replace(preset.training, **training_set)
-    return runs.create(name, task, task.model_config(**{**preset.model, **model_set}), training, preset_name)
+    model = task.model_config(**{**preset.model, **model_set})
+    name = options.name or kind.name + ("-finite" if training.finite else "")
+    own = bool(task_set or model_set or training_set)
+    return runs.create(name, task, model, training, "" if own else preset_name)
 
 
-def _to_resume(runs: Runs, name: str, options: argparse.Namespace) -> Run:
+def _to_resume(runs: Runs, options: argparse.Namespace) -> Run:
     given = [key for key in ("preset", "steps", "seed", "finite") if getattr(options, key) is not None]
     if given or options.set:
         raise UserError(f"--resume goes on with the run's own settings; leave out --{given[0] if given else 'set'}.")
-    run = runs.open(name)
+    run = runs.open(options.name or options.task)
     if run.info().task.name != task_named(options.task).name:
-        raise UserError(f"{name} is a run of {run.info().task.name}, not of {options.task}.")
+        raise UserError(f"{run.name} is a run of {run.info().task.name}, not of {options.task}.")
     return run
 
 
@@ -179,7 +188,7 @@ def _described(run: Run) -> dict[str, Any]:
         "name": run.name,
         "task": info.task.name,
         "title": info.task.title,
-        "data": f"{info.training.finite} examples" if info.training.finite else "infinite data",
+        "data": info.data,
         "status": info.status,
         "steps_done": info.steps_done,
         "steps": info.training.steps,

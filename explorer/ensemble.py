@@ -3,6 +3,7 @@
 Axes: ``snapshot`` in front, then as in `explorer.transformer`.
 """
 
+import functools
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import torch
@@ -49,8 +50,8 @@ class Ensemble:
             tokens: (batch pos), the same for all, or (snapshot batch pos).
             names: the hook points wanted.
             loss: logits (snapshot batch pos d_vocab_out) -> loss, any shape; adds each activation's gradient.
-            budget: bytes of activations alive at once; snapshots go through in chunks that fit. A single snapshot
-                always goes through.
+            budget: bytes of activations, and of their gradients, that a pass may hold, besides what is returned;
+                snapshots go through in chunks that fit. A single snapshot always goes through.
 
         Returns:
             logits (snapshot batch pos d_vocab_out), and name -> activation with ``snapshot`` in front.
@@ -59,7 +60,7 @@ class Ensemble:
             UserError: no such hook point.
         """
         names = tuple(names)
-        per_snapshot = self._activation_bytes(tokens.shape[-2], tokens.shape[-1])
+        per_snapshot = _activation_bytes(self.cfg, tokens.shape[-2], tokens.shape[-1]) * (1 if loss is None else 2)
         size = max(1, budget // per_snapshot)
         logits, caches = [], []
         for start in range(0, len(self), size):
@@ -70,9 +71,11 @@ class Ensemble:
             caches.append(chunk_cache)
         return torch.cat(logits), {name: torch.cat([cache[name] for cache in caches]) for name in caches[0]}
 
-    def _activation_bytes(self, batch: int, n_pos: int) -> int:
-        """What every activation of one snapshot takes together, measured on tensors without memory."""
-        with torch.device("meta"):
-            model = Transformer(self.cfg)
-            _, cache = model.run_with_cache(torch.empty(batch, n_pos, dtype=torch.int64))
-        return sum(x.numel() * x.element_size() for x in cache.values())
+
+@functools.lru_cache(maxsize=256)
+def _activation_bytes(cfg: ModelConfig, batch: int, n_pos: int) -> int:
+    """What every activation of one snapshot takes together, measured on tensors without memory."""
+    with torch.device("meta"):
+        model = Transformer(cfg)
+        _, cache = model.run_with_cache(torch.empty(batch, n_pos, dtype=torch.int64))
+    return sum(x.numel() * x.element_size() for x in cache.values())

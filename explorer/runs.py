@@ -36,6 +36,7 @@ from explorer.transformer import ModelConfig, Transformer, check_weights
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 SNAPSHOT = re.compile(r"step-(\d{6,})\.safetensors")
+FORMAT = 1  # of run.json
 STATUSES = ("running", "stopped", "done", "failed")
 HALF_PRECISION_TOLERANCE = 0.01  # share of a loss that float16 weights may change before float32 is kept
 
@@ -58,33 +59,53 @@ class RunInfo:
         values["task"] = {"name": self.task.name, **dataclasses.asdict(self.task)}
         values["model"] = dataclasses.asdict(self.model)
         values["training"] = dataclasses.asdict(self.training)
-        return {"format": 1, **values, "versions": {"torch": torch.__version__}}
+        return {"format": FORMAT, **values, "versions": {"torch": torch.__version__}}
+
+    @property
+    def data(self) -> str:
+        """What it is trained on, in words."""
+        return f"{self.training.finite:,} training examples" if self.training.finite else "infinite data"
+
+    @property
+    def shape(self) -> str:
+        """The model, in words."""
+        cfg = self.model
+        return f"{cfg.n_layers} layer{'s' * (cfg.n_layers > 1)}, {cfg.n_heads} heads, d_model {cfg.d_model}"
 
     @classmethod
     def from_json(cls, values: Any, what: str) -> "RunInfo":
         """Raises UserError where ``values`` is not what `to_json` gives."""
         if not isinstance(values, Mapping):
             raise UserError(f"{what} is not an object that describes a run.")
+        if values.get("format") != FORMAT:
+            raise UserError(f"{what} has format {quoted(values.get('format'))}; this explorer reads format {FORMAT}.")
         task = _task(values.get("task"), what)
         model = from_dict(ModelConfig, values.get("model"), what)
-        if model != task.model_config(**dataclasses.asdict(model)):
-            raise UserError(f"{what} describes a model whose vocabulary or length does not fit {task.title}.")
+        task.model_config(**dataclasses.asdict(model))
+        training = from_dict(TrainingConfig, values.get("training"), what)
         status, steps_done = values.get("status"), values.get("steps_done")
         snapshots = values.get("snapshots")
         if status not in STATUSES or type(steps_done) is not int or steps_done < 0:
             raise UserError(f"{what} says neither how far its run got nor its status.")
-        if not isinstance(snapshots, list) or any(type(step) is not int or step < 0 for step in snapshots):
+        if not isinstance(snapshots, list) or any(
+            type(step) is not int or not 0 <= step <= training.steps for step in snapshots
+        ):
             raise UserError(f"{what} does not list its snapshots.")
         return cls(
             task=task,
             model=model,
-            training=from_dict(TrainingConfig, values.get("training"), what),
-            preset=str(values.get("preset", "")),
+            training=training,
+            preset=_tidy(values.get("preset")),
             status=status,
             steps_done=steps_done,
             snapshots=tuple(snapshots),
-            message=str(values.get("message", "")),
+            message=_tidy(values.get("message")),
         )
+
+
+def _tidy(text: Any) -> str:
+    """A text from a file, short and printable."""
+    return "".join(c for c in str(text or "")[:500] if c.isprintable())
 
 
 def _task(values: Any, what: str) -> Task:
@@ -101,10 +122,17 @@ class Runs:
         self.root = Path(root)
 
     def names(self) -> list[str]:
-        """The runs there are, readable or not."""
-        if not self.root.is_dir():
+        """The runs there are, readable or not.
+
+        Raises:
+            UserError: the folder is no folder, or cannot be read.
+        """
+        if not self.root.exists():
             return []
-        return sorted(p.name for p in self.root.iterdir() if NAME.fullmatch(p.name) and (p / "run.json").is_file())
+        try:
+            return sorted(p.name for p in self.root.iterdir() if NAME.fullmatch(p.name) and _holds_run(p))
+        except OSError as error:
+            raise UserError(f"{self.root} cannot be read as a folder of runs: {error.strerror}.") from error
 
     def open(self, name: str) -> "Run":
         """Raises UserError where there is no such run or its run.json cannot be understood."""
@@ -120,7 +148,7 @@ class Runs:
         """A new run, ready to be trained.
 
         Raises:
-            UserError: the name is taken or cannot be a folder's, or the data cannot be made.
+            UserError: the name is taken or cannot be a folder's, the data cannot be made, or nothing can be written.
         """
         if not NAME.fullmatch(name):
             raise UserError(
@@ -128,10 +156,13 @@ class Runs:
                 f"underscores, beginning with a letter or a digit."
             )
         folder = self.root / name
-        if folder.exists():
+        if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
             raise UserError(f"There is already something called {name} in {self.root}; choose another name.")
         task.test_stream(training)
-        folder.mkdir(parents=True)
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise UserError(f"{folder} cannot be made: {error.strerror}; choose another folder.") from error
         run = Run(folder)
         run._write_info(RunInfo(task, model, training, preset, "stopped", 0, ()))
         return run
@@ -152,28 +183,38 @@ class Run:
         Raises:
             UserError: the file cannot be read or understood.
         """
-        path = self.folder / "run.json"
-        try:
-            info = RunInfo.from_json(json.loads(path.read_text(encoding="utf-8")), f"{self.name}/run.json")
-        except (OSError, ValueError, RecursionError) as error:
-            if isinstance(error, UserError):
-                raise
-            raise UserError(f"{self.name}/run.json cannot be read; restore the file or remove the folder.") from error
+        info = self._read_info()
         if info.status == "running" and not self._is_locked():
-            info = dataclasses.replace(info, status="stopped")
+            info = self._read_info()  # it may just have ended
+            if info.status == "running":
+                info = dataclasses.replace(info, status="stopped")
         return info
+
+    def _read_info(self) -> RunInfo:
+        shown = f"{self.name}/run.json"
+        try:
+            values = json.loads((self.folder / "run.json").read_text(encoding="utf-8"))
+        except (OSError, ValueError, RecursionError) as error:
+            raise UserError(f"{shown} cannot be read; restore the file or remove the folder.") from error
+        return RunInfo.from_json(values, shown)
 
     # --- Reading ---
 
     def steps(self) -> tuple[int, ...]:
         """The steps of all snapshots: those on disk, and those that should be."""
-        found = {int(match[1]) for p in self._snapshots.glob("*") if (match := SNAPSHOT.fullmatch(p.name))}
-        return tuple(sorted(found | set(self.info().snapshots)))
+        return tuple(sorted(self._steps_on_disk() | set(self.info().snapshots)))
 
-    def version(self) -> tuple[int, ...]:
-        """Changes whenever something new has been written; for caches."""
+    def _steps_on_disk(self) -> set[int]:
+        try:
+            names = [path.name for path in self._snapshots.iterdir()]
+        except OSError:
+            return set()  # each snapshot is missed by name when it is asked for
+        return {int(match[1]) for name in names if (match := SNAPSHOT.fullmatch(name))}
+
+    def version(self) -> tuple[object, ...]:
+        """Changes whenever something new has been written, or a process that trained it has gone; for caches."""
         paths = [self.folder / "run.json", self.folder / "metrics.safetensors", self._snapshots]
-        return tuple(path.stat().st_mtime_ns for path in paths if path.exists())
+        return (self.info().status, *(path.stat().st_mtime_ns for path in paths if path.exists()))
 
     def snapshot(self, step: int) -> dict[str, Tensor]:
         """The weights at ``step``, in float32.
@@ -186,13 +227,14 @@ class Run:
         if step not in (steps := self.steps()):
             nearest = min(steps, key=lambda there: abs(there - step), default="none")
             raise UserError(f"{self.name} has no snapshot at step {step}; the nearest is at {nearest}.")
-        if not path.is_file():
-            raise UserError(f"{shown} is missing; restore the file, or train the run again.")
         weights, metadata = _read(path, shown)
         if metadata.get("step", str(step)) != str(step):
             raise UserError(f"{shown} holds step {quoted(metadata['step'])}; restore the right file.")
+        info = self.info()
+        if not _belongs(metadata, info):
+            raise UserError(f"{shown} was written by another run, with other settings; restore the right file.")
         try:
-            check_weights(self.info().model, weights)
+            check_weights(info.model, weights)
         except UserError as error:
             raise UserError(f"{shown} does not belong to this run: {error}") from error
         return {name: weight.float() for name, weight in weights.items()}
@@ -236,13 +278,18 @@ class Run:
         Raises:
             UserError: the file is missing or damaged.
         """
-        path, shown = self.folder / "metrics.safetensors", f"{self.name}/metrics.safetensors"
-        if not path.is_file():
-            raise UserError(f"{shown} is missing; restore the file, or train the run again.")
-        metrics, _ = _read(path, shown)
+        shown = f"{self.name}/metrics.safetensors"
+        metrics, _ = _read(self.folder / "metrics.safetensors", shown)
         n_tokens = len(self.info().task.loss_names)
-        loss, per_token = metrics.get("train_loss"), metrics.get("train_loss_per_token")
-        if loss is None or per_token is None or tuple(per_token.shape) != (len(loss), n_tokens):
+        expected = {"train_loss": torch.float64, "train_loss_per_token": torch.float32}
+        if metrics.keys() - expected:
+            expected |= {"test_step": torch.int64, "test_loss": torch.float64, "test_loss_per_token": torch.float32}
+        fits = metrics.keys() >= expected.keys()
+        for name, dtype in expected.items():
+            rows = metrics.get("train_loss" if name.startswith("train") else "test_loss", torch.empty(0)).shape[:1]
+            shape = (*rows, n_tokens) if name.endswith("per_token") else (*rows,)
+            fits = fits and len(shape) > 0 and metrics[name].dtype == dtype and tuple(metrics[name].shape) == shape
+        if not fits:
             raise UserError(f"{shown} does not hold the losses of this run; restore the file.")
         return metrics
 
@@ -266,13 +313,17 @@ class Run:
             info = self.info()
             if info.status == "done":
                 raise UserError(f"{self.name} is done: all of its {info.training.steps:,} steps are trained.")
+            for left in self.folder.rglob(".writing-*"):  # by a process that was killed
+                left.unlink()
             training = Training(info.task, info.model, info.training)
-            record = _Record()
+            record = _Record(len(info.task.loss_names))
             if self._resume.is_file():
                 state, _ = _read(self._resume, f"{self.name}/resume.safetensors")
                 training.restore(state)
                 record.load(self.metrics(), training.step)
-            keeper = _Keeper(self, dataclasses.replace(info, status="running", message=""), record)
+            elif info.steps_done:
+                raise UserError(f"{self.name}/resume.safetensors is missing, so the run cannot go on; train a new one.")
+            keeper = _Keeper(self, dataclasses.replace(info, status="running", message=""), record, training.step)
             if training.step == 0:
                 keeper.keep(training)
             else:
@@ -320,17 +371,20 @@ class Run:
             raise UserError(f"{self.name} is being trained by another process; wait for it or stop it.") from None
 
     def _is_locked(self) -> bool:
-        try:
-            with FileLock(self.folder / ".lock", timeout=0):
+        try:  # longer than somebody else who only looks holds it
+            with FileLock(self.folder / ".lock", timeout=0.02, poll_interval=0.002):
                 return False
         except Timeout:
             return True
+        except OSError:
+            return False  # in a folder that cannot be written to, nobody trains
 
 
 class _Record:
     """The rows of metrics.safetensors, as they come in."""
 
-    def __init__(self):
+    def __init__(self, n_tokens: int):
+        self._n_tokens = n_tokens
         self._rows: list[Measured] = []
 
     def add(self, measured: Measured) -> None:
@@ -352,7 +406,7 @@ class _Record:
 
     def tensors(self) -> dict[str, Tensor]:
         def stacked(rows: list[Tensor]) -> Tensor:
-            return torch.stack(rows).float() if rows else torch.empty(0, 0)
+            return torch.stack(rows).float() if rows else torch.empty(0, self._n_tokens)
 
         tensors = {
             "train_loss": torch.tensor([row.loss for row in self._rows], dtype=torch.float64),
@@ -368,9 +422,9 @@ class _Record:
 class _Keeper:
     """Writes a training's snapshots, metrics and state, in an order that a kill cannot spoil."""
 
-    def __init__(self, run: Run, info: RunInfo, record: _Record):
+    def __init__(self, run: Run, info: RunInfo, record: _Record, step_now: int):
         self._run, self._info, self._record = run, info, record
-        self._kept = set(info.snapshots)
+        self._kept = set(info.snapshots) | {step for step in run._steps_on_disk() if step <= step_now}
         self._probes = [info.task.test_stream(info.training).next()]
         if info.training.finite:
             self._probes.append(info.task.train_stream(info.training).next())
@@ -382,11 +436,12 @@ class _Keeper:
         self.write_info(training.step)
 
     def finish(self, training: Training, status: str) -> RunInfo:
+        if training.step not in self._kept:
+            self._write_progress(training)
+        info = self.write_info(training.step, status)
         if status == "done":
             self._run._resume.unlink(missing_ok=True)
-        elif training.step not in self._kept:
-            self._write_progress(training)
-        return self.write_info(training.step, status)
+        return info
 
     def write_info(self, step: int, status: str = "running") -> RunInfo:
         snapshots = tuple(sorted(self._kept))
@@ -404,9 +459,7 @@ class _Keeper:
             half = {name: weight.half() for name, weight in weights.items()}
             if self._close(half, weights):
                 weights = half
-        described = info.to_json()
-        metadata = {name: json.dumps(described[name]) for name in ("task", "model", "training")}
-        metadata |= {"format": "pt", "step": str(training.step)}
+        metadata = {"format": "pt", "step": str(training.step), **_description(info)}
         _write_tensors(self._run._snapshot_path(training.step), weights, metadata)
         self._kept.add(training.step)
 
@@ -425,11 +478,43 @@ class _Keeper:
         return True
 
 
+def _holds_run(folder: Path) -> bool:
+    try:
+        return (folder / "run.json").is_file()
+    except OSError:
+        return True  # opening it will say why it cannot be read
+
+
+def _description(info: RunInfo) -> dict[str, str]:
+    """What a snapshot file says of the run it belongs to: name -> JSON text."""
+    values = info.to_json()
+    return {name: json.dumps(values[name]) for name in ("task", "model", "training")}
+
+
+def _belongs(metadata: Mapping[str, str], info: RunInfo) -> bool:
+    """Whether what a snapshot file says of its run, where it says so, is what the run says of itself."""
+    readers = {
+        "task": _task,
+        "model": lambda values, what: from_dict(ModelConfig, values, what),
+        "training": lambda values, what: from_dict(TrainingConfig, values, what),
+    }
+    try:
+        return all(
+            read(json.loads(metadata[name]), name) == getattr(info, name)
+            for name, read in readers.items()
+            if name in metadata
+        )
+    except (ValueError, RecursionError):
+        return False
+
+
 def _read(path: Path, shown: str) -> tuple[dict[str, Tensor], dict[str, str]]:
     try:
         with safe_open(path, framework="pt") as file:
             return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}  # noqa: SIM118
-    except (SafetensorError, OSError, ValueError) as error:
+    except FileNotFoundError as error:
+        raise UserError(f"{shown} is missing; restore the file, or train the run again.") from error
+    except (SafetensorError, OSError, ValueError, TypeError, RuntimeError) as error:
         raise UserError(f"{shown} is damaged or is not a safetensors file; restore it.") from error
 
 

@@ -2,7 +2,6 @@
 
 import dataclasses
 import math
-import types
 import typing
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -66,23 +65,19 @@ def from_dict(cls: type, values: Any, what: str) -> Any:
     """
     if not isinstance(values, Mapping):
         raise UserError(f"{what} should hold an object with the settings of {cls.__name__}.")
-    types_by_name = typing.get_type_hints(cls)
+    kinds = _kinds(cls)
     fields = {field.name: field for field in dataclasses.fields(cls)}
     if unknown := sorted(values.keys() - fields.keys()):
         raise UserError(f"{what} has the unknown setting {quoted(unknown[0])}; known are {', '.join(fields)}.")
     for name, field in fields.items():
         if name not in values and field.default is dataclasses.MISSING:
             raise UserError(f"{what} lacks the setting {name}.")
-    return cls(**{name: _checked(value, types_by_name[name], name, what) for name, value in values.items()})
+    return cls(**{name: _checked(value, kinds[name], name, what) for name, value in values.items()})
 
 
 def _checked(value: Any, kind: Any, name: str, what: str) -> Any:
-    if typing.get_origin(kind) is Literal:
-        if value not in typing.get_args(kind):
-            allowed = ", ".join(typing.get_args(kind))
-            raise UserError(f"{what} sets {name} to {quoted(value)}; it must be one of {allowed}.")
-        return value
-    if kind is float and isinstance(value, int) and not isinstance(value, bool):
+    kind = str if typing.get_origin(kind) is Literal else kind  # which texts are allowed, the class itself checks
+    if kind is float and type(value) is int and abs(value) < 10**300:
         value = float(value)
     if type(value) is not kind or (kind is float and not math.isfinite(value)):
         raise UserError(f"{what} sets {name} to {quoted(value)}; it must be {_described(kind)}.")
@@ -102,23 +97,28 @@ def parse_assignments(assignments: Iterable[str], classes: Iterable[type]) -> li
     Raises:
         UserError: no equals sign, a key that no class knows, a value that is not of the key's type.
     """
-    classes = list(classes)
-    found: list[dict[str, Any]] = [{} for _ in classes]
+    kinds = [_kinds(cls) for cls in classes]
+    found: list[dict[str, Any]] = [{} for _ in kinds]
     for text in assignments:
         key, equals, value = text.partition("=")
         if not equals:
             raise UserError(f"--set {quoted(text)} has no '='; write it as KEY=VALUE, for example --set lr=0.001.")
-        owners = [i for i, cls in enumerate(classes) if key in typing.get_type_hints(cls)]
+        owners = [i for i, known in enumerate(kinds) if key in known]
         if not owners:
-            known = ", ".join(name for cls in classes for name in typing.get_type_hints(cls))
-            raise UserError(f"There is no setting {quoted(key)}; known are {known}.")
+            raise UserError(f"There is no setting {quoted(key)}; known are {', '.join(n for k in kinds for n in k)}.")
         for i in owners:
-            found[i][key] = _parsed(value, typing.get_type_hints(classes[i])[key], key)
+            found[i][key] = _parsed(value, kinds[i][key], key)
     return found
 
 
+def _kinds(cls: type) -> dict[str, Any]:
+    """The settings of a dataclass and their types."""
+    types_by_name = typing.get_type_hints(cls)
+    return {field.name: types_by_name[field.name] for field in dataclasses.fields(cls)}
+
+
 def _parsed(text: str, kind: Any, name: str) -> Any:
-    if isinstance(kind, types.UnionType) or typing.get_origin(kind) is Literal or kind is str:
+    if typing.get_origin(kind) is Literal or kind is str:
         return text
     try:
         if kind is bool:

@@ -11,11 +11,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from explorer.errors import UserError
+from explorer.errors import UserError, quoted
 from explorer.settings import TrainingConfig
 from explorer.tasks.base import Task
-from explorer.transformer import ModelConfig, Transformer, check_weights
+from explorer.transformer import ModelConfig, Transformer
 
+MOMENTS = ("step", "exp_avg", "exp_avg_sq")  # what AdamW keeps of each weight
 SMOOTHING = 0.9  # of the exponential average of losses that decides when to keep a snapshot
 
 
@@ -159,22 +160,36 @@ class Training:
         Raises:
             UserError: it is not the state of such a training.
         """
-        weights = {name.removeprefix("weights."): v for name, v in state.items() if name.startswith("weights.")}
-        check_weights(self.model.cfg, weights)
-        expected = {"step", "schedule", "train_stream"} | ({"test_stream"} if self._test else set())
-        if missing := sorted(expected - state.keys()):
-            raise UserError(f"The state lacks {', '.join(missing)}; it is not one of this training.")
-        self.model.load_state_dict(weights)
+        self._check(state)
+        self.model.load_state_dict(
+            {name.removeprefix("weights."): v for name, v in state.items() if name.startswith("weights.")}
+        )
         self.step = int(state["step"])
         for name, parameter in self.model.named_parameters():
-            moments = {
-                key: state[f"optimiser.{key}.{name}"].clone()
-                for key in ("step", "exp_avg", "exp_avg_sq")
-                if f"optimiser.{key}.{name}" in state
-            }
-            if moments:
-                self._optimiser.state[parameter] = moments
+            if self.step:
+                self._optimiser.state[parameter] = {key: state[f"optimiser.{key}.{name}"].clone() for key in MOMENTS}
         self.schedule.restore(state["schedule"])
         self._train.restore(state["train_stream"])
         if self._test is not None:
             self._test.restore(state["test_stream"])
+
+    def _check(self, state: dict[str, Tensor]) -> None:
+        """See that ``state`` has the names, shapes and types of this training's own."""
+        expected = self.state()
+        step = state.get("step")
+        if step is None or step.shape or not 0 <= int(step) <= self.training.steps:
+            raise UserError("The state does not say at which step of this training it was taken.")
+        if int(step):
+            for name, parameter in self.model.named_parameters():
+                expected |= {f"optimiser.{key}.{name}": parameter for key in MOMENTS[1:]}
+                expected[f"optimiser.{MOMENTS[0]}.{name}"] = torch.zeros(())
+            n_losses = len(self.task.loss_names) * (1 if self._test is None else 2)
+            expected["schedule"] = torch.zeros(3, n_losses, dtype=torch.float64)
+        if missing := sorted(expected.keys() - state.keys()):
+            raise UserError(f"The state lacks {quoted(', '.join(missing), 200)}; it is not one of this training.")
+        for name, tensor in expected.items():
+            if (state[name].shape, state[name].dtype) != (tensor.shape, tensor.dtype):
+                raise UserError(
+                    f"{name} in the state has shape {tuple(state[name].shape)} and type {state[name].dtype}; this "
+                    f"training has {tuple(tensor.shape)} and {tensor.dtype}."
+                )

@@ -19,7 +19,7 @@ import functools
 import math
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Literal
 from weakref import WeakKeyDictionary
@@ -56,8 +56,9 @@ class ModelConfig:
 
     def __post_init__(self):
         for name in ("d_vocab", "d_vocab_out", "n_ctx", "n_layers", "d_model", "n_heads", "d_head", "d_mlp"):
-            if getattr(self, name) < 1:
-                raise UserError(f"{name} is {getattr(self, name)}; it must be at least 1.")
+            largest = 64 if name in ("n_layers", "n_heads") else 65_536
+            if not 1 <= getattr(self, name) <= largest:
+                raise UserError(f"{name} is {getattr(self, name)}; it must lie between 1 and {largest:,}.")
         for name, allowed in (
             ("act_fn", ("relu", "gelu")),
             ("positions", ("learned", "sinusoidal", "none")),
@@ -103,13 +104,14 @@ class HookPoint(nn.Module):
         registered = _hooks.at.get(self)
         if not registered:
             return x
-        for entry in registered:
+        for entry in tuple(registered):
             if entry.direction == "forward":
                 replaced = entry.hook(x, self.name)
                 x = x if replaced is None else replaced
         backward = [entry.hook for entry in registered if entry.direction == "backward"]
-        if backward and x.requires_grad:
-            x = x.view_as(x)  # a node of its own, so that two points on one tensor keep their order
+        if backward and torch.is_grad_enabled():
+            # A node of its own, so that two points on one tensor keep their order; a graph begins here if none has.
+            x = x.view_as(x) if x.requires_grad else x.detach().requires_grad_()
             for hook in backward:
                 x.register_hook(lambda grad, hook=hook: hook(grad, self.name))
         return x
@@ -124,13 +126,13 @@ class HookHandle:
     """One hook that has been put on; `remove` takes it off, and may be called again."""
 
     def __init__(self, point: HookPoint, hook: Hook, direction: Direction):
-        self._point, self._entry = point, _Registered(hook, direction)
-        _hooks.at.setdefault(point, []).append(self._entry)
+        self._entry = _Registered(hook, direction)
+        self._registered = _hooks.at.setdefault(point, [])
+        self._registered.append(self._entry)
 
     def remove(self) -> None:
-        registered = _hooks.at.get(self._point, [])
-        if self._entry in registered:
-            registered.remove(self._entry)
+        if self._entry in self._registered:
+            self._registered.remove(self._entry)
 
 
 def hook_axes(name: str) -> tuple[str, ...]:
@@ -428,14 +430,11 @@ class Transformer(nn.Module):
         self, forward: Mapping[str, Hook] | None = None, backward: Mapping[str, Hook] | None = None
     ) -> Iterator["Transformer"]:
         """Hooks that are gone when the block ends, however it ends."""
-        handles: list[HookHandle] = []
-        try:
+        with ExitStack() as stack:
             for direction, named in zip(DIRECTIONS, (forward or {}, backward or {}), strict=True):
-                handles += [self.add_hook(name, hook, direction) for name, hook in named.items()]
+                for name, hook in named.items():
+                    stack.callback(self.add_hook(name, hook, direction).remove)
             yield self
-        finally:
-            for handle in handles:
-                handle.remove()
 
     def run_with_cache(
         self,
@@ -484,21 +483,29 @@ def weight_shapes(cfg: ModelConfig) -> dict[str, tuple[int, ...]]:
 
 
 def check_weights(cfg: ModelConfig, weights: Mapping[str, Tensor], stacked: bool = False) -> None:
-    """See that ``weights`` are those of a model of this configuration; one axis more is fine where ``stacked``.
+    """See that ``weights`` are those of a model of this configuration; ``stacked`` allows all of them
+    one axis more in front.
 
     Raises:
-        UserError: names are missing or unexpected, or a shape does not fit.
+        UserError: names are missing or unexpected, or a shape or type does not fit.
     """
     shapes = weight_shapes(cfg)
     missing, unexpected = sorted(shapes.keys() - weights.keys()), sorted(weights.keys() - shapes.keys())
     if missing or unexpected:
         raise UserError(
             "The weights are not those of this model"
-            + (f"; missing: {', '.join(missing)}" if missing else "")
+            + (f"; missing: {quoted(', '.join(missing), 200)}" if missing else "")
             + (f"; unexpected: {quoted(', '.join(unexpected), 200)}" if unexpected else "")
             + "."
         )
+    snapshots = set()
     for name, shape in shapes.items():
-        found = tuple(weights[name].shape)
-        if found != shape and not (stacked and found[1:] == shape):
+        found, dtype = tuple(weights[name].shape), weights[name].dtype
+        is_stack = stacked and found[1:] == shape
+        if found != shape and not is_stack:
             raise UserError(f"{name} has shape {found} where this model has {shape}.")
+        if dtype not in (torch.float16, torch.bfloat16, torch.float32, torch.float64):
+            raise UserError(f"{name} holds {dtype} where weights are floating-point numbers.")
+        snapshots.add(found[0] if is_stack else None)
+    if len(snapshots) > 1:
+        raise UserError("The weights do not all hold the same number of snapshots.")

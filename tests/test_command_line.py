@@ -35,7 +35,7 @@ def test_train_list_and_ask(tmp_path, capsys):
     assert row["name"] == "addition-finite"
     assert row["status"] == "done"
     assert main(["runs", *root]) == 0
-    assert "addition-finite  2-digit addition  30 examples  done" in capsys.readouterr().out
+    assert "addition-finite  2-digit addition  30 training examples  done" in capsys.readouterr().out
 
 
 def test_predict_prints_what_is_promised(small, root, capsys):
@@ -73,6 +73,10 @@ def test_predict_prints_what_is_promised(small, root, capsys):
         (["train", "addition", "--set", "colour=red"], "no setting 'colour'"),
         (["train", "addition", "--set", "attn_only=perhaps"], "true or false"),
         (["train", "addition", "--set", "n_digits=11"], "n_digits is 11"),
+        (["train", "addition", "--set", "d_vocab=13"], "for 5-digit addition it is 12"),
+        (["train", "addition", "--set", "noun=x"], "no setting 'noun'"),
+        (["train", "addition", "--set", "d_model=99999999999"], "between 1 and 65,536"),
+        (["train", "addition", "--step", "3"], "--step"),
         (["train", "addition", "--name", "../x"], "cannot be the name"),
         (["train", "addition", "--resume", "--name", "nope"], "no run 'nope'"),
         (["train", "addition", "--resume", "--name", "small", "--steps", "5"], "leave out --steps"),

@@ -6,6 +6,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -152,21 +153,75 @@ def test_a_stopped_run_goes_on_to_the_same_end(tmp_path, training):
     straight = runs.create("straight", TASK, MODEL, training)
     straight.train()
     stopped = runs.create("stopped", TASK, MODEL, training)
-    for stop_at in (7, 20):
-        info = stopped.train(should_stop=lambda stop_at=stop_at: _rows(stopped, stop_at))
+    for updates in (7, 13):
+        left = iter([False] * (updates - 1) + [True])
+        info = stopped.train(should_stop=lambda left=left: next(left))
         assert info.status == "stopped"
         assert stopped.info().status == "stopped"
+    assert info.steps_done == 20
     assert stopped.train().status == "done"
     assert same(stopped, straight)
 
 
-_counted: dict[str, int] = {}
+def test_a_run_killed_before_its_second_snapshot_opens_and_goes_on(tmp_path, small):
+    run = Runs(tmp_path).create("early", TASK, MODEL, TRAINING)
+
+    def die(measured):
+        raise RuntimeError("killed")
+
+    with pytest.raises(RuntimeError, match="killed"):
+        run.train(on_update=die)
+    assert run.metrics()["train_loss_per_token"].shape == (0, 3)
+    assert run.ensemble().steps == (0,)
+    assert run.train().status == "done"
+    assert same(run, small)
 
 
-def _rows(run: Run, stop_at: int) -> bool:
-    key = f"{run.folder}{stop_at}"
-    _counted[key] = _counted.get(key, 0) + 1
-    return _counted[key] >= (7 if stop_at == 7 else 13)
+def test_a_run_without_its_state_does_not_start_over(tmp_path):
+    run = Runs(tmp_path).create("lost", TASK, MODEL, TRAINING)
+    run.train(should_stop=lambda: True)
+    (run.folder / "resume.safetensors").unlink()
+    before = (run.folder / "metrics.safetensors").read_bytes()
+    with pytest.raises(UserError, match=r"lost/resume.safetensors is missing"):
+        run.train()
+    assert (run.folder / "metrics.safetensors").read_bytes() == before
+
+
+def test_what_a_killed_process_left_half_written_is_swept_up(tmp_path, small):
+    run = Runs(tmp_path).create("swept", TASK, MODEL, TRAINING)
+    (run.folder / "snapshots").mkdir()
+    for left in (run.folder / ".writing-abc", run.folder / "snapshots" / ".writing-def"):
+        left.write_bytes(b"half")
+    run.train()
+    assert not list(run.folder.rglob(".writing-*"))
+    assert same(run, small)
+
+
+def test_an_empty_folder_does_not_take_a_name(tmp_path):
+    (tmp_path / "early").mkdir()
+    assert Runs(tmp_path).create("early", TASK, MODEL, TRAINING).info().status == "stopped"
+
+
+def test_a_file_is_no_folder_of_runs(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(UserError, match="cannot be read as a folder"):
+        Runs(tmp_path / "file").names()
+    with pytest.raises(UserError, match="cannot be made"):
+        Runs(tmp_path / "file").create("x", TASK, MODEL, TRAINING)
+
+
+def test_readers_do_not_take_each_other_for_a_trainer(copied):
+    path = copied.folder / "run.json"
+    path.write_text(path.read_text().replace('"status": "done"', '"status": "running"'))
+    seen: list[set[str]] = []
+    threads = [
+        threading.Thread(target=lambda: seen.append({copied.info().status for _ in range(100)})) for _ in range(2)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert seen == [{"stopped"}, {"stopped"}]
 
 
 def test_a_run_that_is_done_does_not_go_on(copied):
@@ -271,11 +326,29 @@ def spoil(path: Path, how: str, small: Run) -> None:
         case "another shape":
             weights = small.snapshot(10)
             save_file({**weights, "embed.W_E": torch.zeros(3, 3)}, path)
+        case "other settings":
+            weights = small.snapshot(10)
+            with safe_open(small.folder / "snapshots" / "step-000010.safetensors", framework="pt") as file:
+                metadata = file.metadata()
+            metadata["model"] = metadata["model"].replace("relu", "gelu")
+            save_file(weights, path, metadata)
+        case "no numbers":
+            save_file({name: weight.bool() for name, weight in small.snapshot(10).items()}, path)
         case "another step":
             shutil.copy(small.folder / "snapshots" / "step-000020.safetensors", path)
 
 
-HOW = ["missing", "empty", "truncated", "no safetensors", "foreign", "another shape", "another step"]
+HOW = [
+    "missing",
+    "empty",
+    "truncated",
+    "no safetensors",
+    "foreign",
+    "another shape",
+    "other settings",
+    "no numbers",
+    "another step",
+]
 
 
 @pytest.mark.parametrize("how", HOW)
@@ -311,6 +384,10 @@ def test_spoilt_metrics_get_one_sentence_that_names_them(copied, small, how):
         {"training": {"steps": True}},
         {"training": {"lr": float("nan")}},
         {"training": {"lr": 1e999}},
+        {"training": {"lr": 10**400}},
+        {"model": {"d_vocab": 12, "d_vocab_out": 10, "n_ctx": 9, "d_model": 10**30}},
+        {"format": 2},
+        {"snapshots": [10**4000]},
         {"status": "fine"},
         {"steps_done": -1},
         {"snapshots": [1.5]},

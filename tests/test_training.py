@@ -119,10 +119,21 @@ def test_a_training_that_diverges_says_so():
 
 def test_a_state_of_another_training_is_refused():
     training = Training(TASK, MODEL, INFINITE)
+    next(training.updates())
     state = training.state()
     other = Training(TASK, TASK.model_config(d_model=8, n_heads=2, d_head=8, d_mlp=32), INFINITE)
     with pytest.raises(UserError, match="has shape"):
         other.restore(state)
+    for name, spoilt in (
+        ("step", torch.tensor(-5)),
+        ("step", torch.tensor([1])),
+        ("schedule", torch.zeros(3, 99).double()),
+        ("train_stream", torch.zeros(3, dtype=torch.uint8)),
+        ("optimiser.exp_avg.embed.W_E", torch.zeros(2)),
+        ("weights.embed.W_E", torch.zeros(12, 16, dtype=torch.int32)),
+    ):
+        with pytest.raises(UserError):
+            Training(TASK, MODEL, INFINITE).restore({**state, name: spoilt})
     del state["train_stream"]
-    with pytest.raises(UserError, match="lacks train_stream"):
+    with pytest.raises(UserError, match="lacks 'train_stream'"):
         training.restore(state)

@@ -208,6 +208,32 @@ def test_hooks_are_gone_after_an_error(plain, tokens):
     assert plain(tokens).shape == (5, 9, 10)
 
 
+def test_a_wrong_name_among_right_ones_leaves_no_hook_behind(plain, tokens):
+    expected = plain(tokens)
+    with pytest.raises(UserError), plain.hooks(forward={"hook_embed": lambda x, name: x * 0, "nope": print}):
+        pass
+    assert torch.equal(plain(tokens), expected)
+
+
+def test_a_hook_may_take_itself_off(plain, tokens):
+    calls = []
+    handles = []
+    handles.append(plain.add_hook("hook_embed", lambda x, name: handles[0].remove()))
+    plain.add_hook("hook_embed", lambda x, name: calls.append(name))
+    plain(tokens)
+    plain.remove_hooks()
+    assert calls == ["hook_embed"]
+
+
+def test_backward_hooks_work_on_weights_that_ask_for_no_gradient(plain, tokens):
+    frozen = Transformer.from_weights(plain.cfg, plain.state_dict())
+    seen = {}
+    with frozen.hooks(backward={"blocks.0.hook_resid_pre": lambda grad, name: seen.update({name: grad})}):
+        frozen(tokens).square().sum().backward()
+    _, cache = plain.run_with_cache(tokens, loss=lambda logits: logits.square().sum())
+    torch.testing.assert_close(seen["blocks.0.hook_resid_pre"], cache["blocks.0.hook_resid_pre_grad"])
+
+
 def test_hooks_of_one_thread_do_not_reach_another(plain, tokens):
     expected = plain(tokens)
     other = {}
@@ -292,7 +318,11 @@ def test_weights_that_do_not_fit_are_refused(plain):
     weights = plain.state_dict()
     foreign = dict(weights, extra=torch.zeros(1))
     del foreign["embed.W_E"]
-    with pytest.raises(UserError, match=r"missing: embed.W_E; unexpected: 'extra'"):
+    with pytest.raises(UserError, match=r"missing: 'embed.W_E'; unexpected: 'extra'"):
         Transformer.from_weights(plain.cfg, foreign)
     with pytest.raises(UserError, match=r"embed.W_E has shape \(3, 16\)"):
         Transformer.from_weights(plain.cfg, {**weights, "embed.W_E": torch.zeros(3, 16)})
+    with pytest.raises(UserError, match=r"embed.W_E holds torch.int64"):
+        Transformer.from_weights(plain.cfg, {**weights, "embed.W_E": weights["embed.W_E"].long()})
+    with pytest.raises(UserError, match="same number of snapshots"):
+        Transformer.from_weights(plain.cfg, {**weights, "embed.W_E": torch.zeros(3, 12, 16)})

@@ -326,6 +326,7 @@ class Curves extends CanvasPanel {
     const line = this.panel.lines[i];
     const at = before(line.steps, this.player.here);
     const measured = this.smooth() ? `, smoothed; as measured ${exact(line.values[at])}` : "";
+    if (!line.steps.length) return `${line.label}: nothing measured yet`;
     return `${line.label} at step ${count(line.steps[at])}: ${exact(this.shown[i][at])} ${this.panel.unit}${measured}`;
   }
 
@@ -526,6 +527,8 @@ class Heatmaps extends CanvasPanel {
     this.cells = element("canvas", { width: columns, height: rows });
     this.pixels = this.cells.getContext("2d").createImageData(columns, rows);
     this.packed = new Uint32Array(this.pixels.data.buffer);
+    // As many decimals as the 16 bits of a value can tell.
+    this.decimals = clamp(Math.ceil(-Math.log10((panel.high - panel.low || 1) / 65534)), 0, 20);
     const [left, top] = this.margins();
     this.margin = { left, top };
     this.stage.addEventListener("click", (event) => {
@@ -653,7 +656,7 @@ class Heatmaps extends CanvasPanel {
     if (!hit) return null;
     const { panel } = this;
     const place = `${panel.row_axis} ${panel.rows[hit.row]} (${hit.row}), ${panel.column_axis} ${panel.columns[hit.column]} (${hit.column})`;
-    return `${panel.maps[hit.map]}  ${place}: ${Number.isFinite(hit.value) ? Number(hit.value.toPrecision(4)) : "masked"}`;
+    return `${panel.maps[hit.map]}  ${place}: ${Number.isFinite(hit.value) ? hit.value.toFixed(this.decimals) : "masked"}`;
   }
 }
 

@@ -21,7 +21,7 @@ def page() -> None:
 
 
 @st.cache_resource(max_entries=64, show_spinner=False)
-def _card(root: str, name: str, version: tuple[int, ...]) -> RunCard:
+def _card(root: str, name: str, version: tuple[object, ...]) -> RunCard:
     return card(shared.Runs(root).open(name))
 
 

@@ -51,8 +51,8 @@ def subject() -> Subject:
     return _subject(str(run.folder.parent), run.name, run.version())
 
 
-@st.cache_resource(max_entries=8, show_spinner="Reading snapshots…")
-def _subject(root: str, name: str, version: tuple[int, ...]) -> Subject:
+@st.cache_resource(max_entries=4, show_spinner="Reading snapshots…")
+def _subject(root: str, name: str, version: tuple[object, ...]) -> Subject:
     return Subject.load(Runs(root).open(name))
 
 
@@ -76,15 +76,16 @@ def _viewed(key: tuple, parameters: tuple[str, ...], _view: Callable) -> Any:
 
 
 def begin() -> None:
-    """Take up what the URL and the player say, and see that the run exists."""
-    state, there = st.session_state, runs().names()
-    # The URL speaks when it is not as it was left: in a new session, and when people go back in their history.
-    found, left = st.query_params.to_dict(), state.get("url", {})
+    """Take up what the URL said when the session began and what the player says since; see that the run exists."""
+    state = st.session_state
+    try:
+        there = runs().names()
+    except UserError as error:
+        st.error(plain(str(error)))
+        st.stop()
     for name in URL_KEYS:
         if name not in state:
-            state[name] = None
-        if name in found and found[name] != left.get(name):
-            state[name] = found[name]
+            state[name] = st.query_params.get(name)
     stopped = take_stop(PLAYER)
     if stopped is not None:
         state.step = stopped
@@ -101,7 +102,6 @@ def to_url() -> None:
     said = {name: str(state[name]) for name in URL_KEYS if state[name] is not None}
     if st.query_params.to_dict() != said:
         st.query_params.from_dict(said)
-    state.url = said
 
 
 def choose_run(name: str) -> None:
@@ -118,12 +118,13 @@ def settle(subject: Subject) -> None:
             state.step = min(subject.steps, key=lambda step: abs(step - wanted))
         except (TypeError, ValueError, OverflowError):
             state.step = subject.opening_step()
-    try:
-        subject.task.encode(state.example)
-    except (TypeError, AttributeError, UserError) as error:
-        if state.example is not None:
+    if state.example is not None:
+        try:
+            subject.task.encode(state.example)
+            return
+        except UserError as error:
             st.warning(plain(str(error)))
-        state.example = next(iter(subject.task.examples.values()))
+    state.example = next(iter(subject.task.examples.values()))
 
 
 # --- Widgets that several pages have ---
@@ -159,11 +160,9 @@ def sidebar() -> None:
 
 def facts(subject: Subject) -> str:
     """A run in a line."""
-    info, cfg = subject.info, subject.info.model
-    data = f"{info.training.finite:,} training examples" if info.training.finite else "infinite data"
-    blocks = "1 layer" if cfg.n_layers == 1 else f"{cfg.n_layers} layers"
+    info = subject.info
     return (
-        f"{info.task.title} · {data} · {blocks}, {cfg.n_heads} heads, d_model {cfg.d_model} · "
+        f"{info.task.title} · {info.data} · {info.shape} · "
         f"{info.steps_done:,} steps, {len(subject.steps)} snapshots in {info.training.snapshot_dtype}"
     )
 
@@ -173,16 +172,20 @@ def example_input(subject: Subject) -> Example:
     state, task = st.session_state, subject.task
     names = {text: name for name, text in task.examples.items()}
     typed, picked = "choice.example", "choice.named"
-    refused = state.get("refused")
-    state[typed] = state.example if refused is None else refused
-    state[picked] = state.example if state.example in names else None
 
-    def take(text: str) -> None:
+    def take(text: str) -> UserError | None:
         try:
             task.encode(text)
-            state.example, state.refused = text, None
-        except UserError:
+        except UserError as error:
             state.refused = text
+            return error
+        state.example, state.refused = text, None
+        return None
+
+    # What one run refused, another may take.
+    refusal = None if state.get("refused") is None else take(state.refused)
+    state[typed] = state.refused if refusal else state.example
+    state[picked] = state.example if state.example in names else None
 
     with st.container(horizontal=True, vertical_alignment="center"):
         st.text_input(
@@ -203,12 +206,8 @@ def example_input(subject: Subject) -> Example:
             label_visibility="collapsed",
             wrap=True,
         )
-    if refused is not None:
-        try:
-            task.encode(refused)
-            take(refused)  # another run may take it
-        except UserError as error:
-            st.error(plain(str(error)))
+    if refusal:
+        st.error(plain(str(refusal)))
     return task.encode(state.example)
 
 

@@ -212,7 +212,7 @@ class Addition(Task):
             return f"{x[-n:]}+{y[-n:]}"
 
         return {
-            "some carries": cut("2109812345", "1320467890"),
+            "some carries": "5+7" if n == 1 else cut("2109812345", "1320467890"),
             "no carry": cut("2312312345", "1423454321"),
             "one carry": cut("2312312345", "1423421236"),
             "a chain of carries": cut("7283745678", "2716254327"),
@@ -261,12 +261,12 @@ class Addition(Task):
         def text(x: Tensor, y: Tensor) -> str:
             return "+".join("".join(map(str, term.tolist())) for term in (x, y))
 
-        some = x.clamp(min=1)  # so that its units can be completed to ten
+        some = x.clamp(min=1)  # so that every column can be completed to ten
         through = 9 - some
         through[-1] += 1
         variations = {
-            "every column a nine": text(x, 9 - x),
-            "a carry through every column": text(some, through),
+            "one carry through nines": text(some, through),
+            "a carry from every column": text(some, 10 - some),
         }
         return {label: sibling for label, sibling in variations.items() if sibling != example.text}
 

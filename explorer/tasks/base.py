@@ -134,7 +134,7 @@ class Task(ABC):
     @property
     @abstractmethod
     def answer_tokens(self) -> tuple[str, ...]:
-        """How each token that can be predicted is written."""
+        """How each token that can be predicted is written: output i is input token i, where it is read again."""
 
     @property
     @abstractmethod
@@ -159,7 +159,11 @@ class Task(ABC):
 
     @abstractmethod
     def test_stream(self, training: TrainingConfig) -> Stream:
-        """Batches that share no example with the training data, drawn from a seed of their own."""
+        """Batches from a seed of their own; for finite data they share no example with the training data.
+
+        Raises:
+            UserError: there are not examples enough for both.
+        """
 
     def losses(self, logits: Tensor, batch: Batch) -> Tensor:
         """The loss of every answer, float64 in nats.
@@ -209,8 +213,15 @@ class Task(ABC):
     # --- Its models ---
 
     def model_config(self, **settings: Any) -> ModelConfig:
-        """A model that fits this task, with these settings."""
+        """A model that fits this task, with these settings.
+
+        Raises:
+            UserError: a setting that follows from the task is another one, or a setting makes no sense.
+        """
         widths = {"d_vocab": len(self.tokens), "d_vocab_out": len(self.answer_tokens), "n_ctx": self.n_ctx}
+        for name, width in widths.items():
+            if settings.get(name, width) != width:
+                raise UserError(f"{name} is {settings[name]}; for {self.title} it is {width}, so leave it out.")
         return ModelConfig(**{**settings, **widths})
 
     @classmethod

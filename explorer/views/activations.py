@@ -47,7 +47,7 @@ def film(subject: Subject, text: str, hook: str, kind: str) -> Film:
     over_keys = axes[-1] == "key"
     columns = tokens if over_keys else [str(i) for i in range(values.shape[-1])]
     finite = values[values.isfinite()]
-    high = float(finite.abs().max()) or 1.0
+    high = (float(finite.abs().max()) if len(finite) else 0.0) or 1.0
     signed = bool((finite < 0).any())
     described = "gradient at " if kind == "gradient" else ""
     heatmaps = Heatmaps(

@@ -1,6 +1,5 @@
 """Where every head looks, at every snapshot."""
 
-import torch
 from torch import Tensor
 
 from explorer.film.film import Film
@@ -17,7 +16,7 @@ def example_film(subject: Subject, text: str) -> Film:
         UserError: ``text`` is not an example of the run's task.
     """
     example = subject.task.encode(text)
-    patterns = panels.example_patterns(subject, example)
+    patterns = panels.mean_patterns(subject, example.tokens[None])
     return _film(
         subject,
         patterns,
@@ -29,16 +28,9 @@ def example_film(subject: Subject, text: str) -> Film:
 def mean_film(subject: Subject) -> Film:
     """The patterns averaged over a batch of unseen examples."""
     tokens = subject.task.test_stream(subject.info.training).next().tokens[:MEAN_BATCH]
-    patterns = mean_patterns(subject, tokens)
+    patterns = panels.mean_patterns(subject, tokens)
     places = [str(place) for place in range(tokens.shape[1])]
     return _film(subject, patterns, places, f"Attention patterns, mean over {len(tokens)} unseen examples")
-
-
-def mean_patterns(subject: Subject, tokens: Tensor) -> Tensor:
-    """Mean over the batch of the patterns on ``tokens`` (batch pos): (snapshot map query key)."""
-    names = [f"blocks.{layer}.attn.hook_pattern" for layer in range(subject.info.model.n_layers)]
-    _, cache = subject.ensemble.run(tokens, names)
-    return torch.cat([cache[name].mean(1) for name in names], 1)
 
 
 def _film(subject: Subject, patterns: Tensor, labels: list[str], title: str) -> Film:

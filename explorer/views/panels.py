@@ -87,8 +87,12 @@ def pattern_maps(subject: Subject, patterns: Tensor, labels: list[str], title: s
     )
 
 
-def example_patterns(subject: Subject, example: Example) -> Tensor:
-    """The attention patterns on one example, (snapshot map query key): all heads of layer 0, then of layer 1..."""
+def mean_patterns(subject: Subject, tokens: Tensor) -> Tensor:
+    """The attention patterns on ``tokens`` (batch pos), averaged over the batch.
+
+    Returns:
+        (snapshot map query key): all heads of layer 0, then of layer 1...
+    """
     names = [f"blocks.{layer}.attn.hook_pattern" for layer in range(subject.info.model.n_layers)]
-    _, cache = subject.ensemble.run(example.tokens[None], names)
-    return torch.cat([cache[name][:, 0] for name in names], 1)
+    _, cache = subject.ensemble.run(tokens, names)
+    return torch.cat([cache[name].mean(1) for name in names], 1)

@@ -37,12 +37,11 @@ def card(run: Run) -> RunCard:
         for name, (x, y) in curves.items()
     }
     weights = sum(math.prod(shape) for shape in weight_shapes(cfg).values())
-    depth = "1 layer" if cfg.n_layers == 1 else f"{cfg.n_layers} layers"
     return RunCard(
         name=run.name,
         title=info.task.title,
-        data=f"{training.finite:,} training examples" if training.finite else "infinite data",
-        model=f"{depth}, {cfg.n_heads} heads, d_model {cfg.d_model}, {weights:,} weights",
+        data=info.data,
+        model=f"{info.shape}, {weights:,} weights",
         progress=f"{info.status}, {info.steps_done:,} of {training.steps:,} steps, {len(run.steps())} snapshots "
         f"in {training.snapshot_dtype}" + (f": {info.message}" if info.message else ""),
         final_losses={name: float(y[-1]) for name, (_, y) in curves.items() if len(y)},

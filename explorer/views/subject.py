@@ -54,6 +54,11 @@ class Subject:
         """The last snapshot before the first phase change begins; step 0 if there is none."""
         references = self.task.references
         uniform, best = (torch.tensor(reference.losses) for reference in (references[0], references[-1]))
-        losses = self.metrics.get("test_loss_per_token", self.metrics["train_loss_per_token"])
-        begins = first_fall(losses, uniform, best) or 0
+        if "test_loss" in self.metrics:
+            losses, steps = self.metrics["test_loss_per_token"], self.metrics["test_step"].tolist()
+        else:
+            losses = self.metrics["train_loss_per_token"]
+            steps = range(len(losses))
+        row = first_fall(losses, uniform, best)
+        begins = 0 if row is None else steps[row]
         return max((step for step in self.steps if step <= begins), default=self.steps[0])

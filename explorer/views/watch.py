@@ -22,7 +22,7 @@ def film(subject: Subject, text: str) -> Film:
             panels.answer_bars(subject, example, answers, "How sure it is", span=5),
             panels.pattern_maps(
                 subject,
-                panels.example_patterns(subject, example),
+                panels.mean_patterns(subject, example.tokens[None]),
                 panels.token_labels(subject, example),
                 "Attention patterns, with the right answer written",
             ),
