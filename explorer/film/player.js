@@ -549,9 +549,11 @@ class Heatmaps extends CanvasPanel {
     if (this.options.enlarged) this.enlarge(null);
   }
 
+  // Room for the row labels, and above for the column labels, which are turned where they are long.
   margins() {
     const longest = (labels) => Math.max(...labels.map((label) => label.length));
-    return [clamp(8 * longest(this.panel.rows), 16, 96), clamp(longest(this.panel.columns) > 2 ? 7 * longest(this.panel.columns) : 18, 18, 56)];
+    const [rows, columns] = [longest(this.panel.rows), longest(this.panel.columns)];
+    return [clamp(9 * rows, 16, 96), columns > 2 ? clamp(8 * columns + 8, 18, 64) : 18];
   }
 
   layout() {

@@ -10,7 +10,7 @@ from explorer.views.subject import Subject
 @shared.page
 def page(subject: Subject) -> None:
     names = activations.hook_names(subject)
-    with st.container(horizontal=True, vertical_alignment="bottom"):
+    with st.container(horizontal=True):
         hook = st.selectbox(
             "Hook point",
             names,
