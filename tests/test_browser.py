@@ -251,6 +251,20 @@ def test_a_map_tells_its_values_and_can_be_enlarged(browse):
     assert stage.bounding_box()["height"] == small["height"]
 
 
+def test_the_player_fills_the_screen_larger_and_still_follows_the_mouse(browse):
+    page = browse("/?run=small&step=0")
+    page.keyboard.press("f")
+    page.wait_for_function(
+        f"() => {{ const film = {FILM}; return film.matches(':fullscreen') && film.player.zoom > 1; }}"
+    )
+    box = page.locator(".stage.timeline").bounding_box()
+    page.mouse.click(box["x"] + box["width"] * 0.5, box["y"] + box["height"] * 0.4)
+    stands_at(page, 20)
+    page.keyboard.press("f")
+    page.wait_for_function(f"() => {{ const film = {FILM}; return !film.matches(':fullscreen'); }}")
+    stands_at(page, 20)
+
+
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_colours_follow_the_theme(browse, scheme):
     page = browse("/attention?run=small&step=40", color_scheme=scheme)

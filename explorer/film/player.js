@@ -8,6 +8,7 @@ const ICONS = {
   play: "M3 1.5v13l11-6.5z",
   pause: "M3 2h4v12H3zM9 2h4v12H9z",
   back: "M10.5 1.5 12 3 7 8l5 5-1.5 1.5L4 8z",
+  full: "M1 1h5v2H3v3H1zM10 1h5v5h-2V3h-3zM1 10h2v3h3v2H1zM13 10h2v5h-5v-2h3z",
   forward: "M5.5 1.5 4 3l5 5-5 5 1.5 1.5L12 8z",
 };
 const SPEEDS = [0.25, 0.5, 1, 2, 4];
@@ -230,7 +231,7 @@ class CanvasPanel extends Panel {
     this.height = height;
     if (!this.width) return false;
     this.stage.style.height = `${height}px`;
-    const ratio = window.devicePixelRatio || 1;
+    const ratio = (window.devicePixelRatio || 1) * this.player.zoom;
     [this.base, this.top] = this.canvases.map((canvas) => {
       canvas.width = Math.round(this.width * ratio);
       canvas.height = Math.round(height * ratio);
@@ -262,8 +263,15 @@ class CanvasPanel extends Panel {
     this.pointer = null;
   }
 
+  // Where an event is on the canvas, in the canvas's own pixels whatever the zoom.
+  local(event) {
+    const { left, top, width } = this.stage.getBoundingClientRect();
+    const scale = this.width / width;
+    return [(event.clientX - left) * scale, (event.clientY - top) * scale];
+  }
+
   hover(event) {
-    this.pointer = [event.offsetX, event.offsetY];
+    this.pointer = this.local(event);
     this.retip();
   }
 
@@ -304,7 +312,7 @@ class Curves extends CanvasPanel {
       this.keys.append(key);
       return { key, value };
     });
-    const drag = (event) => this.player.seek(nearest(this.player.film.steps, this.stepAt(event.offsetX)));
+    const drag = (event) => this.player.seek(nearest(this.player.film.steps, this.stepAt(this.local(event)[0])));
     this.stage.addEventListener("pointerdown", (event) => {
       if (event.button !== 0) return;
       this.stage.setPointerCapture(event.pointerId);
@@ -393,12 +401,7 @@ class Curves extends CanvasPanel {
     const { box, theme, panel } = this;
     context.lineWidth = 1;
     for (const value of this.log() ? decades(this.low, this.high) : ticks(this.low, this.high, 5)) {
-      const y = Math.round(this.y(value)) + 0.5;
-      context.strokeStyle = theme.line;
-      context.beginPath();
-      context.moveTo(box.left, y);
-      context.lineTo(box.right, y);
-      context.stroke();
+      const y = this.rule(context, value, theme.line);
       this.write(context, value !== 0 && value < 0.001 ? value.toExponential(0) : String(Number(value.toPrecision(3))), box.left - 8, y, { align: "right" });
     }
     const [first, last] = [this.stepAt(box.left), this.stepAt(box.right)];
@@ -410,15 +413,21 @@ class Curves extends CanvasPanel {
     context.setLineDash([2, 4]);
     for (const [label, value] of panel.references) {
       if (this.log() && value <= this.low) continue;
-      const y = Math.round(this.y(value)) + 0.5;
-      context.strokeStyle = theme.soft;
-      context.beginPath();
-      context.moveTo(box.left, y);
-      context.lineTo(box.right, y);
-      context.stroke();
+      const y = this.rule(context, value, theme.soft);
       this.write(context, `${label} ${brief(value)}`, box.right - 4, y - 8, { align: "right" });
     }
     context.setLineDash([]);
+  }
+
+  // A horizontal line at a value; returns its y.
+  rule(context, value, colour) {
+    const y = Math.round(this.y(value)) + 0.5;
+    context.strokeStyle = colour;
+    context.beginPath();
+    context.moveTo(this.box.left, y);
+    context.lineTo(this.box.right, y);
+    context.stroke();
+    return y;
   }
 
   trace(context, line, values, alpha, width) {
@@ -532,7 +541,7 @@ class Heatmaps extends CanvasPanel {
     const [left, top] = this.margins();
     this.margin = { left, top };
     this.stage.addEventListener("click", (event) => {
-      const map = this.at(event.offsetX, event.offsetY)?.map;
+      const map = this.at(...this.local(event))?.map;
       if (panel.maps.length > 1 && map !== undefined) this.enlarge(this.options.enlarged ? null : panel.maps[map]);
     });
   }
@@ -731,7 +740,7 @@ class Tokens extends Panel {
     super(panel, player);
     const cell = (text, kind) => element("span", { class: `token ${kind}` }, text);
     this.answers = panel.targets.map(() => cell("", "answer"));
-    const row = element("div", { class: "tokens", role: "img" }, ...panel.prompt.map((token) => cell(token, "prompt")), ...this.answers);
+    const row = element("div", { class: "strip", role: "img" }, ...panel.prompt.map((token) => cell(token, "prompt")), ...this.answers);
     this.row = row;
     this.root.append(row);
   }
@@ -803,6 +812,17 @@ class Player {
     document.removeEventListener("pointerdown", this.onPointer, true);
   }
 
+  // How much larger everything is while the player fills the screen.
+  get zoom() {
+    return Number(getComputedStyle(this.root).zoom) || 1;
+  }
+
+  fill() {
+    const root = this.root.getRootNode();
+    if (root.fullscreenElement) document.exitFullscreen();
+    else this.root.requestFullscreen();
+  }
+
   get here() {
     return this.film.steps[this.index];
   }
@@ -818,6 +838,7 @@ class Player {
       return made;
     };
     this.playButton = button("play", "Play (Space)", () => this.toggle());
+    this.playButton.append(element("kbd", {}, "Space"));
     this.range = element("input", { type: "range", min: 0, step: 1, "aria-label": "Snapshot" });
     this.range.oninput = () => {
       this.pause();
@@ -842,6 +863,7 @@ class Player {
       this.speeds,
       this.range,
       element("div", { class: "where" }, this.step, this.frame),
+      button("full", "Fill the screen, for a talk (F)", () => this.fill()),
     );
   }
 
@@ -922,7 +944,7 @@ class Player {
     const last = this.film.steps.length - 1;
     if (this.index >= last) this.position = 0;
     this.playing = true;
-    this.playButton.replaceChildren(icon("pause"));
+    this.playButton.firstChild.replaceWith(icon("pause"));
     let then = null;
     const tick = (now) => {
       then ??= now;
@@ -939,7 +961,7 @@ class Player {
     if (!this.playing) return;
     this.playing = false;
     cancelAnimationFrame(this.ticking);
-    this.playButton.replaceChildren(icon("play"));
+    this.playButton.firstChild.replaceWith(icon("play"));
     this.seek(this.index);
   }
 
@@ -973,6 +995,7 @@ class Player {
       ArrowRight: () => this.nudge(1),
       Home: () => this.nudge(-last),
       End: () => this.nudge(last),
+      f: () => event.repeat || this.fill(),
       Escape: () => this.panels.forEach((panel) => panel.escape()),
       " ": () => event.repeat || this.toggle(),
     };

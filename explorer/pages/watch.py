@@ -11,4 +11,4 @@ from explorer.views.subject import Subject
 def page(subject: Subject) -> None:
     text = shared.example_input(subject).text
     shared.show(shared.viewed(watch.film, text))
-    st.caption("Space plays. Drag on the loss, or use ← → Home End. Click a map to enlarge it.")
+    st.caption("Drag on the losses, or use ← → Home End. Click a map to enlarge it. F fills the screen, for a talk.")
