@@ -11,7 +11,7 @@ def page() -> None:
     runs = shared.runs()
     names = runs.names()
     if not names:
-        st.info("There are no runs yet. Train one with `python -m explorer train addition`, then reload this page.")
+        st.info(shared.NO_RUNS)
     for name in names:
         try:
             run = runs.open(name)

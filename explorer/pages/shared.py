@@ -21,6 +21,7 @@ from explorer.views.subject import Subject
 
 CHECKPOINTS = Path(__file__).parents[2] / "checkpoints"
 URL_KEYS = ("run", "step", "example")
+NO_RUNS = "There are no runs yet. Train one with `python -m explorer train addition`, then reload this page."
 PLAYER = "player"  # every page has one player, under one key
 
 
@@ -224,7 +225,7 @@ def page(body: Callable[[Subject], None]) -> Callable[[], None]:
 
     def run_page() -> None:
         if st.session_state.run is None:
-            st.info("There are no runs yet. Train one with `python -m explorer train addition`, then reload this page.")
+            st.info(NO_RUNS)
             return
         try:
             chosen = subject()
