@@ -350,7 +350,7 @@ class Curves extends CanvasPanel {
     const { panel, theme } = this;
     if (!this.fit(this.root.clientWidth < 480 ? 240 : panel.height)) return;
     this.box = { left: 48, top: 8, right: this.width - 16, bottom: this.height - 40 };
-    this.shown = panel.lines.map((line) => (this.smooth() ? smoothed(line.values) : line.values));
+    this.shown = panel.lines.map((line) => (this.smooth() ? smoothed(line.values, this.log()) : line.values));
     this.scales();
     const { base: context, box } = this;
     context.clearRect(0, 0, this.width, this.height);
@@ -495,9 +495,10 @@ class Curves extends CanvasPanel {
   }
 }
 
-// An exponential average forwards and again backwards, so that it lags behind neither way.
-const smoothed = (values) => {
-  const out = Float32Array.from(values);
+// An exponential average forwards and again backwards, so that it lags behind neither way; of logarithms where the
+// scale has them, or a single high value would draw a slope of many steps.
+const smoothed = (values, log) => {
+  const out = log ? Float32Array.from(values, (value) => Math.log(value)) : Float32Array.from(values);
   const follow = (from, to, by) => {
     let mean = NaN;
     for (let i = from; i !== to; i += by) {
@@ -507,7 +508,7 @@ const smoothed = (values) => {
   };
   follow(0, out.length, 1);
   follow(out.length - 1, -1, -1);
-  return out;
+  return log ? out.map((value) => Math.exp(value)) : out;
 };
 
 const ticks = (low, high, wanted) => {
