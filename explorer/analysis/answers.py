@@ -32,22 +32,18 @@ def own_answers(ensemble: Ensemble, example: Example) -> Answers:
 
     An answer that stands in the sequence after the prompt is read by the model as it wrote it, right or wrong, so
     no snapshot is helped by the right answer.
-
-    All places are asked at once, with a guess at what is written before them, the right answer at first; what comes
-    out is the next guess, until it is what went in. Each round settles at least one more place, since no place
-    depends on later ones: the outcome is that of writing token by token, mostly in two or three rounds.
     """
-    tokens = example.tokens.repeat(len(ensemble), 1, 1)  # (snapshot batch=1 pos)
-    places = example.positions + 1
-    written = (places >= example.n_prompt) & (places < tokens.shape[-1])  # (answer,): read again by the model
-    while True:
-        logits, _ = ensemble.run(tokens)
-        answers = _answers(logits[:, 0, example.positions].softmax(-1), example)
-        guess = tokens.clone()
-        guess[:, 0, places[written]] = answers.tokens[:, written]
-        if torch.equal(guess, tokens):
-            return answers
-        tokens = guess
+    tokens = example.tokens[: example.n_prompt].repeat(len(ensemble), 1, 1)  # (snapshot batch=1 pos)
+    probabilities: list[Tensor] = []
+    logits = None
+    for position in example.positions.tolist():
+        if position >= tokens.shape[-1]:
+            tokens = torch.cat([tokens, probabilities[-1].argmax(-1)[:, None, None]], -1)
+            logits = None
+        if logits is None:
+            logits, _ = ensemble.run(tokens)
+        probabilities.append(logits[:, 0, position].softmax(-1))
+    return _answers(torch.stack(probabilities, 1), example)
 
 
 def taught_answers(ensemble: Ensemble, example: Example) -> Answers:
