@@ -222,15 +222,18 @@ class Run:
         Raises:
             UserError: the file is missing, damaged, or belongs to another model; the sentence names it.
         """
+        return self._snapshot(step, self.info(), self.steps())
+
+    def _snapshot(self, step: int, info: RunInfo, known: tuple[int, ...]) -> dict[str, Tensor]:
+        """`snapshot`, for whoever reads many and has read ``info`` and the ``known`` steps once."""
         path = self._snapshot_path(step)
         shown = f"{self.name}/snapshots/{path.name}"
-        if step not in (steps := self.steps()):
-            nearest = min(steps, key=lambda there: abs(there - step), default="none")
+        if step not in known:
+            nearest = min(known, key=lambda there: abs(there - step), default="none")
             raise UserError(f"{self.name} has no snapshot at step {step}; the nearest is at {nearest}.")
         weights, metadata = _read(path, shown)
         if metadata.get("step", str(step)) != str(step):
             raise UserError(f"{shown} holds step {quoted(metadata['step'])}; restore the right file.")
-        info = self.info()
         if not _belongs(metadata, info):
             raise UserError(f"{shown} was written by another run, with other settings; restore the right file.")
         try:
@@ -257,10 +260,11 @@ class Run:
         Raises:
             UserError: a snapshot cannot be read and ``problems`` is None, or none can be read.
         """
+        info, known = self.info(), self.steps()
         read: dict[int, dict[str, Tensor]] = {}
-        for step in self.steps() if steps is None else steps:
+        for step in known if steps is None else steps:
             try:
-                read[step] = self.snapshot(step)
+                read[step] = self._snapshot(step, info, known)
             except UserError as error:
                 if problems is None:
                     raise
@@ -269,7 +273,7 @@ class Run:
             raise UserError(f"No snapshot of {self.name} can be read; train it, or restore its snapshots folder.")
         names = next(iter(read.values()))
         return Ensemble(
-            self.info().model, tuple(read), {name: torch.stack([w[name] for w in read.values()]) for name in names}
+            info.model, tuple(read), {name: torch.stack([w[name] for w in read.values()]) for name in names}
         )
 
     def metrics(self) -> dict[str, Tensor]:

@@ -221,16 +221,14 @@ def show(film: Film) -> None:
 
 
 def page(body: Callable[[Subject], None]) -> Callable[[], None]:
-    """A page over the chosen run: where something cannot be shown, it says why and what to do."""
+    """A page over the run that the sidebar has settled: where something cannot be shown, it says why and what to do."""
 
     def run_page() -> None:
         if st.session_state.run is None:
             st.info(NO_RUNS)
             return
         try:
-            chosen = subject()
-            settle(chosen)
-            body(chosen)
+            body(subject())
         except UserError as error:
             st.error(plain(str(error)))
 

@@ -62,5 +62,5 @@ def film(subject: Subject, text: str, hook: str, kind: str) -> Film:
         high=high,
         scale="diverging" if signed else "sequential",
     )
-    timeline = panels.losses(subject, "Loss by " + task.token_noun, detail=False, height=200)
+    timeline = panels.losses(subject, detail=False, height=200)
     return Film(subject.steps, [timeline, heatmaps])

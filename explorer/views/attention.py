@@ -34,5 +34,5 @@ def mean_film(subject: Subject) -> Film:
 
 
 def _film(subject: Subject, patterns: Tensor, labels: list[str], title: str) -> Film:
-    timeline = panels.losses(subject, "Loss by " + subject.task.token_noun, detail=False, height=200)
+    timeline = panels.losses(subject, detail=False, height=200)
     return Film(subject.steps, [timeline, panels.pattern_maps(subject, patterns, labels, title)])

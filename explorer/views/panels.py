@@ -14,7 +14,7 @@ from explorer.views.subject import Subject
 MAX_POINTS = 4000  # of one curve; longer ones are thinned evenly
 
 
-def losses(subject: Subject, title: str = "Loss", detail: bool = True, span: int = 12, height: int = 320) -> Curves:
+def losses(subject: Subject, detail: bool = True, span: int = 12, height: int = 320) -> Curves:
     """The losses as a timeline: overall, and for each token that of unseen data where it was measured.
 
     Args:
@@ -39,7 +39,7 @@ def losses(subject: Subject, title: str = "Loss", detail: bool = True, span: int
         for reference in subject.task.references
     ]
     references = [(label, value) for label, value in references if value > 0]
-    return Curves(title, lines, references=references, span=span, height=height)
+    return Curves(f"Loss by {subject.task.token_noun}", lines, references=references, span=span, height=height)
 
 
 def _line(label: str, steps: Tensor, values: Tensor, colour: int, dashed: bool = False, strong: bool = False) -> Line:

@@ -18,7 +18,7 @@ def film(subject: Subject, text: str) -> Film:
     return Film(
         subject.steps,
         [
-            panels.losses(subject, "Loss by " + subject.task.token_noun, span=7, height=440),
+            panels.losses(subject, span=7, height=440),
             panels.answer_bars(subject, example, answers, title, span=5),
         ],
     )

@@ -40,7 +40,7 @@ def tried(subject: Subject, text: str) -> Tried:
             panels.answer_strip(subject, example, answers, "The model's own answer"),
             Text("Worked out", blocks, span=4),
             bars,
-            panels.losses(subject, "Loss by " + task.token_noun, detail=False),
+            panels.losses(subject, detail=False),
         ],
     )
     learned = tuple(

@@ -18,7 +18,7 @@ def film(subject: Subject, text: str) -> Film:
         subject.steps,
         [
             panels.answer_strip(subject, example, answers, "The model's own answer"),
-            panels.losses(subject, "Loss by " + subject.task.token_noun, detail=False, span=7, height=256),
+            panels.losses(subject, detail=False, span=7, height=256),
             panels.answer_bars(subject, example, answers, "How sure it is", span=5),
             panels.pattern_maps(
                 subject,
