@@ -3,13 +3,14 @@
 Axes: ``snapshot`` in front, then as in `explorer.transformer`.
 """
 
-import functools
 from collections.abc import Callable, Iterable, Mapping, Sequence
 
 import torch
 from torch import Tensor
 
-from explorer.transformer import ModelConfig, Transformer
+from explorer.hooks import HookedModel
+from explorer.models import activation_bytes, model_from_weights
+from explorer.transformer import ModelConfig
 
 MEMORY_BUDGET = 512 * 2**20  # bytes of activations that one chunk of snapshots may hold
 
@@ -29,9 +30,9 @@ class Ensemble:
     def __len__(self) -> int:
         return len(self.steps)
 
-    def model(self, snapshots: slice = slice(None)) -> Transformer:
-        """A new `Transformer` on the shared weights of some snapshots, for hooks of one's own."""
-        return Transformer.from_weights(self.cfg, {name: w[snapshots] for name, w in self.weights.items()})
+    def model(self, snapshots: slice = slice(None)) -> HookedModel:
+        """A new model on the shared weights of some snapshots, for hooks of one's own."""
+        return model_from_weights(self.cfg, {name: w[snapshots] for name, w in self.weights.items()})
 
     def select(self, snapshots: slice) -> "Ensemble":
         """The ensemble of some of the snapshots, on the same memory."""
@@ -60,7 +61,7 @@ class Ensemble:
             UserError: no such hook point.
         """
         names = tuple(names)
-        per_snapshot = _activation_bytes(self.cfg, tokens.shape[-2], tokens.shape[-1]) * (1 if loss is None else 2)
+        per_snapshot = activation_bytes(self.cfg, tokens.shape[-2], tokens.shape[-1]) * (1 if loss is None else 2)
         size = max(1, budget // per_snapshot)
         logits, caches = [], []
         for start in range(0, len(self), size):
@@ -70,12 +71,3 @@ class Ensemble:
             logits.append(chunk_logits)
             caches.append(chunk_cache)
         return torch.cat(logits), {name: torch.cat([cache[name] for cache in caches]) for name in caches[0]}
-
-
-@functools.lru_cache(maxsize=256)
-def _activation_bytes(cfg: ModelConfig, batch: int, n_pos: int) -> int:
-    """What every activation of one snapshot takes together, measured on tensors without memory."""
-    with torch.device("meta"):
-        model = Transformer(cfg)
-        _, cache = model.run_with_cache(torch.empty(batch, n_pos, dtype=torch.int64))
-    return sum(x.numel() * x.element_size() for x in cache.values())

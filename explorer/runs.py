@@ -5,6 +5,7 @@
       metrics.safetensors                 row i: measured with the weights of step i
       snapshots/step-000640.safetensors   the weights at step 640, its configuration in the metadata
       resume.safetensors                  all that decides what follows, while the run can go on
+      train.log                           what the process that trains it prints, if it is one of its own
 
 Every file is written whole beside its place and then moved there, so a process killed at any moment leaves the old
 file or the new one. Nothing is ever unpickled.
@@ -15,6 +16,7 @@ import json
 import os
 import re
 import tempfile
+import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -28,16 +30,19 @@ from torch import Tensor
 
 from explorer.ensemble import Ensemble
 from explorer.errors import UserError, quoted
+from explorer.hooks import HookedModel
+from explorer.models import check_weights, model_from_weights
 from explorer.settings import TrainingConfig, from_dict
 from explorer.tasks import task_named
 from explorer.tasks.base import Task
-from explorer.training import Measured, Training
-from explorer.transformer import ModelConfig, Transformer, check_weights
+from explorer.training import Measured, Training, check_memory
+from explorer.transformer import ModelConfig
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 SNAPSHOT = re.compile(r"step-(\d{6,})\.safetensors")
 FORMAT = 1  # of run.json
 STATUSES = ("running", "stopped", "done", "failed")
+REPORT_EVERY = 2.0  # seconds between two reports of a training's progress
 HALF_PRECISION_TOLERANCE = 0.01  # share of a loss that float16 weights may change before float32 is kept
 
 
@@ -53,6 +58,7 @@ class RunInfo:
     steps_done: int
     snapshots: tuple[int, ...]
     message: str = ""  # why it failed
+    steps_per_second: float = 0.0  # of the process that trained it last; 0 where none has yet
 
     def to_json(self) -> dict[str, Any]:
         values = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
@@ -64,12 +70,15 @@ class RunInfo:
     @property
     def data(self) -> str:
         """What it is trained on, in words."""
-        return f"{self.training.finite:,} training examples" if self.training.finite else "infinite data"
+        examples = self.task.n_train(self.training)
+        return f"{examples:,} training examples" if examples else "infinite data"
 
     @property
     def shape(self) -> str:
         """The model, in words."""
         cfg = self.model
+        if cfg.architecture == "table":
+            return f"a table of {cfg.d_vocab} scores and rows of logits"
         return f"{cfg.n_layers} layer{'s' * (cfg.n_layers > 1)}, {cfg.n_heads} heads, d_model {cfg.d_model}"
 
     @classmethod
@@ -84,9 +93,11 @@ class RunInfo:
         task.model_config(**dataclasses.asdict(model))
         training = from_dict(TrainingConfig, values.get("training"), what)
         status, steps_done = values.get("status"), values.get("steps_done")
-        snapshots = values.get("snapshots")
+        snapshots, rate = values.get("snapshots"), values.get("steps_per_second", 0.0)
         if status not in STATUSES or type(steps_done) is not int or steps_done < 0:
             raise UserError(f"{what} says neither how far its run got nor its status.")
+        if type(rate) not in (int, float) or not 0 <= rate < 1e9:
+            raise UserError(f"{what} has no sensible steps_per_second; restore the file.")
         if not isinstance(snapshots, list) or any(
             type(step) is not int or not 0 <= step <= training.steps for step in snapshots
         ):
@@ -100,6 +111,7 @@ class RunInfo:
             steps_done=steps_done,
             snapshots=tuple(snapshots),
             message=_tidy(values.get("message")),
+            steps_per_second=float(rate),
         )
 
 
@@ -148,7 +160,8 @@ class Runs:
         """A new run, ready to be trained.
 
         Raises:
-            UserError: the name is taken or cannot be a folder's, the data cannot be made, or nothing can be written.
+            UserError: the name is taken or cannot be a folder's, the data cannot be made, the training would not fit
+                in memory, or nothing can be written.
         """
         if not NAME.fullmatch(name):
             raise UserError(
@@ -158,6 +171,8 @@ class Runs:
         folder = self.root / name
         if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
             raise UserError(f"There is already something called {name} in {self.root}; choose another name.")
+        check_memory(task, model, training)
+        task.train_stream(training)
         task.test_stream(training)
         try:
             folder.mkdir(parents=True, exist_ok=True)
@@ -178,7 +193,7 @@ class Run:
     def info(self) -> RunInfo:
         """run.json as it is now.
 
-        A run that claims to be running while no process trains it was killed: it counts as stopped.
+        A run that claims to be running while no process trains it counts as failed: its process was killed or crashed.
 
         Raises:
             UserError: the file cannot be read or understood.
@@ -187,8 +202,28 @@ class Run:
         if info.status == "running" and not self._is_locked():
             info = self._read_info()  # it may just have ended
             if info.status == "running":
-                info = dataclasses.replace(info, status="stopped")
+                info = dataclasses.replace(info, status="failed", message=self._last_words())
         return info
+
+    def is_training(self) -> bool:
+        """Whether a process trains it now."""
+        return self._is_locked()
+
+    @property
+    def log(self) -> Path:
+        """Where a process of its own prints to."""
+        return self.folder / "train.log"
+
+    def _last_words(self) -> str:
+        """What the process that trained it said last."""
+        try:
+            with self.log.open("rb") as file:
+                file.seek(max(0, self.log.stat().st_size - 2000))
+                lines = file.read().decode(errors="replace").split("\n")
+        except OSError:
+            lines = []
+        said = [line for line in map(_tidy, lines) if line.strip()]
+        return said[-1] if said else "The process that trained it was killed without a word; resume it."
 
     def _read_info(self) -> RunInfo:
         shown = f"{self.name}/run.json"
@@ -242,13 +277,13 @@ class Run:
             raise UserError(f"{shown} does not belong to this run: {error}") from error
         return {name: weight.float() for name, weight in weights.items()}
 
-    def model(self, step: int) -> Transformer:
+    def model(self, step: int) -> HookedModel:
         """The model at ``step``; every call gives a new one.
 
         Raises:
             UserError: as `snapshot`.
         """
-        return Transformer.from_weights(self.info().model, self.snapshot(step))
+        return model_from_weights(self.info().model, self.snapshot(step))
 
     def ensemble(self, steps: Iterable[int] | None = None, problems: list[str] | None = None) -> Ensemble:
         """Snapshots as one stack.
@@ -284,16 +319,21 @@ class Run:
         """
         shown = f"{self.name}/metrics.safetensors"
         metrics, _ = _read(self.folder / "metrics.safetensors", shown)
-        n_tokens = len(self.info().task.loss_names)
-        expected = {"train_loss": torch.float64, "train_loss_per_token": torch.float32}
-        if metrics.keys() - expected:
-            expected |= {"test_step": torch.int64, "test_loss": torch.float64, "test_loss_per_token": torch.float32}
-        fits = metrics.keys() >= expected.keys()
-        for name, dtype in expected.items():
-            rows = metrics.get("train_loss" if name.startswith("train") else "test_loss", torch.empty(0)).shape[:1]
-            shape = (*rows, n_tokens) if name.endswith("per_token") else (*rows,)
-            fits = fits and len(shape) > 0 and metrics[name].dtype == dtype and tuple(metrics[name].shape) == shape
-        if not fits:
+        task = self.info().task
+        steps, tests = (metrics.get(name, torch.empty(0)).shape[:1] for name in ("train_loss", "test_loss"))
+        f32, f64, tokens = torch.float32, torch.float64, len(task.loss_names)
+        required = {"train_loss": (f64, steps), "train_loss_per_token": (f32, (*steps, tokens))}
+        if metrics.keys() - required.keys() - task.measures.keys():
+            required |= {
+                "test_step": (torch.int64, tests),
+                "test_loss": (f64, tests),
+                "test_loss_per_token": (f32, (*tests, tokens)),
+            }
+        allowed = dict(required)
+        for name, measure in task.measures.items():
+            allowed |= {name: (f32, (*steps, len(measure.lines))), f"test_{name}": (f32, (*tests, len(measure.lines)))}
+        found = {name: (values.dtype, tuple(values.shape)) for name, values in metrics.items()}
+        if required.keys() - found.keys() or found != {name: allowed.get(name) for name in found}:
             raise UserError(f"{shown} does not hold the losses of this run; restore the file.")
         return metrics
 
@@ -308,7 +348,7 @@ class Run:
 
         Args:
             on_update: called after each update.
-            should_stop: asked after each update; if true, everything is kept and training ends.
+            should_stop: asked after each update; if true, or after `request_stop`, all is kept and training ends.
 
         Raises:
             UserError: the run is done, is being trained by another process, or cannot go on from its state.
@@ -319,8 +359,9 @@ class Run:
                 raise UserError(f"{self.name} is done: all of its {info.training.steps:,} steps are trained.")
             for left in self.folder.rglob(".writing-*"):  # by a process that was killed
                 left.unlink()
+            self._stop.unlink(missing_ok=True)
             training = Training(info.task, info.model, info.training)
-            record = _Record(len(info.task.loss_names))
+            record = _Record(info.task)
             if self._resume.is_file():
                 state, _ = _read(self._resume, f"{self.name}/resume.safetensors")
                 training.restore(state)
@@ -337,16 +378,22 @@ class Run:
                     record.add(measured)
                     if due:
                         keeper.keep(training)
+                    keeper.report(training)
                     on_update(measured)
-                    if training.step < info.training.steps and should_stop():
+                    if not training.over and (should_stop() or self._stop.exists()):
                         return keeper.finish(training, "stopped")
             except KeyboardInterrupt:
                 self._write_info(dataclasses.replace(self.info(), status="stopped"))
                 raise
             except Exception as error:
-                self._write_info(dataclasses.replace(self.info(), status="failed", message=str(error)))
+                message = str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
+                self._write_info(dataclasses.replace(self.info(), status="failed", message=message))
                 raise
             return keeper.finish(training, "done")
+
+    def request_stop(self) -> None:
+        """Ask the process that trains the run, whichever it is, to keep everything and end after its update."""
+        _write_atomically(self._stop, lambda path: path.write_bytes(b""))
 
     # --- Places ---
 
@@ -357,6 +404,10 @@ class Run:
     @property
     def _resume(self) -> Path:
         return self.folder / "resume.safetensors"
+
+    @property
+    def _stop(self) -> Path:
+        return self.folder / ".stop"
 
     def _snapshot_path(self, step: int) -> Path:
         return self._snapshots / f"step-{step:06d}.safetensors"
@@ -387,40 +438,40 @@ class Run:
 class _Record:
     """The rows of metrics.safetensors, as they come in."""
 
-    def __init__(self, n_tokens: int):
-        self._n_tokens = n_tokens
-        self._rows: list[Measured] = []
+    def __init__(self, task: Task):
+        self._columns = {
+            "train_loss": torch.empty(0, dtype=torch.float64),
+            "train_loss_per_token": torch.empty(0, len(task.loss_names)),
+        }
+        self._fresh: dict[str, list[Tensor]] = {}  # rows that are not in the columns yet
 
     def add(self, measured: Measured) -> None:
-        self._rows.append(measured)
+        row = {name: values.float() for name, values in measured.measures.items()}
+        row["train_loss"] = torch.tensor(measured.loss, dtype=torch.float64)
+        row["train_loss_per_token"] = measured.per_token.float()
+        if measured.test_loss is not None:
+            row["test_step"] = torch.tensor(measured.step)
+            row["test_loss"] = torch.tensor(measured.test_loss, dtype=torch.float64)
+            row["test_loss_per_token"] = measured.test_per_token.float()
+        for name, values in row.items():
+            self._fresh.setdefault(name, []).append(values)
 
     def load(self, metrics: Mapping[str, Tensor], n_steps: int) -> None:
-        """Take back the first ``n_steps`` rows of a file."""
-        loss, per_token = metrics["train_loss"].tolist(), metrics["train_loss_per_token"]
-        if len(loss) < n_steps:
-            raise UserError(f"metrics.safetensors has {len(loss)} rows, fewer than the {n_steps} steps trained.")
-        for step in range(n_steps):
-            test = {}
-            if "test_loss" in metrics:
-                test = {
-                    "test_loss": metrics["test_loss"][step].item(),
-                    "test_per_token": metrics["test_loss_per_token"][step].double(),
-                }
-            self.add(Measured(step, loss[step], per_token[step].double(), **test))
+        """Take back the rows of the first ``n_steps`` steps of a file."""
+        n_rows = len(metrics["train_loss"])
+        if n_rows < n_steps:
+            raise UserError(f"metrics.safetensors has {n_rows} rows, fewer than the {n_steps} steps trained.")
+        n_tests = int((metrics["test_step"] < n_steps).sum()) if "test_step" in metrics else 0
+        self._columns = {
+            name: values[: n_tests if name.startswith("test_") else n_steps] for name, values in metrics.items()
+        }
 
     def tensors(self) -> dict[str, Tensor]:
-        def stacked(rows: list[Tensor]) -> Tensor:
-            return torch.stack(rows).float() if rows else torch.empty(0, self._n_tokens)
-
-        tensors = {
-            "train_loss": torch.tensor([row.loss for row in self._rows], dtype=torch.float64),
-            "train_loss_per_token": stacked([row.per_token for row in self._rows]),
-        }
-        if tested := [row for row in self._rows if row.test_loss is not None]:
-            tensors["test_step"] = torch.tensor([row.step for row in tested])
-            tensors["test_loss"] = torch.tensor([row.test_loss for row in tested], dtype=torch.float64)
-            tensors["test_loss_per_token"] = stacked([row.test_per_token for row in tested])
-        return tensors
+        for name, rows in self._fresh.items():
+            fresh = torch.stack(rows)
+            self._columns[name] = torch.cat([self._columns[name], fresh]) if name in self._columns else fresh
+        self._fresh = {}
+        return dict(self._columns)
 
 
 class _Keeper:
@@ -429,8 +480,9 @@ class _Keeper:
     def __init__(self, run: Run, info: RunInfo, record: _Record, step_now: int):
         self._run, self._info, self._record = run, info, record
         self._kept = set(info.snapshots) | {step for step in run._steps_on_disk() if step <= step_now}
+        self._began, self._first, self._reported = time.monotonic(), step_now, time.monotonic()
         self._probes = [info.task.test_stream(info.training).next()]
-        if info.training.finite:
+        if info.task.n_train(info.training):
             self._probes.append(info.task.train_stream(info.training).next())
 
     def keep(self, training: Training) -> None:
@@ -438,6 +490,14 @@ class _Keeper:
         self._write_snapshot(training)
         self._write_progress(training)
         self.write_info(training.step)
+
+    def report(self, training: Training) -> None:
+        """Let whoever watches see how far it got, every now and then. The state on disk may be older: what follows it
+        is then trained again, to the same rows."""
+        if time.monotonic() - self._reported > REPORT_EVERY:
+            _write_tensors(self._run.folder / "metrics.safetensors", self._record.tensors())
+            self.write_info(training.step)
+            self._reported = time.monotonic()
 
     def finish(self, training: Training, status: str) -> RunInfo:
         if training.step not in self._kept:
@@ -450,6 +510,9 @@ class _Keeper:
     def write_info(self, step: int, status: str = "running") -> RunInfo:
         snapshots = tuple(sorted(self._kept))
         info = dataclasses.replace(self._info, status=status, steps_done=step, snapshots=snapshots)
+        if step > self._first:
+            rate = (step - self._first) / max(time.monotonic() - self._began, 1e-6)
+            info = dataclasses.replace(info, steps_per_second=round(rate, 3))
         self._run._write_info(info)
         return info
 
@@ -472,7 +535,7 @@ class _Keeper:
         """Whether half precision leaves every probe's loss within the tolerance."""
         task, cfg = self._info.task, self._info.model
         models = [
-            Transformer.from_weights(cfg, {name: weight.float() for name, weight in weights.items()})
+            model_from_weights(cfg, {name: weight.float() for name, weight in weights.items()})
             for weights in (half, full)
         ]
         for probe in self._probes:

@@ -1,57 +1,66 @@
 """How a run is trained, and how settings are read from text and JSON that nobody has checked."""
 
-import dataclasses
 import math
 import typing
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import MISSING, dataclass, field, fields
 from typing import Any, Literal
 
 from explorer.errors import UserError, quoted
+
+
+def setting(about: str, low: float | None = None, high: float | None = None, *, default: Any = MISSING) -> Any:
+    """A field of a dataclass of settings: what it means, for people, and between which values it must lie."""
+    return field(default=default, metadata={"about": about, "low": low, "high": high})
+
+
+def check_settings(settings: Any) -> None:
+    """See that every setting of a dataclass lies within its limits.
+
+    Raises:
+        UserError: one does not; the sentence names it and what it may be.
+    """
+    kinds = _kinds(type(settings))
+    for known in fields(settings):
+        value, low, high = getattr(settings, known.name), known.metadata.get("low"), known.metadata.get("high")
+        if low is not None and not low <= value <= high:
+            raise UserError(f"{known.name} is {value}; it must lie between {low:,} and {high:,}.")
+        choices = typing.get_args(kinds[known.name])
+        if choices and value not in choices:
+            raise UserError(f"{known.name} is {quoted(value)}; it must be one of {', '.join(choices)}.")
 
 
 @dataclass(frozen=True)
 class TrainingConfig:
     """One training: AdamW with a linear warm-up, and when to keep a snapshot."""
 
-    steps: int = 2000  # updates
-    batch_size: int = 64  # examples per update (infinite data)
-    finite: int = 0  # training examples drawn once and used in full each update; 0: fresh ones each update
-    test_batch_size: int = 64  # fresh examples per update that finite runs are tested on
-    seed: int = 0  # weights and training data; test data use seed + 1
-    lr: float = 1e-3
-    weight_decay: float = 0.1
-    beta1: float = 0.9
-    beta2: float = 0.98
-    warmup: int = 10  # updates until the full learning rate; the first has none
-    cooldown: float = 0.0  # share of all updates at the end over which the learning rate falls to nothing
-    snapshot_every: int = 0  # updates between snapshots; 0: where the losses move
-    snapshot_moved: float = 0.2  # nats that any smoothed per-token loss may move before the next snapshot
-    snapshot_share: float = 0.04  # share of all updates that may pass before the next snapshot
-    snapshot_dtype: Literal["float32", "float16"] = "float32"
+    steps: int = setting("updates", 1, 10_000_000, default=2000)
+    batch_size: int = setting("examples of each update", 1, 1_000_000, default=64)
+    finite: int = setting("training examples, drawn once; 0: fresh ones at each update", 0, 10_000_000, default=0)
+    full_batch: bool = setting("finite data: all of it at each update, not shuffled batches", default=True)
+    test_batch_size: int = setting("unseen examples at each test", 1, 1_000_000, default=64)
+    test_every: int = setting("updates between tests on unseen data", 1, 10_000_000, default=1)
+    stop_below: float = setting("loss on unseen data below which training ends; 0: never", 0, 100, default=0.0)
+    seed: int = setting("of weights and training data; test data use the next", 0, 2**32 - 2, default=0)
+    lr: float = setting("learning rate", 0, 100, default=1e-3)
+    weight_decay: float = setting("of AdamW, times the learning rate", 0, 1000, default=0.1)
+    beta1: float = setting("of AdamW's average of gradients", 0, 0.999999, default=0.9)
+    beta2: float = setting("of AdamW's average of their squares", 0, 0.999999, default=0.98)
+    warmup: int = setting("updates until the full learning rate; the first has none", 0, 10_000_000, default=10)
+    cooldown: float = setting("share of all updates at the end over which the rate falls to nothing", 0, 1, default=0.0)
+    snapshot_every: int = setting("updates between snapshots; 0: where the losses move", 0, 10_000_000, default=0)
+    snapshot_moved: float = setting(
+        "nats that a smoothed loss may move before the next snapshot", 0.001, 100, default=0.2
+    )
+    snapshot_share: float = setting(
+        "share of all updates that may pass before the next snapshot", 0.0001, 1, default=0.04
+    )
+    snapshot_dtype: Literal["float32", "float16"] = setting(
+        "of the weights on disk; float16 only where losses stay within 1 %", default="float32"
+    )
 
     def __post_init__(self):
-        limits = {
-            "steps": (1, 10_000_000),
-            "batch_size": (1, 1_000_000),
-            "finite": (0, 10_000_000),
-            "test_batch_size": (1, 1_000_000),
-            "seed": (0, 2**32 - 2),
-            "lr": (0, 100),
-            "weight_decay": (0, 1000),
-            "beta1": (0, 0.999999),
-            "beta2": (0, 0.999999),
-            "warmup": (0, 10_000_000),
-            "cooldown": (0, 1),
-            "snapshot_every": (0, 10_000_000),
-            "snapshot_moved": (0.001, 100),
-            "snapshot_share": (0.0001, 1),
-        }
-        for name, (low, high) in limits.items():
-            if not low <= getattr(self, name) <= high:
-                raise UserError(f"{name} is {getattr(self, name)}; it must lie between {low:,} and {high:,}.")
-        if self.snapshot_dtype not in ("float32", "float16"):
-            raise UserError(f"snapshot_dtype is {quoted(self.snapshot_dtype)}; it must be float32 or float16.")
+        check_settings(self)
 
 
 def from_dict(cls: type, values: Any, what: str) -> Any:
@@ -66,11 +75,11 @@ def from_dict(cls: type, values: Any, what: str) -> Any:
     if not isinstance(values, Mapping):
         raise UserError(f"{what} should hold an object with the settings of {cls.__name__}.")
     kinds = _kinds(cls)
-    fields = {field.name: field for field in dataclasses.fields(cls)}
-    if unknown := sorted(values.keys() - fields.keys()):
-        raise UserError(f"{what} has the unknown setting {quoted(unknown[0])}; known are {', '.join(fields)}.")
-    for name, field in fields.items():
-        if name not in values and field.default is dataclasses.MISSING:
+    known = {one.name: one for one in fields(cls)}
+    if unknown := sorted(values.keys() - known.keys()):
+        raise UserError(f"{what} has the unknown setting {quoted(unknown[0])}; known are {', '.join(known)}.")
+    for name, one in known.items():
+        if name not in values and one.default is MISSING:
             raise UserError(f"{what} lacks the setting {name}.")
     return cls(**{name: _checked(value, kinds[name], name, what) for name, value in values.items()})
 
@@ -114,7 +123,7 @@ def parse_assignments(assignments: Iterable[str], classes: Iterable[type]) -> li
 def _kinds(cls: type) -> dict[str, Any]:
     """The settings of a dataclass and their types."""
     types_by_name = typing.get_type_hints(cls)
-    return {field.name: types_by_name[field.name] for field in dataclasses.fields(cls)}
+    return {one.name: types_by_name[one.name] for one in fields(cls)}
 
 
 def _parsed(text: str, kind: Any, name: str) -> Any:

@@ -5,16 +5,19 @@ step ``i``. `Training` may be stopped between any two updates and put back from 
 what would have followed.
 """
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 
+import psutil
 import torch
 from torch import Tensor
 
 from explorer.errors import UserError, quoted
+from explorer.models import activation_bytes, new_model, weight_shapes
 from explorer.settings import TrainingConfig
-from explorer.tasks.base import Task
-from explorer.transformer import ModelConfig, Transformer
+from explorer.tasks.base import Batch, Task
+from explorer.transformer import ModelConfig
 
 MOMENTS = ("step", "exp_avg", "exp_avg_sq")  # what AdamW keeps of each weight
 SMOOTHING = 0.9  # of the exponential average of losses that decides when to keep a snapshot
@@ -22,13 +25,14 @@ SMOOTHING = 0.9  # of the exponential average of losses that decides when to kee
 
 @dataclass(frozen=True)
 class Measured:
-    """The losses of one step, in nats. ``test`` and its tokens are None for infinite data."""
+    """The losses of one step, in nats, and the task's measures. What is of tests is None where none was made."""
 
     step: int
     loss: float
-    per_token: Tensor  # (token,) float64
+    per_token: Tensor  # (token,) float64; nan for a token that the batch has not
     test_loss: float | None = None
     test_per_token: Tensor | None = None  # (token,) float64
+    measures: Mapping[str, Tensor] = field(default_factory=dict)  # name -> (line,); of tests as "test_" + name
 
 
 class SnapshotSchedule:
@@ -46,8 +50,13 @@ class SnapshotSchedule:
         self._at_last: Tensor | None = None
 
     def wants(self, step: int, losses: Tensor) -> bool:
-        """Whether to keep the weights of ``step``, given the losses measured one update before."""
-        smoothed = losses if self._smoothed is None else SMOOTHING * self._smoothed + (1 - SMOOTHING) * losses
+        """Whether to keep the weights of ``step``, given the losses measured one update before; nan for those that
+        were not."""
+        smoothed = losses
+        if self._smoothed is not None:
+            smoothed = SMOOTHING * self._smoothed + (1 - SMOOTHING) * losses
+            smoothed = torch.where(losses.isnan(), self._smoothed, smoothed)
+            smoothed = torch.where(self._smoothed.isnan(), losses, smoothed)
         self._smoothed = smoothed
         if self._at_last is None:
             self._at_last = smoothed
@@ -87,7 +96,7 @@ class Training:
     def __init__(self, task: Task, model_config: ModelConfig, training: TrainingConfig):
         self.task, self.training = task, training
         self.step = 0
-        self.model = Transformer(model_config, seed=training.seed)
+        self.model = new_model(model_config, training.seed)
         self.schedule = SnapshotSchedule(training)
         self._optimiser = torch.optim.AdamW(
             self.model.parameters(),
@@ -97,7 +106,8 @@ class Training:
             fused=True,
         )
         self._train = task.train_stream(training)
-        self._test = task.test_stream(training) if training.finite else None
+        self._test = task.test_stream(training) if task.n_train(training) else None
+        self._over = False  # ended before its last step
 
     def updates(self) -> Iterator[tuple[Measured, bool]]:
         """Train to the last step, one update each turn.
@@ -105,20 +115,36 @@ class Training:
         Yields:
             What was measured before the update, and whether the weights after it are due to be kept.
         """
-        while self.step < self.training.steps:
+        while not self.over:
             measured = self._update()
             self.step += 1
             losses = measured.per_token
-            if measured.test_per_token is not None:
-                losses = torch.cat([losses, measured.test_per_token])
-            yield measured, self.schedule.wants(self.step, losses)
+            if self._test is not None:
+                tested = measured.test_per_token
+                losses = torch.cat([losses, torch.full_like(losses, torch.nan) if tested is None else tested])
+            due = self.schedule.wants(self.step, losses)
+            unseen = measured.loss if self._test is None else measured.test_loss
+            self._over = unseen is not None and unseen < self.training.stop_below
+            yield measured, due or self._over
+
+    @property
+    def over(self) -> bool:
+        """Whether nothing is left to be trained."""
+        return self._over or self.step >= self.training.steps
 
     def _update(self) -> Measured:
         training, task = self.training, self.task
         for group in self._optimiser.param_groups:
             group["lr"] = learning_rate(training, self.step)
         batch = self._train.next()
-        losses = task.losses(self.model(batch.tokens), batch)
+        gradients: dict[str, Tensor] = {}
+
+        def watch(gradient: Tensor, name: str) -> None:
+            gradients[name] = gradient
+
+        with self.model.hooks(backward=dict.fromkeys(task.watched_gradients, watch)):
+            logits = self.model(batch.tokens)
+        losses = task.losses(logits, batch)
         loss = losses.mean()
         if not loss.isfinite():
             raise UserError(
@@ -127,15 +153,21 @@ class Training:
             )
         self._optimiser.zero_grad()
         loss.backward()
-        test_loss = test_per_token = None
-        if self._test is not None:
-            with torch.no_grad():
-                test = self._test.next()
-                test_losses = task.losses(self.model(test.tokens), test)
-                test_loss, test_per_token = test_losses.mean().item(), task.per_token(test_losses, test)
+        with torch.no_grad():
+            measured = self._measured(loss, losses, task.measure(logits, batch, gradients), batch)
         self._optimiser.step()
-        per_token = task.per_token(losses.detach(), batch)
-        return Measured(self.step, loss.item(), per_token, test_loss, test_per_token)
+        return measured
+
+    def _measured(self, loss: Tensor, losses: Tensor, measures: dict[str, Tensor], batch: Batch) -> Measured:
+        """The row of this step, with a test where one is due."""
+        task, row = self.task, (self.step, loss.item(), self.task.per_token(losses, batch))
+        if self._test is None or self.step % self.training.test_every:
+            return Measured(*row, measures=measures)
+        test = self._test.next()
+        logits = self.model(test.tokens)
+        test_losses = task.losses(logits, test)
+        measures |= {f"test_{name}": values for name, values in task.measure(logits, test, {}).items()}
+        return Measured(*row, test_losses.mean().item(), task.per_token(test_losses, test), measures)
 
     def weights(self) -> dict[str, Tensor]:
         """A copy of the weights as they are now: the live ones go on changing."""
@@ -148,6 +180,7 @@ class Training:
             for key, value in self._optimiser.state.get(parameter, {}).items():
                 state[f"optimiser.{key}.{name}"] = value.detach().clone()
         state["step"] = torch.tensor(self.step)
+        state["over"] = torch.tensor(self._over)
         state["schedule"] = self.schedule.state()
         state["train_stream"] = self._train.state()
         if self._test is not None:
@@ -164,7 +197,7 @@ class Training:
         self.model.load_state_dict(
             {name.removeprefix("weights."): v for name, v in state.items() if name.startswith("weights.")}
         )
-        self.step = int(state["step"])
+        self.step, self._over = int(state["step"]), bool(state["over"])
         for name, parameter in self.model.named_parameters():
             if self.step:
                 self._optimiser.state[parameter] = {key: state[f"optimiser.{key}.{name}"].clone() for key in MOMENTS}
@@ -193,3 +226,32 @@ class Training:
                     f"{name} in the state has shape {tuple(state[name].shape)} and type {state[name].dtype}; this "
                     f"training has {tuple(tensor.shape)} and {tensor.dtype}."
                 )
+
+
+def memory_needed(task: Task, model_config: ModelConfig, training: TrainingConfig) -> int:
+    """Bytes that a training takes at its peak, estimated from shapes without making anything.
+
+    The weights, their gradients and AdamW's two averages; the activations of a batch, and what autograd holds
+    besides; or the activations of a test, whichever is more.
+    """
+    examples = task.n_train(training)
+    batch = examples if examples and training.full_batch else training.batch_size
+    test = task.n_test(training) if examples else 0
+    weights = sum(math.prod(shape) for shape in weight_shapes(model_config).values())
+    learn, look = (activation_bytes(model_config, max(n, 1), task.n_ctx) for n in (batch, test))
+    data = 8 * task.n_ctx * (examples + batch + test)
+    return 4 * 4 * weights + max(2 * learn, look) + data
+
+
+def check_memory(task: Task, model_config: ModelConfig, training: TrainingConfig) -> None:
+    """Refuse a training that would not fit in the memory that is free now.
+
+    Raises:
+        UserError: it would not; the sentence gives the estimate.
+    """
+    needed, free = memory_needed(task, model_config, training), psutil.virtual_memory().available
+    if needed > free:
+        raise UserError(
+            f"This training would take about {needed / 2**30:,.1f} GiB of memory, and {free / 2**30:,.1f} GiB are "
+            f"free; make the model, batch_size or the training data smaller."
+        )

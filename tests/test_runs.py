@@ -233,7 +233,7 @@ def test_readers_do_not_take_each_other_for_a_trainer(copied):
         thread.start()
     for thread in threads:
         thread.join()
-    assert seen == [{"stopped"}, {"stopped"}]
+    assert seen == [{"failed"}, {"failed"}]
 
 
 def test_a_run_that_is_done_does_not_go_on(copied):
@@ -250,7 +250,7 @@ def test_an_error_while_training_is_reported_and_the_run_goes_on_from_its_last_s
 
     with pytest.raises(RuntimeError):
         run.train(on_update=fail)
-    assert (run.info().status, run.info().message) == ("failed", "the disk is on fire")
+    assert (run.info().status, run.info().message) == ("failed", "RuntimeError: the disk is on fire")
     assert run.steps() == (0, 10, 20)
     assert run.train().status == "done"
     assert same(run, small)
@@ -284,7 +284,7 @@ def test_a_killed_run_opens_and_goes_on_to_the_same_end(tmp_path):
         process.stdout.close()
         deaths += process.wait() == -signal.SIGKILL
         info = killed.info()
-        assert info.status == "stopped"
+        assert info.status == "failed"
         assert killed.ensemble().steps == killed.steps()
         assert len(killed.metrics()["train_loss"]) >= max(killed.steps())
     assert deaths == 10

@@ -12,7 +12,9 @@ from torch.nn.functional import cross_entropy
 
 from explorer.errors import UserError
 from explorer.tasks.addition import Addition
-from explorer.transformer import ModelConfig, Transformer, hook_axes, weight_shapes
+from explorer.hooks import hook_axes
+from explorer.models import weight_shapes
+from explorer.transformer import ModelConfig, Transformer
 
 CONFIGS = {
     "plain": ModelConfig(d_vocab=12, d_vocab_out=10, n_ctx=9, n_layers=2, d_model=16, n_heads=2, d_head=8, d_mlp=32),
@@ -294,7 +296,7 @@ def test_gradients_need_no_weights_that_ask_for_them(plain, tokens):
         ({"act_fn": "tanh"}, "act_fn is 'tanh'"),
         ({"n_layers": 0}, "n_layers is 0"),
         ({"d_model": 15, "positions": "sinusoidal"}, "even d_model"),
-        ({"residual_gain": math.inf}, "finite"),
+        ({"residual_gain": math.inf}, "between -100 and 100"),
     ],
 )
 def test_impossible_shapes_are_refused(change, said):

@@ -19,8 +19,8 @@ import torch
 from torch import Tensor
 
 from explorer.errors import UserError, quoted
-from explorer.settings import TrainingConfig
-from explorer.tasks.base import Batch, Example, FixedStream, Preset, Reference, SampledStream, Stream, Task
+from explorer.settings import TrainingConfig, check_settings, setting
+from explorer.tasks.base import Batch, Example, Preset, Reference, SampledStream, Stream, Task
 
 PLUS, EQUALS = 10, 11
 SYMBOLS = "0123456789+="
@@ -33,7 +33,7 @@ MAX_TYPED = 200  # characters; longer input is refused before it is looked at
 class Addition(Task):
     """n-digit addition."""
 
-    n_digits: int = 5
+    n_digits: int = setting("digits of each number", 1, 10, default=5)
 
     name: ClassVar[str] = "addition"
     noun: ClassVar[str] = "sum"
@@ -67,8 +67,7 @@ class Addition(Task):
     }
 
     def __post_init__(self):
-        if not 1 <= self.n_digits <= 10:
-            raise UserError(f"n_digits is {self.n_digits}; it must lie between 1 and 10.")
+        check_settings(self)
 
     # --- What it looks like ---
 
@@ -136,27 +135,26 @@ class Addition(Task):
         y = torch.randint(0, 10, (n, self.n_digits), generator=rng)
         return self.sums(x, y)
 
-    def train_stream(self, training: TrainingConfig) -> Stream:
-        if training.finite:
-            return FixedStream(self._training_set(training))
-        return SampledStream(self.sample, training.batch_size, training.seed)
+    def endless_stream(self, batch_size: int, seed: int) -> Stream:
+        return SampledStream(self.sample, batch_size, torch.Generator().manual_seed(seed))
 
-    def test_stream(self, training: TrainingConfig) -> Stream:
-        """Fresh sums, none of them in the training data of a finite run.
-
-        Raises:
-            UserError: the training data may be most of all sums there are.
-        """
-        seed = training.seed + 1
+    def training_set(self, training: TrainingConfig) -> Batch | None:
         if not training.finite:
-            return SampledStream(self.sample, training.test_batch_size, seed)
+            return None
         there_are = 100**self.n_digits
         if 2 * training.finite > there_are:
             raise UserError(
                 f"finite is {training.finite:,}; {self.title} has only {there_are:,} sums, and at least half of "
                 f"them must be left to test on."
             )
-        known = self._identity(self._training_set(training))
+        return self.sample(training.finite, torch.Generator().manual_seed(training.seed))
+
+    def test_stream(self, training: TrainingConfig) -> Stream:
+        """Fresh sums, none of them in the training data of a finite run."""
+        learnt = self.training_set(training)
+        if learnt is None:
+            return self.endless_stream(training.test_batch_size, training.seed + 1)
+        known = self._identity(learnt)
 
         def unseen(n: int, rng: torch.Generator) -> Batch:
             batch = self.sample(n, rng)
@@ -166,10 +164,7 @@ class Addition(Task):
                 batch = self.sums(*self._terms(tokens))
             return batch
 
-        return SampledStream(unseen, training.test_batch_size, seed)
-
-    def _training_set(self, training: TrainingConfig) -> Batch:
-        return self.sample(training.finite, torch.Generator().manual_seed(training.seed))
+        return SampledStream(unseen, training.test_batch_size, torch.Generator().manual_seed(training.seed + 1))
 
     def _terms(self, tokens: Tensor) -> tuple[Tensor, Tensor]:
         n = self.n_digits
@@ -239,7 +234,9 @@ class Addition(Task):
         if typed:
             verdict = "right" if int(typed) == int(right) else "wrong"
             note = f"The typed answer {quoted(typed)} is {verdict}: {int(x)} + {int(y)} = {int(right)}."
-        return Example(f"{x}+{y}", batch.tokens[0], 2 * n + 2, batch.positions[0], batch.targets[0], note)
+        return Example(
+            f"{x}+{y}", batch.tokens[0], 2 * n + 2, batch.positions[0], batch.targets[0], self.loss_names, note
+        )
 
     def _form(self) -> str:
         upto = "one digit" if self.n_digits == 1 else f"up to {self.n_digits} digits"

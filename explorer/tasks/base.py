@@ -32,6 +32,11 @@ class Batch:
     targets: Tensor  # (batch answer) int64: ...and should be largest at these output tokens
     extra: Mapping[str, Tensor] = field(default_factory=dict)  # what else the task knows of each example
 
+    def rows(self, which: Tensor | slice) -> "Batch":
+        """Some of the examples."""
+        extra = {name: values[which] for name, values in self.extra.items()}
+        return Batch(self.tokens[which], self.positions[which], self.targets[which], extra)
+
 
 @dataclass(frozen=True)
 class Example:
@@ -42,6 +47,7 @@ class Example:
     n_prompt: int  # how many tokens are the prompt
     positions: Tensor  # (answer,) int64
     targets: Tensor  # (answer,) int64
+    places: tuple[str, ...]  # (answer,): what each answer is called
     note: str = ""  # a sentence about what was typed, if one is owed
 
     @property
@@ -57,6 +63,7 @@ class Preset:
     about: str
     model: Mapping[str, Any]
     training: TrainingConfig
+    task: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -65,6 +72,15 @@ class Reference:
 
     label: str
     losses: tuple[float, ...]  # (token,); nan where it says nothing
+
+
+@dataclass(frozen=True)
+class Measure:
+    """Something that a task records at each step beside its losses."""
+
+    title: str
+    unit: str
+    lines: tuple[str, ...]  # a name for each value of a step
 
 
 class Stream(Protocol):
@@ -81,9 +97,8 @@ class Stream(Protocol):
 class SampledStream:
     """Batches that ``sample`` draws from a generator of its own."""
 
-    def __init__(self, sample: Callable[[int, torch.Generator], Batch], batch_size: int, seed: int):
-        self._sample, self._batch_size = sample, batch_size
-        self._rng = torch.Generator().manual_seed(seed)
+    def __init__(self, sample: Callable[[int, torch.Generator], Batch], batch_size: int, rng: torch.Generator):
+        self._sample, self._batch_size, self._rng = sample, batch_size, rng
 
     def next(self) -> Batch:
         return self._sample(self._batch_size, self._rng)
@@ -93,6 +108,38 @@ class SampledStream:
 
     def restore(self, state: Tensor) -> None:
         self._rng.set_state(state)
+
+
+class ShuffledStream:
+    """The examples of ``examples`` in batches, in a new order each time all of them have been seen.
+
+    A rest that does not fill a batch is left out, another one each time.
+    """
+
+    def __init__(self, examples: Batch, batch_size: int, seed: int):
+        self._examples, self._batch_size = examples, batch_size
+        self._rng = torch.Generator().manual_seed(seed)
+        self._shuffle()
+
+    def _shuffle(self) -> None:
+        self._before = self._rng.get_state()
+        self._order = torch.randperm(len(self._examples.tokens), generator=self._rng)
+        self._at = 0
+
+    def next(self) -> Batch:
+        if self._at + self._batch_size > len(self._order):
+            self._shuffle()
+        rows = self._order[self._at : self._at + self._batch_size]
+        self._at += self._batch_size
+        return self._examples.rows(rows)
+
+    def state(self) -> Tensor:
+        return torch.cat([self._before, torch.tensor([self._at]).view(torch.uint8)])
+
+    def restore(self, state: Tensor) -> None:
+        self._rng.set_state(state[:-8].clone())
+        self._shuffle()
+        self._at = int(state[-8:].clone().view(torch.int64))
 
 
 class FixedStream:
@@ -117,7 +164,8 @@ class Task(ABC):
     name: ClassVar[str]  # on the command line and in run.json
     noun: ClassVar[str]  # what an example is called, "sum"
     token_noun: ClassVar[str]  # what per-token losses are counted by, "digit"
-    presets: ClassVar[Mapping[str, Preset]]
+    presets: ClassVar[Mapping[str, Preset]]  # the first is what is trained if nothing is said
+    watched_gradients: ClassVar[tuple[str, ...]] = ()  # hook points whose gradient `measure` is given while training
 
     # --- What it looks like ---
 
@@ -147,15 +195,58 @@ class Task(ABC):
         """A name for each per-token loss."""
 
     @property
+    def loss_groups(self) -> tuple[str, ...]:
+        """For each per-token loss the group it is drawn with, in one colour under one name."""
+        return self.loss_names
+
+    @property
     @abstractmethod
     def references(self) -> tuple[Reference, ...]:
         """Losses to compare with: first that of a uniform guess, last the best possible."""
 
+    @property
+    def smoothing(self) -> tuple[float, float] | None:
+        """If the overall loss has a customary exponential average: its beta, and the value that it starts at."""
+        return None
+
     # --- Its data ---
 
     @abstractmethod
+    def endless_stream(self, batch_size: int, seed: int) -> Stream:
+        """Fresh examples for ever."""
+
+    @abstractmethod
+    def training_set(self, training: TrainingConfig) -> Batch | None:
+        """The examples of a training on finite data; None where they are endless.
+
+        Raises:
+            UserError: there are not examples enough to train and to test on.
+        """
+
+    def n_train(self, training: TrainingConfig) -> int:
+        """How many examples `training_set` has, without making them; 0 where they are endless."""
+        return training.finite
+
+    def n_test(self, training: TrainingConfig) -> int:
+        """How many examples a batch of `test_stream` has."""
+        return training.test_batch_size
+
     def train_stream(self, training: TrainingConfig) -> Stream:
-        """The batches to learn from."""
+        """The batches to learn from.
+
+        Raises:
+            UserError: the settings do not fit this task.
+        """
+        examples = self.training_set(training)
+        if examples is None:
+            return self.endless_stream(training.batch_size, training.seed)
+        if training.full_batch:
+            return FixedStream(examples)
+        if training.batch_size > len(examples.tokens):
+            raise UserError(
+                f"batch_size is {training.batch_size:,}; there are only {len(examples.tokens):,} training examples."
+            )
+        return ShuffledStream(examples, training.batch_size, training.seed)
 
     @abstractmethod
     def test_stream(self, training: TrainingConfig) -> Stream:
@@ -164,6 +255,14 @@ class Task(ABC):
         Raises:
             UserError: there are not examples enough for both.
         """
+
+    def was_trained_on(self, example: "Example", training: TrainingConfig) -> bool | None:
+        """Whether the example's prompt stands in the training data; None where they are endless."""
+        examples = self.training_set(training)
+        if examples is None:
+            return None
+        prompt = example.tokens[: example.n_prompt]
+        return bool((examples.tokens[:, : example.n_prompt] == prompt).all(1).any())
 
     def losses(self, logits: Tensor, batch: Batch) -> Tensor:
         """The loss of every answer, float64 in nats.
@@ -182,6 +281,23 @@ class Task(ABC):
     def per_token(self, losses: Tensor, batch: Batch) -> Tensor:
         """The mean loss of each of `loss_names`, (... token), from `losses`, (... batch answer)."""
         return losses.mean(-2)
+
+    @property
+    def measures(self) -> Mapping[str, Measure]:
+        """What else is recorded at each step, by name."""
+        return {"accuracy": Measure("Answers right", "share", ("accuracy",))}
+
+    def measure(self, logits: Tensor, batch: Batch, gradients: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Values of `measures` on one batch, each (line,).
+
+        Args:
+            logits: (batch pos d_vocab_out).
+            gradients: of the batch's loss at each of `watched_gradients`; empty where nothing is learnt from the
+                batch, and measures that need them are left out then.
+        """
+        rows = torch.arange(len(batch.tokens))[:, None]
+        said = logits[rows, batch.positions].argmax(-1)
+        return {"accuracy": (said == batch.targets).double().mean()[None]}
 
     # --- Its examples ---
 

@@ -5,7 +5,7 @@ from einops import rearrange
 from torch import Tensor
 
 from explorer.film.film import Film, Heatmaps
-from explorer.transformer import hook_axes
+from explorer.hooks import hook_axes
 from explorer.views import panels
 from explorer.views.subject import Subject
 

@@ -7,8 +7,8 @@ import numpy as np
 
 from explorer.analysis.phases import smooth
 from explorer.figures.losses import sparkline
+from explorer.models import weight_shapes
 from explorer.runs import Run
-from explorer.transformer import weight_shapes
 
 POINTS = 300  # of the small picture
 

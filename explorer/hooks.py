@@ -1,0 +1,242 @@
+"""Models in which every intermediate activation has a name, can be read and can be replaced.
+
+A `HookedModel` is written so that every weight may carry one axis more in front, ``snapshot``: it then is a stack of
+models, and hooks, caches and gradients work on it as they do on one.
+"""
+
+import difflib
+import threading
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from typing import Any, Literal, Self
+from weakref import WeakKeyDictionary
+
+import torch
+from torch import Tensor, nn
+
+from explorer.errors import UserError, quoted
+
+Hook = Callable[[Tensor, str], Tensor | None]
+Direction = Literal["forward", "backward"]
+DIRECTIONS = ("forward", "backward")
+
+
+class _ThreadHooks(threading.local):
+    """The hooks that this thread has put on, by hook point.
+
+    They belong to the thread and not to the model, so two browser sessions that share one model cannot see each
+    other's hooks.
+    """
+
+    def __init__(self):
+        self.at: WeakKeyDictionary[HookPoint, list[_Registered]] = WeakKeyDictionary()
+
+
+@dataclass(eq=False)
+class _Registered:
+    hook: Hook
+    direction: Direction
+
+
+_hooks = _ThreadHooks()
+
+
+class HookPoint(nn.Module):
+    """An identity with a name. What flows through it can be read or replaced, forwards and backwards."""
+
+    name = ""
+
+    def forward(self, x: Tensor) -> Tensor:
+        registered = _hooks.at.get(self)
+        if not registered:
+            return x
+        for entry in tuple(registered):
+            if entry.direction == "forward":
+                replaced = entry.hook(x, self.name)
+                x = x if replaced is None else replaced
+        backward = [entry.hook for entry in registered if entry.direction == "backward"]
+        if backward and torch.is_grad_enabled():
+            # A node of its own, so that two points on one tensor keep their order; a graph begins here if none has.
+            x = x.view_as(x) if x.requires_grad else x.detach().requires_grad_()
+            for hook in backward:
+                x.register_hook(lambda grad, hook=hook: hook(grad, self.name))
+        return x
+
+    @property
+    def listening(self) -> bool:
+        """Whether this thread has a hook here."""
+        return bool(_hooks.at.get(self))
+
+
+class HookHandle:
+    """One hook that has been put on; `remove` takes it off, and may be called again."""
+
+    def __init__(self, point: HookPoint, hook: Hook, direction: Direction):
+        self._entry = _Registered(hook, direction)
+        self._registered = _hooks.at.setdefault(point, [])
+        self._registered.append(self._entry)
+
+    def remove(self) -> None:
+        if self._entry in self._registered:
+            self._registered.remove(self._entry)
+
+
+def hook_axes(name: str) -> tuple[str, ...]:
+    """The axes after ``batch`` of the activation called ``name``, e.g. ``("head", "query", "key")``."""
+    place = name.rsplit(".", 1)[-1].removesuffix("_grad")
+    if place in ("hook_pattern", "hook_attn_scores"):
+        return ("head", "query", "key")
+    if place in ("hook_q", "hook_k", "hook_v", "hook_z"):
+        return ("pos", "head", "d_head")
+    if place == "hook_result":
+        return ("pos", "head", "d_model")
+    if place in ("hook_pre", "hook_post"):
+        return ("pos", "d_mlp")
+    if place == "hook_scale":
+        return ("pos", "one")
+    return ("pos", "d_model")
+
+
+class HookedModel(nn.Module):
+    """A model with hook points, built from a configuration."""
+
+    def name_points(self) -> None:
+        """Give every hook point its name; called once all of them are there."""
+        self._points: dict[str, HookPoint] = {}
+        for name, module in self.named_modules():
+            if isinstance(module, HookPoint):
+                module.name = name
+                self._points[name] = module
+
+    @classmethod
+    def from_weights(cls, cfg: Any, weights: Mapping[str, Tensor]) -> Self:
+        """A model that reads ``weights`` without copying them: as in `state_dict`, or all with a snapshot axis.
+
+        The module is new, the memory is shared, and nothing in it asks for gradients.
+
+        Raises:
+            UserError: names are missing or unexpected, or a shape does not fit.
+        """
+        with torch.device("meta"):
+            model = cls(cfg)
+        check_weights(shapes_of(model), weights, stacked=True)
+        for name, weight in weights.items():
+            path, leaf = name.rsplit(".", 1)
+            owner = model.get_submodule(path)
+            if leaf in owner._parameters:
+                weight = nn.Parameter(weight, requires_grad=False)
+            setattr(owner, leaf, weight)
+        return model
+
+    # --- Hooks and cache ---
+
+    @property
+    def hook_names(self) -> tuple[str, ...]:
+        """Every hook point, in the order in which activations are computed."""
+        return tuple(self._points)
+
+    def _point(self, name: str) -> HookPoint:
+        if name not in self._points:
+            near = difflib.get_close_matches(str(name), self._points, n=1) or ["blocks.0.attn.hook_pattern"]
+            raise UserError(f"There is no hook point {quoted(name)} in this model; did you mean {near[0]!r}?")
+        return self._points[name]
+
+    def add_hook(self, name: str, hook: Hook, direction: Direction = "forward") -> HookHandle:
+        """Call ``hook(activation, name)`` at each forward pass of this thread, or with the gradient, backwards.
+
+        What the hook returns, if anything, takes the place of what it was given. Hooks on one point run in the
+        order in which they were put on. Prefer `hooks`, which takes them off again.
+
+        Raises:
+            UserError: no such hook point, or a direction other than "forward" and "backward".
+        """
+        if direction not in DIRECTIONS:
+            raise UserError(f"A hook's direction is 'forward' or 'backward', not {quoted(direction)}.")
+        return HookHandle(self._point(name), hook, direction)
+
+    def remove_hooks(self) -> None:
+        """Take every hook of this thread off this model."""
+        for point in self._points.values():
+            _hooks.at.pop(point, None)
+
+    @contextmanager
+    def hooks(
+        self, forward: Mapping[str, Hook] | None = None, backward: Mapping[str, Hook] | None = None
+    ) -> Iterator[Self]:
+        """Hooks that are gone when the block ends, however it ends."""
+        with ExitStack() as stack:
+            for direction, named in zip(DIRECTIONS, (forward or {}, backward or {}), strict=True):
+                for name, hook in named.items():
+                    stack.callback(self.add_hook(name, hook, direction).remove)
+            yield self
+
+    def run_with_cache(
+        self,
+        tokens: Tensor,
+        names: Iterable[str] | None = None,
+        loss: Callable[[Tensor], Tensor] | None = None,
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """One forward pass and its activations by name.
+
+        Args:
+            tokens: (batch pos) int64.
+            names: the hook points wanted; None means all.
+            loss: logits -> loss. If given, the gradient of its sum at each activation is there too, as
+                ``name + "_grad"``: for a stack, each snapshot's own.
+
+        Returns:
+            Logits and a dictionary of activations, all detached. No weight's ``.grad`` is touched.
+
+        Raises:
+            UserError: no such hook point.
+        """
+        seen: dict[str, Tensor] = {}
+
+        def keep(x: Tensor, name: str) -> Tensor:
+            if loss is not None and not x.requires_grad:
+                x = x.detach().requires_grad_()
+            seen[name] = x
+            return x
+
+        names = self.hook_names if names is None else tuple(names)
+        with torch.set_grad_enabled(loss is not None), self.hooks(forward=dict.fromkeys(names, keep)):
+            logits = self(tokens)
+            cache = {name: x.detach() for name, x in seen.items()}
+            if loss is not None and seen:
+                grads = torch.autograd.grad(loss(logits).sum(), list(seen.values()), allow_unused=True)
+                for (name, x), grad in zip(seen.items(), grads, strict=True):
+                    cache[f"{name}_grad"] = torch.zeros_like(x) if grad is None else grad
+        return logits.detach(), cache
+
+
+def shapes_of(model: nn.Module) -> dict[str, tuple[int, ...]]:
+    """Name -> shape of every weight that a model keeps."""
+    return {name: tuple(weight.shape) for name, weight in model.state_dict().items()}
+
+
+def check_weights(shapes: Mapping[str, tuple[int, ...]], weights: Mapping[str, Tensor], stacked: bool = False) -> None:
+    """See that ``weights`` have these names and shapes; ``stacked`` allows all of them one axis more in front.
+
+    Raises:
+        UserError: names are missing or unexpected, or a shape or type does not fit.
+    """
+    missing, unexpected = sorted(shapes.keys() - weights.keys()), sorted(weights.keys() - shapes.keys())
+    if missing or unexpected:
+        raise UserError(
+            "The weights are not those of this model"
+            + (f"; missing: {quoted(', '.join(missing), 200)}" if missing else "")
+            + (f"; unexpected: {quoted(', '.join(unexpected), 200)}" if unexpected else "")
+            + "."
+        )
+    snapshots = set()
+    for name, shape in shapes.items():
+        found, dtype = tuple(weights[name].shape), weights[name].dtype
+        is_stack = stacked and found[1:] == shape
+        if found != shape and not is_stack:
+            raise UserError(f"{name} has shape {found} where this model has {shape}.")
+        if dtype not in (torch.float16, torch.bfloat16, torch.float32, torch.float64):
+            raise UserError(f"{name} holds {dtype} where weights are floating-point numbers.")
+        snapshots.add(found[0] if is_stack else None)
+    if len(snapshots) > 1:
+        raise UserError("The weights do not all hold the same number of snapshots.")

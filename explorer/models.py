@@ -1,0 +1,52 @@
+"""Which model a configuration means. Whoever builds, loads or stacks models asks here."""
+
+import functools
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+from explorer import hooks
+from explorer.hooks import HookedModel
+from explorer.table import TableModel
+from explorer.transformer import ModelConfig, Transformer
+
+ARCHITECTURES: dict[str, type[HookedModel]] = {"transformer": Transformer, "table": TableModel}
+
+
+def new_model(cfg: ModelConfig, seed: int | None = None) -> HookedModel:
+    """A model of its own, its weights drawn from ``seed``, or empty."""
+    return ARCHITECTURES[cfg.architecture](cfg, seed)
+
+
+def model_from_weights(cfg: ModelConfig, weights: Mapping[str, Tensor]) -> HookedModel:
+    """A model on ``weights``, which are shared, not copied; they may all carry a snapshot axis in front.
+
+    Raises:
+        UserError: names are missing or unexpected, or a shape does not fit.
+    """
+    return ARCHITECTURES[cfg.architecture].from_weights(cfg, weights)
+
+
+@functools.lru_cache(maxsize=64)
+def weight_shapes(cfg: ModelConfig) -> dict[str, tuple[int, ...]]:
+    """Name -> shape of every weight that a model of this configuration keeps."""
+    with torch.device("meta"):
+        return hooks.shapes_of(new_model(cfg))
+
+
+def check_weights(cfg: ModelConfig, weights: Mapping[str, Tensor]) -> None:
+    """See that ``weights`` are those of one model of this configuration.
+
+    Raises:
+        UserError: names are missing or unexpected, or a shape or type does not fit.
+    """
+    hooks.check_weights(weight_shapes(cfg), weights)
+
+
+@functools.lru_cache(maxsize=256)
+def activation_bytes(cfg: ModelConfig, batch: int, n_pos: int) -> int:
+    """What every activation of one forward pass takes together, measured on tensors without memory."""
+    with torch.device("meta"):
+        _, cache = new_model(cfg).run_with_cache(torch.empty(batch, n_pos, dtype=torch.int64))
+    return sum(x.numel() * x.element_size() for x in cache.values())

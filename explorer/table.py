@@ -1,0 +1,76 @@
+"""Attention stripped to the bone: a score for every token, and a row of logits for every token.
+
+    attention  the softmax of the scores of the tokens that are there
+    logits     the attention-weighted sum of their rows
+
+It is what a one-layer attention-only transformer comes down to when neither positions nor the token that looks
+matter. Its activations bear the names of the transformer's, so whatever shows the one shows the other.
+
+Axes as in `explorer.transformer`; ``head`` has one entry, and a head's width is d_vocab_out.
+"""
+
+import math
+
+import torch
+from einops import einsum, repeat
+from torch import Tensor, nn
+
+from explorer.errors import UserError
+from explorer.hooks import HookedModel, HookPoint
+from explorer.transformer import Embed, ModelConfig
+
+
+class TableAttention(nn.Module):
+    """``QK`` are the scores (d_vocab,), ``OV`` the output rows (d_vocab, d_vocab_out)."""
+
+    def __init__(self, cfg: ModelConfig):
+        super().__init__()
+        self.QK = nn.Parameter(torch.empty(cfg.d_vocab))
+        self.OV = nn.Parameter(torch.empty(cfg.d_vocab, cfg.d_vocab_out))
+        self.hook_v = HookPoint()
+        self.hook_attn_scores = HookPoint()
+        self.hook_pattern = HookPoint()
+        self.hook_z = HookPoint()
+
+    def forward(self, tokens: Tensor) -> Tensor:  # (batch pos), or (snapshot batch pos) for a stack
+        n_pos = tokens.shape[-1]
+        v = self.hook_v(Embed.look_up(self.OV, tokens)[..., None, :])  # (... batch pos head d_vocab_out)
+        keys = Embed.look_up(self.QK[..., None], tokens)[..., 0]  # (... batch key)
+        scores = repeat(keys, "... key -> ... 1 query key", query=n_pos)
+        future = torch.ones(n_pos, n_pos, dtype=torch.bool, device=tokens.device).triu(1)
+        scores = self.hook_attn_scores(scores.masked_fill(future, -torch.inf))  # (... batch head query key)
+        pattern = self.hook_pattern(scores.softmax(-1))
+        mix = "... batch head query key, ... batch key head d_head -> ... batch query head d_head"
+        return self.hook_z(einsum(pattern, v, mix)).sum(-2)
+
+
+class TableBlock(nn.Module):
+    def __init__(self, cfg: ModelConfig):
+        super().__init__()
+        self.attn = TableAttention(cfg)
+
+
+class TableModel(HookedModel):
+    """The table model; weights are drawn from a normal stream, scores first, over sqrt(d_vocab).
+
+    Args:
+        cfg: its vocabularies and n_ctx are used.
+        seed: draws the weights; None leaves them empty, for weights that come from elsewhere.
+    """
+
+    def __init__(self, cfg: ModelConfig, seed: int | None = None):
+        super().__init__()
+        self.cfg = cfg
+        self.blocks = nn.ModuleList([TableBlock(cfg)])
+        self.name_points()
+        if seed is not None:
+            rng = torch.Generator().manual_seed(seed)
+            with torch.no_grad():
+                for weight in (self.blocks[0].attn.QK, self.blocks[0].attn.OV):
+                    weight.copy_(torch.randn(weight.shape, generator=rng) / math.sqrt(cfg.d_vocab))
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """Logits (... batch pos d_vocab_out) for tokens (batch pos); a stack also takes (snapshot batch pos)."""
+        if tokens.shape[-1] > self.cfg.n_ctx:
+            raise UserError(f"The input has {tokens.shape[-1]} tokens; this model reads at most {self.cfg.n_ctx}.")
+        return self.blocks[0].attn(tokens)

@@ -1,0 +1,262 @@
+"""Induction heads: a stretch of random tokens comes again, twice, and whoever notices knows how it goes on.
+
+A row is 85 tokens: begin, and three intervals of 28 random tokens. A stretch of 16 that begins at a random place of the
+first interval is copied to a random place of the second and of the third. With a stretch of four::
+
+    ^ . . a b c d . . . . . . . a b c d . .     tokens: ^ is 0, the others 1-127, uniform
+                                ^ ^ ^           here the next token follows from the first occurrence
+
+Each of 127 tokens has a character of its own, so that people can type: 1-95 are the printable ASCII characters from
+the space on, 96-127 are the letters from À to ß.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from explorer.errors import UserError, quoted
+from explorer.settings import TrainingConfig, check_settings, setting
+from explorer.tasks.base import Batch, Example, FixedStream, Preset, Reference, Stream, Task
+
+CHARACTERS = [*map(chr, range(0x20, 0x7F)), *map(chr, range(0xC0, 0xE0))]  # of the tokens from 1 on
+TOKEN_OF = {character: token for token, character in enumerate(CHARACTERS, 1)}
+N_COPIES = 2
+# Two blocks that each double the stream, as in the original notebook, drawn on the scale of the heads.
+MODEL = {
+    "n_layers": 2,
+    "d_model": 48,
+    "n_heads": 4,
+    "d_head": 12,
+    "attn_only": True,
+    "residual_gain": 2.0,
+    "init": "d_head",
+}
+
+
+@dataclass(frozen=True)
+class Induction(Task):
+    """Repeated stretches of random tokens."""
+
+    stretch: int = setting("tokens that are repeated", 2, 64, default=16)
+    interval: int = setting("tokens of each of the three intervals", 2, 64, default=28)
+
+    name: ClassVar[str] = "induction"
+    noun: ClassVar[str] = "text"
+    token_noun: ClassVar[str] = "copy and place"
+    presets: ClassVar[Mapping[str, Preset]] = {
+        "notebook": Preset(
+            about="The run of the original notebook: two blocks of attention alone, 6,000 steps.",
+            model=MODEL,
+            training=TrainingConfig(
+                steps=6000,
+                batch_size=128,
+                test_batch_size=128,
+                seed=123,
+                weight_decay=1.0,
+                beta2=0.999,
+                warmup=100,
+                snapshot_moved=0.3,
+                snapshot_share=0.025,
+                snapshot_dtype="float16",
+            ),
+        ),
+        "notebook-finite": Preset(
+            about="512 texts in shuffled batches, tested on 640 others.",
+            model=MODEL,
+            training=TrainingConfig(
+                steps=6000,
+                finite=512,
+                full_batch=False,
+                batch_size=128,
+                test_batch_size=640,
+                test_every=10,
+                seed=123,
+                weight_decay=1.0,
+                beta2=0.999,
+                warmup=100,
+                snapshot_moved=0.3,
+                snapshot_share=0.025,
+                snapshot_dtype="float16",
+            ),
+        ),
+    }
+
+    def __post_init__(self):
+        check_settings(self)
+        if self.stretch > self.interval:
+            raise UserError(f"stretch is {self.stretch}; it must fit into an interval of {self.interval}.")
+
+    # --- What it looks like ---
+
+    @property
+    def title(self) -> str:
+        return "induction heads"
+
+    @property
+    def tokens(self) -> tuple[str, ...]:
+        return ("⊢", *("␣" if character == " " else character for character in CHARACTERS))
+
+    @property
+    def answer_tokens(self) -> tuple[str, ...]:
+        return self.tokens
+
+    @property
+    def n_ctx(self) -> int:
+        return 1 + (1 + N_COPIES) * self.interval
+
+    @property
+    def loss_names(self) -> tuple[str, ...]:
+        """By copy and by the place in the stretch of the token that is asked for."""
+        return tuple(f"copy {c}, token {t}" for c in range(1, N_COPIES + 1) for t in range(2, self.stretch + 1))
+
+    @property
+    def loss_groups(self) -> tuple[str, ...]:
+        return tuple(f"copy {c}" for c in range(1, N_COPIES + 1) for _ in range(2, self.stretch + 1))
+
+    @property
+    def references(self) -> tuple[Reference, ...]:
+        """A uniform guess, and following the first occurrence, which is wrong only where tokens meet by chance."""
+        n = len(self.loss_names)
+        return Reference("uniform guess", (math.log(len(CHARACTERS)),) * n), Reference("optimal", (0.0,) * n)
+
+    @property
+    def smoothing(self) -> tuple[float, float]:
+        return 0.99, 5.2
+
+    # --- Its data ---
+
+    def sample(self, n: int, rng: np.random.RandomState) -> Batch:
+        """``n`` texts. ``extra["starts"]`` are the positions where the stretch and its copies begin, (batch 3)."""
+        tokens = rng.randint(1, len(self.tokens), (n, self.n_ctx))
+        tokens[:, 0] = 0
+        first = [1 + self.interval * i for i in range(1 + N_COPIES)]
+        starts = np.stack([rng.randint(at, at + self.interval - self.stretch + 1, (n,)) for at in first], 1)
+        rows, inside = np.arange(n)[:, None], np.arange(self.stretch)
+        stretch = tokens[rows, starts[:, :1] + inside]
+        for copy in range(1, 1 + N_COPIES):
+            tokens[rows, starts[:, copy, None] + inside] = stretch
+        positions = (starts[:, 1:, None] + inside[:-1]).reshape(n, -1)  # (batch answer): copy by copy
+        return Batch(
+            torch.from_numpy(tokens),
+            torch.from_numpy(positions),
+            torch.from_numpy(tokens[rows, positions + 1]),
+            {"starts": torch.from_numpy(starts)},
+        )
+
+    def endless_stream(self, batch_size: int, seed: int) -> Stream:
+        return _NumpyStream(self, batch_size, seed)
+
+    def training_set(self, training: TrainingConfig) -> Batch | None:
+        if not training.finite:
+            return None
+        return self.sample(training.finite, np.random.RandomState(training.seed))
+
+    def train_stream(self, training: TrainingConfig) -> Stream:
+        """As for every task; of endless data the first batch is left out, as the golden runs had only looked at it."""
+        stream = super().train_stream(training)
+        if not training.finite:
+            stream.next()
+        return stream
+
+    def test_stream(self, training: TrainingConfig) -> Stream:
+        """For finite data the same held-back texts each time. Of 127^84 that there are, none is met twice."""
+        if training.finite:
+            return FixedStream(self.sample(training.test_batch_size, np.random.RandomState(training.seed + 1)))
+        return self.endless_stream(training.test_batch_size, training.seed + 1)
+
+    # --- Its examples ---
+
+    @property
+    def examples(self) -> Mapping[str, str]:
+        return {
+            "a stretch, copied twice": self._text("blacksmith forge", 7),
+            "copies at the ends": self._text("blacksmith forge", 0),
+            "with letters that come again": self._text("phase transition", 7),
+            "words": "the cat sat on the mat; the cat sat on the"[: self.n_ctx - 1],
+        }
+
+    def _text(self, words: str, at: int) -> str:
+        """Random characters, none of them small letters, with ``words`` at this place of each interval."""
+        words = words[: self.stretch]
+        at = min(at, self.interval - len(words))
+        others = [character for character in CHARACTERS if not character.islower() and character != " "]
+        noise = np.random.RandomState(0).permutation(others)
+        noise = "".join(noise[i % len(noise)] for i in range(self.n_ctx - 1))
+        intervals = [noise[i : i + self.interval] for i in range(0, len(noise), self.interval)]
+        return "".join(part[:at] + words + part[at + len(words) :] for part in intervals)
+
+    def encode(self, text: str) -> Example:
+        """Asked is wherever a token has come before, and what came after it then comes again, or the text ends."""
+        most = self.n_ctx - 1
+        form = f"type up to {most} characters in which something comes again, such as abcd abc."
+        if len(text) > most:
+            raise UserError(f"That is {len(text):,} characters; {form}")
+        if foreign := [character for character in text if character not in TOKEN_OF]:
+            raise UserError(f"{quoted(foreign[0])} is no token of this task; use ASCII characters, or letters À to ß.")
+        tokens = [0, *(TOKEN_OF[character] for character in text)]
+        positions, targets, latest = [], [], {}
+        for position in range(1, len(tokens)):
+            before = latest.get(tokens[position])
+            latest[tokens[position]] = position
+            if before is None:
+                continue
+            follows = tokens[before + 1]
+            if position + 1 == len(tokens) or tokens[position + 1] == follows:
+                positions.append(position)
+                targets.append(follows)
+        if not positions:
+            raise UserError(f"In {quoted(text)} nothing comes again; {form}")
+        return Example(
+            text,
+            torch.tensor(tokens),
+            len(tokens),
+            torch.tensor(positions),
+            torch.tensor(targets),
+            tuple(f"after {self.tokens[tokens[position]]} ({position})" for position in positions),
+        )
+
+    def written(self, example: Example, answer: Sequence[int]) -> str:
+        """The text in rows of an interval; below each row what the model said, where it was asked."""
+        text = "".join(self.tokens[token] for token in example.tokens[1:].tolist()) + " "
+        said, wrong = [" "] * len(text), [" "] * len(text)
+        for position, token, right in zip(example.positions.tolist(), answer, example.targets.tolist(), strict=True):
+            said[position] = self.tokens[token]  # position i asks for the token at i + 1, which is character i
+            wrong[position] = " " if token == right else "^"
+        lines = []
+        for start in range(0, len(text), self.interval):
+            part = slice(start, start + self.interval)
+            rows = [text[part], "".join(said[part]), "".join(wrong[part])]
+            lines += [f"{name:<5} {row}".rstrip() for name, row in zip(("text", "model", ""), rows, strict=True)]
+        return "\n".join(lines).rstrip()
+
+    def siblings(self, example: Example) -> Mapping[str, str]:
+        """The text backwards, where other tokens follow each other."""
+        try:
+            backwards = self.encode(example.text[::-1]).text
+        except UserError:
+            return {}
+        return {} if backwards == example.text else {"backwards": backwards}
+
+
+class _NumpyStream:
+    """Endless texts from numpy's legacy generator, whose stream the golden runs used."""
+
+    def __init__(self, task: Induction, batch_size: int, seed: int):
+        self._task, self._batch_size = task, batch_size
+        self._rng = np.random.RandomState(seed)
+
+    def next(self) -> Batch:
+        return self._task.sample(self._batch_size, self._rng)
+
+    def state(self) -> Tensor:
+        _, keys, position, *_ = self._rng.get_state()
+        return torch.from_numpy(np.append(keys, np.uint32(position)).view(np.uint8).copy())
+
+    def restore(self, state: Tensor) -> None:
+        keys = state.numpy().copy().view(np.uint32)
+        self._rng.set_state(("MT19937", keys[:-1], int(keys[-1])))

@@ -1,0 +1,209 @@
+"""Arithmetic modulo a prime p, of which a share of all pairs is learnt: the task that groks.
+
+A row is x, y and an equals sign; at it the answer is asked for. With p = 113::
+
+    37 95 =        tokens: a number is itself, = is 113
+          ^        at "=" the answer is asked for: 19, since 37 + 95 = 132 = 113 + 19
+
+The pairs that are learnt are memorised within a few hundred steps. Thousands of steps later the model understands the
+others as well.
+"""
+
+import math
+import random
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+import torch
+from torch import Tensor
+
+from explorer.errors import UserError, quoted
+from explorer.settings import TrainingConfig, check_settings, setting
+from explorer.tasks.base import Batch, Example, FixedStream, Preset, Reference, SampledStream, Stream, Task
+
+FUNCTIONS: Mapping[str, Callable[[Tensor, Tensor, int], Tensor]] = {
+    "add": lambda x, y, p: (x + y) % p,
+    "subtract": lambda x, y, p: (x - y) % p,
+    "quadratic": lambda x, y, p: (x * x + x * y + y * y) % p,
+    "random": lambda x, y, p: _random_table(p)[x, y],
+}
+SIGNS = {"add": "+", "subtract": "-", "quadratic": "∘", "random": "∘"}
+TITLES = {"add": "addition", "subtract": "subtraction", "quadratic": "x² + xy + y²", "random": "a random table"}
+MAX_TYPED = 200  # characters; longer input is refused before it is looked at
+
+
+@dataclass(frozen=True)
+class ModularAddition(Task):
+    """Addition, or another function of two numbers, modulo p."""
+
+    p: int = setting("the prime", 5, 251, default=113)
+    function: Literal["add", "subtract", "quadratic", "random"] = setting(
+        "of x and y modulo p: x + y, x - y, x² + xy + y², or a table drawn at random", default="add"
+    )
+    train_share: float = setting(
+        "share of all pairs that are learnt, the rest is for tests; 1: all, drawn afresh", 0.001, 1, default=0.3
+    )
+
+    name: ClassVar[str] = "modular-addition"
+    noun: ClassVar[str] = "pair"
+    token_noun: ClassVar[str] = "answer"
+    presets: ClassVar[Mapping[str, Preset]] = {
+        "quick": Preset(
+            about="A smaller prime: memorised first, understood a thousand steps later.",
+            model={"d_model": 128, "n_heads": 4, "d_head": 32, "d_mlp": 128},
+            training=TrainingConfig(steps=6000, lr=1e-3, weight_decay=1.0),
+            task={"p": 59, "train_share": 0.4},
+        ),
+        "notebook": Preset(
+            about="The run of the original notebook: it groks after some 10,000 slow steps.",
+            model={"d_model": 128, "n_heads": 4, "d_head": 32, "d_mlp": 512},
+            training=TrainingConfig(steps=50_000, seed=0, lr=1e-3, weight_decay=1.0, snapshot_every=100),
+        ),
+    }
+
+    def __post_init__(self):
+        check_settings(self)
+        if any(self.p % divisor == 0 for divisor in range(2, math.isqrt(self.p) + 1)):
+            raise UserError(f"p is {self.p}, which is no prime; take {_next_prime(self.p)}.")
+        if self.train_share < 1 and not 0 < self._n_learnt < self.p**2:
+            raise UserError(f"train_share is {self.train_share}; of {self.p**2:,} pairs that leaves none for training.")
+
+    # --- What it looks like ---
+
+    @property
+    def title(self) -> str:
+        return f"{TITLES[self.function]} mod {self.p}"
+
+    @property
+    def tokens(self) -> tuple[str, ...]:
+        return (*self.answer_tokens, "=")
+
+    @property
+    def answer_tokens(self) -> tuple[str, ...]:
+        return tuple(str(number) for number in range(self.p))
+
+    @property
+    def n_ctx(self) -> int:
+        return 3
+
+    @property
+    def loss_names(self) -> tuple[str, ...]:
+        return ("answer",)
+
+    @property
+    def references(self) -> tuple[Reference, ...]:
+        return Reference("uniform guess", (math.log(self.p),)), Reference("perfect", (0.0,))
+
+    # --- Its data ---
+
+    def _batch(self, pairs: Tensor) -> Batch:
+        """The batch of pairs (batch 2)."""
+        x, y = pairs.unbind(1)
+        equals = torch.full_like(pairs[:, :1], self.p)
+        answers = FUNCTIONS[self.function](x, y, self.p)
+        return Batch(torch.cat([pairs, equals], 1), torch.full_like(equals, 2), answers[:, None])
+
+    def sample(self, n: int, rng: torch.Generator) -> Batch:
+        """``n`` uniform pairs, any of which may come twice."""
+        return self._batch(torch.randint(0, self.p, (n, 2), generator=rng))
+
+    @property
+    def _n_learnt(self) -> int:
+        return int(self.train_share * self.p**2)
+
+    def _split(self, training: TrainingConfig) -> tuple[Batch, Batch]:
+        """The pairs to learn and the others, shuffled by the seed."""
+        if training.finite:
+            raise UserError("finite is not a setting of this task; set train_share, the share of all pairs to learn.")
+        pairs = [(x, y) for x in range(self.p) for y in range(self.p)]
+        random.Random(training.seed).shuffle(pairs)
+        batch = self._batch(torch.tensor(pairs))
+        return batch.rows(slice(None, self._n_learnt)), batch.rows(slice(self._n_learnt, None))
+
+    def n_train(self, training: TrainingConfig) -> int:
+        return self._n_learnt if self.train_share < 1 else 0
+
+    def n_test(self, training: TrainingConfig) -> int:
+        return self.p**2 - self._n_learnt if self.train_share < 1 else training.test_batch_size
+
+    def endless_stream(self, batch_size: int, seed: int) -> Stream:
+        return SampledStream(self.sample, batch_size, torch.Generator().manual_seed(seed))
+
+    def training_set(self, training: TrainingConfig) -> Batch | None:
+        learnt, _ = self._split(training)
+        return learnt if self.train_share < 1 else None
+
+    def test_stream(self, training: TrainingConfig) -> Stream:
+        """All pairs that are not learnt; where all are, fresh ones."""
+        _, others = self._split(training)
+        if self.train_share < 1:
+            return FixedStream(others)
+        return self.endless_stream(training.test_batch_size, training.seed + 1)
+
+    # --- Its examples ---
+
+    def _text(self, x: int, y: int) -> str:
+        return f"{x % self.p}{SIGNS[self.function]}{y % self.p}"
+
+    @property
+    def examples(self) -> Mapping[str, str]:
+        named = {
+            "a pair": self._text(37, 95),
+            "the same, swapped": self._text(95, 37),
+            "once around": self._text(self.p - 1, 1),
+            "a double": self._text(self.p - 2, self.p - 2),
+            "zeros": self._text(0, 0),
+        }
+        first = {text: name for name, text in reversed(named.items())}
+        return {name: text for name, text in named.items() if first[text] == name}
+
+    def encode(self, text: str) -> Example:
+        sign = SIGNS[self.function]
+        form = f"type two numbers below {self.p} with {sign} between them, such as {self._text(37, 95)}."
+        if len(text) > MAX_TYPED:
+            raise UserError(f"That is {len(text):,} characters; {form}")
+        if not text.strip():
+            raise UserError(f"Nothing was typed; {form}")
+        # A comma or a space will do, for signs that no keyboard has.
+        match = re.fullmatch(rf"\s*([0-9]+)(?:\s*[{re.escape(sign)},]\s*|\s+)([0-9]+)\s*(?:=\s*([0-9]*))?\s*", text)
+        if not match:
+            raise UserError(f"{quoted(text)} is not a pair; {form}")
+        x, y = (int(number) for number in match.groups()[:2])
+        for number in (x, y):
+            if number >= self.p:
+                raise UserError(f"{quoted(number)} is not below {self.p}; {form}")
+        batch = self._batch(torch.tensor([[x, y]]))
+        right, note = int(batch.targets), ""
+        if match[3]:
+            verdict = "right" if int(match[3]) == right else "wrong"
+            note = f"The typed answer {quoted(match[3])} is {verdict}: {x} {sign} {y} = {right} modulo {self.p}."
+        place = self._text(x, y)
+        return Example(place, batch.tokens[0], 3, batch.positions[0], batch.targets[0], (place,), note)
+
+    def written(self, example: Example, answer: Sequence[int]) -> str:
+        x, y, _ = example.tokens.tolist()
+        (right,), (said,) = example.targets.tolist(), answer
+        whole = {"add": x + y, "subtract": x - y, "quadratic": x * x + x * y + y * y}.get(self.function)
+        lines = [f"{x} {SIGNS[self.function]} {y} = {right}   mod {self.p}"]
+        if whole is not None and whole != right:
+            times = (whole - right) // self.p
+            lines.append(f"{whole} = {right} {'+' if times > 0 else '-'} {abs(times)} × {self.p}")
+        verdict = "right" if said == right else f"wrong, off by {min((said - right) % self.p, (right - said) % self.p)}"
+        return "\n".join([*lines, "", f"model: {said}  {verdict}"])
+
+    def siblings(self, example: Example) -> Mapping[str, str]:
+        """The pair swapped, and one beside it that has the same sum."""
+        x, y, _ = example.tokens.tolist()
+        variations = {"swapped": self._text(y, x), "one more, one less": self._text(x + 1, y - 1)}
+        return {label: sibling for label, sibling in variations.items() if sibling != example.text}
+
+
+def _random_table(p: int) -> Tensor:
+    """(x y) answers without any rule, the same for each p."""
+    return torch.randint(0, p, (p, p), generator=torch.Generator().manual_seed(p))
+
+
+def _next_prime(n: int) -> int:
+    return next(m for m in range(n + 1, 2 * n) if all(m % divisor for divisor in range(2, math.isqrt(m) + 1)))

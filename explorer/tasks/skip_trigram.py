@@ -1,0 +1,257 @@
+"""Skip trigrams: one letter somewhere in the text decides what comes after its end.
+
+A row is 42 tokens: begin, 40 letters, end. One of the letters is a trigger, A-J; the others are fillers, a-j, and mean
+nothing. At the end the token of the trigger is asked for: ``A ... = 0``, ``B ... = 1`` and so on::
+
+    ^ h b g j C a i e d ... f =        tokens: ^ is 0, = is 1, a-j are 2-11, A-J are 12-21
+                              ^        at "=" the answer is asked for: 2, which belongs to C
+
+Each pair of a trigger and its answer is a trigram to be learnt on its own. The smallest model that can learn it is a
+table: one attention score and one row of logits for each token (`explorer.table`).
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from explorer.errors import UserError, quoted
+from explorer.settings import TrainingConfig
+from explorer.tasks.base import Batch, Example, Measure, Preset, Reference, SampledStream, Stream, Task
+
+BEGIN, END, FILLERS, TRIGGERS = 0, 1, 2, 12  # the first token of each kind
+N_TRIGRAMS = 10
+N_LETTERS = 40
+SYMBOLS = "^=abcdefghijABCDEFGHIJ"
+PATTERN = "blocks.0.attn.hook_pattern"
+LETTERS = "hbgjcaiedfjgbhaecdifhajbgdceifbjhgadecif"  # fillers for named examples
+MODEL = {"n_layers": 1, "d_model": 32, "n_heads": 1, "d_head": 8, "attn_only": True}
+MAX_TYPED = 200  # characters; longer input is refused before it is looked at
+
+
+@dataclass(frozen=True)
+class SkipTrigram(Task):
+    """Skip trigrams."""
+
+    name: ClassVar[str] = "skip-trigram"
+    noun: ClassVar[str] = "text"
+    token_noun: ClassVar[str] = "trigram"
+    watched_gradients: ClassVar[tuple[str, ...]] = (PATTERN,)
+    presets: ClassVar[Mapping[str, Preset]] = {
+        "quick": Preset(
+            about="One head learns ten trigrams at nearly the same moment.",
+            model=MODEL,
+            training=TrainingConfig(
+                steps=1000,
+                batch_size=256,
+                test_batch_size=256,
+                seed=6798,
+                snapshot_moved=0.12,
+                snapshot_share=0.025,
+                snapshot_dtype="float16",
+            ),
+        ),
+        "quick-finite": Preset(
+            about="100 texts: the fillers that happen to go with an answer are learnt as well.",
+            model=MODEL,
+            training=TrainingConfig(
+                steps=1000,
+                finite=100,
+                test_batch_size=256,
+                seed=6798,
+                snapshot_moved=0.12,
+                snapshot_share=0.025,
+                snapshot_dtype="float16",
+            ),
+        ),
+        "table": Preset(
+            about="Attention stripped down to one score and one row of logits for each token.",
+            model={"n_layers": 1, "n_heads": 1, "architecture": "table"},
+            training=TrainingConfig(
+                steps=1000,
+                batch_size=256,
+                test_batch_size=256,
+                seed=6798,
+                lr=1e-2,
+                weight_decay=0.0,
+                snapshot_moved=0.12,
+                snapshot_share=0.025,
+            ),
+        ),
+        "notebook": Preset(
+            about="The run of the original notebook: 3,000 steps, a snapshot every 100.",
+            model=MODEL,
+            training=TrainingConfig(steps=3000, batch_size=256, test_batch_size=256, seed=6798, snapshot_every=100),
+        ),
+        "notebook-finite": Preset(
+            about="The notebook's 100 texts: a snapshot every 5 steps.",
+            model=MODEL,
+            training=TrainingConfig(steps=3000, finite=100, test_batch_size=256, seed=6798, snapshot_every=5),
+        ),
+    }
+
+    # --- What it looks like ---
+
+    @property
+    def title(self) -> str:
+        return "skip trigrams"
+
+    @property
+    def tokens(self) -> tuple[str, ...]:
+        return tuple(SYMBOLS)
+
+    @property
+    def answer_tokens(self) -> tuple[str, ...]:
+        return tuple(str(i) for i in range(N_TRIGRAMS))
+
+    @property
+    def n_ctx(self) -> int:
+        return N_LETTERS + 2
+
+    @property
+    def loss_names(self) -> tuple[str, ...]:
+        return tuple(f"{SYMBOLS[TRIGGERS + i]} → {i}" for i in range(N_TRIGRAMS))
+
+    @property
+    def references(self) -> tuple[Reference, ...]:
+        return (
+            Reference("uniform guess", (math.log(N_TRIGRAMS),) * N_TRIGRAMS),
+            Reference("perfect", (0.0,) * N_TRIGRAMS),
+        )
+
+    # --- Its data ---
+
+    def sample(self, n: int, rng: torch.Generator, trigram: int | None = None) -> Batch:
+        """``n`` texts, of uniform trigrams or all of the one given.
+
+        ``extra["trigger"]`` is the position of each text's trigger, (batch,).
+        """
+        letters = torch.randint(FILLERS, TRIGGERS, (n, N_LETTERS), generator=rng)
+        answers = torch.randint(0, N_TRIGRAMS, (n,), generator=rng)
+        if trigram is not None:
+            answers = torch.full_like(answers, trigram)
+        trigger = torch.randint(1, N_LETTERS + 1, (n,), generator=rng)
+        letters[torch.arange(n), trigger - 1] = TRIGGERS + answers
+        return self._batch(letters, answers, trigger)
+
+    def _batch(self, letters: Tensor, answers: Tensor, trigger: Tensor) -> Batch:
+        begin, end = (torch.full_like(letters[:, :1], token) for token in (BEGIN, END))
+        tokens = torch.cat([begin, letters, end], 1)  # (batch pos)
+        return Batch(tokens, torch.full_like(end, N_LETTERS + 1), answers[:, None], {"trigger": trigger})
+
+    def endless_stream(self, batch_size: int, seed: int) -> Stream:
+        return SampledStream(self.sample, batch_size, torch.Generator().manual_seed(seed))
+
+    def training_set(self, training: TrainingConfig) -> Batch | None:
+        if not training.finite:
+            return None
+        return self.sample(training.finite, torch.Generator().manual_seed(training.seed))
+
+    def test_stream(self, training: TrainingConfig) -> Stream:
+        """Fresh texts. Of 10^40 that there are, none is met twice."""
+        return self.endless_stream(training.test_batch_size, training.seed + 1)
+
+    def per_token(self, losses: Tensor, batch: Batch) -> Tensor:
+        """The mean over the texts of each trigram, (... token); nan where the batch has none."""
+        texts = torch.nn.functional.one_hot(batch.targets[:, 0], N_TRIGRAMS).to(losses.dtype)  # (batch token)
+        return losses[..., 0] @ texts / texts.sum(0)
+
+    @property
+    def measures(self) -> Mapping[str, Measure]:
+        gradient = Measure("Gradient of the loss at the attention to the trigger", "nats", self.loss_names)
+        return {**super().measures, "attention_grad": gradient}
+
+    def measure(self, logits: Tensor, batch: Batch, gradients: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """Besides accuracy, ``attention_grad``: the gradient of the batch's mean loss at the attention pattern of
+        head 0, from the end to the trigger, averaged over the texts of each trigram."""
+        measured = super().measure(logits, batch, gradients)
+        if gradients:
+            rows = torch.arange(len(batch.tokens))
+            at_trigger = gradients[PATTERN][rows, 0, -1, batch.extra["trigger"]]  # (batch,)
+            measured["attention_grad"] = self.per_token(at_trigger[:, None].double(), batch)
+        return measured
+
+    # --- Its examples ---
+
+    @property
+    def examples(self) -> Mapping[str, str]:
+        return {
+            "C in the middle": _with_trigger("C", 20),
+            "C at the beginning": _with_trigger("C", 1),
+            "C at the end": _with_trigger("C", 40),
+            "H in the middle": _with_trigger("H", 20),
+        }
+
+    def encode(self, text: str) -> Example:
+        form = (
+            f"type up to {N_LETTERS} letters with one trigger, A to J, among fillers, a to j, such as "
+            f"{LETTERS[:6]}C{LETTERS[6:9]}."
+        )
+        if len(text) > MAX_TYPED:
+            raise UserError(f"That is {len(text):,} characters; {form}")
+        letters = "".join(text.split()).removeprefix("^")
+        letters, _equals, typed = letters.partition("=")
+        if not letters:
+            raise UserError(f"Nothing was typed; {form}")
+        if foreign := [letter for letter in letters if letter not in SYMBOLS[FILLERS:]]:
+            raise UserError(f"{quoted(foreign[0])} is not a letter of this task; {form}")
+        if len(letters) > N_LETTERS:
+            raise UserError(f"{quoted(letters)} has {len(letters)} letters; {form}")
+        triggers = [i for i, letter in enumerate(letters) if letter.isupper()]
+        if len(triggers) != 1:
+            raise UserError(f"{quoted(letters)} has {len(triggers) or 'no'} triggers; {form}")
+        notes = []
+        if len(letters) < N_LETTERS:
+            notes.append(f"Filled up with fillers to {N_LETTERS} letters, as in training.")
+        full = letters + LETTERS[len(letters) :]
+        tokens = torch.tensor([[SYMBOLS.index(letter) for letter in full]])
+        answer = tokens[:, triggers[0]] - TRIGGERS
+        batch = self._batch(tokens, answer, torch.tensor([triggers[0] + 1]))
+        right = int(answer)
+        if typed:
+            verdict = "right" if typed == str(right) else "wrong"
+            notes.append(f"The typed answer {quoted(typed)} is {verdict}: {letters[triggers[0]]} goes with {right}.")
+        return Example(
+            letters,
+            batch.tokens[0],
+            self.n_ctx,
+            batch.positions[0],
+            batch.targets[0],
+            (self.loss_names[right],),
+            " ".join(notes),
+        )
+
+    def written(self, example: Example, answer: Sequence[int]) -> str:
+        text = "".join(SYMBOLS[token] for token in example.tokens[1:-1].tolist())
+        (place,) = [i for i, letter in enumerate(text) if letter.isupper()]
+        (right,), (said,) = example.targets.tolist(), answer
+        half = N_LETTERS // 2
+        lines = []
+        for start in (0, half):
+            lines.append(text[start : start + half])
+            if start <= place < start + half:
+                lines.append(" " * (place - start) + "↑")
+        verdict = "right" if said == right else f"wrong, {text[place]} goes with {right}"
+        return "\n".join([*lines, "", f"{text[place]} … = {right}", f"model: {said}  {verdict}"])
+
+    def siblings(self, example: Example) -> Mapping[str, str]:
+        """The same trigger elsewhere, and another one in its place."""
+        text = "".join(SYMBOLS[token] for token in example.tokens[1:-1].tolist())
+        (place,) = [i for i, letter in enumerate(text) if letter.isupper()]
+        trigger = text[place]
+        without = text[:place] + LETTERS[place] + text[place + 1 :]
+        following = "ABCDEFGHIJ"[("ABCDEFGHIJ".index(trigger) + 1) % N_TRIGRAMS]
+        variations = {
+            f"{trigger} first": trigger + without[1:],
+            f"{trigger} last": without[:-1] + trigger,
+            f"{following} instead of {trigger}": text[:place] + following + text[place + 1 :],
+        }
+        return {label: sibling for label, sibling in variations.items() if sibling != example.text}
+
+
+def _with_trigger(trigger: str, place: int) -> str:
+    """40 letters with the trigger at this place, counted from 1."""
+    return LETTERS[: place - 1] + trigger + LETTERS[place:]
