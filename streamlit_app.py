@@ -4,7 +4,7 @@ from pathlib import Path
 
 import streamlit as st
 
-from explorer.pages import activations, attention, phase_changes, runs, shared, try_it, watch
+from explorer.pages import activations, attention, phase_changes, runs, shared, train, try_it, watch
 
 ICON = str(Path(__file__).parent / "explorer" / "pages" / "icon.svg")
 
@@ -23,7 +23,8 @@ chosen = st.navigation(
         st.Page(phase_changes.page, title="Phase changes", icon=":material/show_chart:", url_path="phase-changes"),
         st.Page(attention.page, title="Attention", icon=":material/grid_on:", url_path="attention"),
         st.Page(activations.page, title="Activations", icon=":material/blur_on:", url_path="activations"),
-        st.Page(try_it.page, title="Try a sum", icon=":material/edit:", url_path="try"),
+        st.Page(try_it.page, title="Try it", icon=":material/edit:", url_path="try"),
+        st.Page(train.page, title="Train", icon=":material/model_training:", url_path="train"),
         st.Page(runs.page, title="Runs", icon=":material/folder_open:", url_path="runs"),
     ]
 )

@@ -78,8 +78,9 @@ class RunInfo:
         """The model, in words."""
         cfg = self.model
         if cfg.architecture == "table":
-            return f"a table of {cfg.d_vocab} scores and rows of logits"
-        return f"{cfg.n_layers} layer{'s' * (cfg.n_layers > 1)}, {cfg.n_heads} heads, d_model {cfg.d_model}"
+            return f"{cfg.d_vocab} scores and rows of logits"
+        layers, heads = f"layer{'s' * (cfg.n_layers > 1)}", f"head{'s' * (cfg.n_heads > 1)}"
+        return f"{cfg.n_layers} {layers}, {cfg.n_heads} {heads}, d_model {cfg.d_model}"
 
     @classmethod
     def from_json(cls, values: Any, what: str) -> "RunInfo":
@@ -202,7 +203,7 @@ class Run:
         if info.status == "running" and not self._is_locked():
             info = self._read_info()  # it may just have ended
             if info.status == "running":
-                info = dataclasses.replace(info, status="failed", message=self._last_words())
+                info = dataclasses.replace(info, status="failed", message=self.last_words())
         return info
 
     def is_training(self) -> bool:
@@ -214,7 +215,7 @@ class Run:
         """Where a process of its own prints to."""
         return self.folder / "train.log"
 
-    def _last_words(self) -> str:
+    def last_words(self) -> str:
         """What the process that trained it said last."""
         try:
             with self.log.open("rb") as file:
@@ -357,31 +358,8 @@ class Run:
             info = self.info()
             if info.status == "done":
                 raise UserError(f"{self.name} is done: all of its {info.training.steps:,} steps are trained.")
-            for left in self.folder.rglob(".writing-*"):  # by a process that was killed
-                left.unlink()
-            self._stop.unlink(missing_ok=True)
-            training = Training(info.task, info.model, info.training)
-            record = _Record(info.task)
-            if self._resume.is_file():
-                state, _ = _read(self._resume, f"{self.name}/resume.safetensors")
-                training.restore(state)
-                record.load(self.metrics(), training.step)
-            elif info.steps_done:
-                raise UserError(f"{self.name}/resume.safetensors is missing, so the run cannot go on; train a new one.")
-            keeper = _Keeper(self, dataclasses.replace(info, status="running", message=""), record, training.step)
-            if training.step == 0:
-                keeper.keep(training)
-            else:
-                keeper.write_info(training.step)
             try:
-                for measured, due in training.updates():
-                    record.add(measured)
-                    if due:
-                        keeper.keep(training)
-                    keeper.report(training)
-                    on_update(measured)
-                    if not training.over and (should_stop() or self._stop.exists()):
-                        return keeper.finish(training, "stopped")
+                return self._train(info, on_update, should_stop)
             except KeyboardInterrupt:
                 self._write_info(dataclasses.replace(self.info(), status="stopped"))
                 raise
@@ -389,7 +367,33 @@ class Run:
                 message = str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
                 self._write_info(dataclasses.replace(self.info(), status="failed", message=message))
                 raise
-            return keeper.finish(training, "done")
+
+    def _train(self, info: RunInfo, on_update: Callable[[Measured], None], should_stop: Callable[[], bool]) -> RunInfo:
+        for left in self.folder.rglob(".writing-*"):  # by a process that was killed
+            left.unlink()
+        self._stop.unlink(missing_ok=True)
+        training = Training(info.task, info.model, info.training)
+        record = _Record(info.task)
+        if self._resume.is_file():
+            state, _ = _read(self._resume, f"{self.name}/resume.safetensors")
+            training.restore(state)
+            record.load(self.metrics(), training.step)
+        elif info.steps_done:
+            raise UserError(f"{self.name}/resume.safetensors is missing, so the run cannot go on; train a new one.")
+        keeper = _Keeper(self, dataclasses.replace(info, status="running", message=""), record, training.step)
+        if training.step == 0:
+            keeper.keep(training)
+        else:
+            keeper.write_info(training.step)
+        for measured, due in training.updates():
+            record.add(measured)
+            if due:
+                keeper.keep(training)
+            keeper.report(training)
+            on_update(measured)
+            if not training.over and (should_stop() or self._stop.exists()):
+                return keeper.finish(training, "stopped")
+        return keeper.finish(training, "done")
 
     def request_stop(self) -> None:
         """Ask the process that trains the run, whichever it is, to keep everything and end after its update."""

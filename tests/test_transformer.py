@@ -11,9 +11,9 @@ import torch
 from torch.nn.functional import cross_entropy
 
 from explorer.errors import UserError
-from explorer.tasks.addition import Addition
 from explorer.hooks import hook_axes
 from explorer.models import weight_shapes
+from explorer.tasks.addition import Addition
 from explorer.transformer import ModelConfig, Transformer
 
 CONFIGS = {

@@ -7,9 +7,13 @@ import torch
 from torch import Tensor
 
 
-def smooth(losses: Tensor, beta: float = 0.9) -> Tensor:
-    """Exponential average over steps, (step, ...), in float64; nan takes the average so far."""
-    out, mean = [], None
+def smooth(losses: Tensor, beta: float = 0.9, start: float | None = None) -> Tensor:
+    """Exponential average over steps, (step, ...), in float64; nan takes the average so far.
+
+    Args:
+        start: the average before the first step; if None, the first loss.
+    """
+    out, mean = [], None if start is None else torch.full(losses.shape[1:], start, dtype=torch.float64)
     for row in losses.double():
         mean = row if mean is None else torch.where(row.isnan(), mean, beta * mean + (1 - beta) * row)
         mean = torch.where(mean.isnan(), row, mean)

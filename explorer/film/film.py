@@ -17,7 +17,10 @@ LEVELS = 65535  # heatmaps travel as 16-bit levels between ``low`` and ``high``
 
 @dataclass(frozen=True)
 class Line:
-    """One curve. ``colour`` is a place in the player's palette; ``dashed`` tells a pair apart, as test from train."""
+    """One curve. ``colour`` is a place in the player's palette; ``dashed`` tells a pair apart, as test from train.
+
+    Curves of one ``group`` stand in the legend as one, by its name and with their mean.
+    """
 
     label: str
     steps: np.ndarray  # (point,) ascending
@@ -25,6 +28,7 @@ class Line:
     colour: int
     dashed: bool = False
     strong: bool = False  # drawn in the text colour and wider: the overall curve among its parts
+    group: str = ""  # if it is one of several
 
 
 @dataclass(frozen=True)
@@ -66,14 +70,18 @@ class Bars:
     title: str
     values: np.ndarray  # (frame group category) between 0 and 1
     groups: Sequence[str]
-    categories: Sequence[str]
+    categories: Sequence[str] | Sequence[Sequence[str]]  # the same for all groups, or each group's own
     targets: Sequence[int]  # the right category of each group
+    said: Sequence[Sequence[str]] = ()  # (frame group) the likeliest of all, where not all categories are shown
     span: int = 12
 
 
 @dataclass(frozen=True)
 class Tokens:
-    """A row of tokens: those of the prompt, then those that the model answers in each frame."""
+    """A row of tokens: those of the prompt, then those that the model answers in each frame.
+
+    An answer may be to what stands in the prompt already; it is then marked there.
+    """
 
     kind: ClassVar[str] = "tokens"
     title: str
@@ -81,6 +89,7 @@ class Tokens:
     answers: np.ndarray  # (frame answer) places in ``vocabulary``
     probabilities: np.ndarray  # (frame answer)
     targets: Sequence[int]  # (answer,) places in ``vocabulary``
+    places: Sequence[int]  # (answer,) places in the row, those after the prompt in order
     vocabulary: Sequence[str]
     span: int = 12
 
@@ -120,10 +129,16 @@ class Film:
                 case Heatmaps():
                     fits = panel.values.shape == (n, len(panel.maps), len(panel.rows), len(panel.columns))
                 case Bars():
-                    fits = panel.values.shape == (n, len(panel.groups), len(panel.categories))
-                    fits = fits and len(panel.targets) == len(panel.groups)
+                    own = panel.categories and not isinstance(panel.categories[0], str)
+                    lists = panel.categories if own else [panel.categories] * len(panel.groups)
+                    fits = {len(labels) for labels in lists} == {panel.values.shape[-1]}
+                    fits = fits and panel.values.shape[:2] == (n, len(panel.groups))
+                    fits = fits and len(panel.targets) == len(panel.groups) == len(lists) and len(panel.said) in (0, n)
                 case Tokens():
                     fits = panel.answers.shape == panel.probabilities.shape == (n, len(panel.targets))
+                    after = [place for place in panel.places if place >= len(panel.prompt)]
+                    fits = fits and len(panel.places) == len(panel.targets)
+                    fits = fits and after == list(range(len(panel.prompt), len(panel.prompt) + len(after)))
                 case Text():
                     fits = len(panel.blocks) in (1, n)
             if not fits:

@@ -14,6 +14,7 @@ const ICONS = {
 const SPEEDS = [0.25, 0.5, 1, 2, 4];
 const SECONDS = 12; // a whole film at speed 1
 const SMOOTHING = 0.9; // of the exponential average behind the switch "smooth"
+const SHORT = 60; // values: so short a curve is not smoothed, longer ones by and by as much as that
 const REPORT_DELAY = 150; // ms after the last key before the position is reported
 
 // What outlives a player, which goes with its page: the step it stood at and the one it last reported, speed, the
@@ -298,20 +299,12 @@ class Curves extends CanvasPanel {
     this.hidden = this.options.hidden ??= new Set();
     this.keys = element("div", { class: "keys" });
     this.stage.before(this.keys);
-    this.values = panel.lines.map((line, i) => {
-      const value = element("b", {}, "–");
-      const key = element("button", { class: "key", type: "button", "aria-pressed": !this.hidden.has(line.label) }, element("i"), line.label, value);
-      key.onpointerenter = key.onfocus = () => (key.title = this.described(i));
-      key.onclick = () => {
-        const hide = !this.hidden.has(line.label);
-        this.hidden[hide ? "add" : "delete"](line.label);
-        key.setAttribute("aria-pressed", !hide);
-        this.layout();
-        this.player.redraw();
-      };
-      this.keys.append(key);
-      return { key, value };
-    });
+    this.groups = new Map(); // name -> its lines and its key
+    for (const line of panel.lines) {
+      line.group ||= line.label;
+      if (!this.groups.has(line.group)) this.groups.set(line.group, { lines: [], ...this.key(line.group) });
+      this.groups.get(line.group).lines.push(line);
+    }
     const drag = (event) => this.player.seek(nearest(this.player.film.steps, this.stepAt(this.local(event)[0])));
     this.stage.addEventListener("pointerdown", (event) => {
       if (event.button !== 0) return;
@@ -325,17 +318,43 @@ class Curves extends CanvasPanel {
       this.stage.addEventListener(end, () => {
         if (this.dragging) this.player.report();
         this.dragging = false;
+        this.player.catchUp();
       });
     }
   }
 
-  // A curve's value at the cursor, in full.
-  described(i) {
-    const line = this.panel.lines[i];
-    const at = before(line.steps, this.player.here);
-    const measured = this.smooth() ? `, smoothed; as measured ${exact(line.values[at])}` : "";
-    if (!line.steps.length) return `${line.label}: nothing measured yet`;
-    return `${line.label} at step ${count(line.steps[at])}: ${exact(this.shown[i][at])} ${this.panel.unit}${measured}`;
+  // The entry of a group of curves in the legend; a click hides them.
+  key(name) {
+    const value = element("b", {}, "–");
+    const key = element("button", { class: "key", type: "button", "aria-pressed": !this.hidden.has(name) }, element("i"), name, value);
+    key.onpointerenter = key.onfocus = () => (key.title = this.described(name));
+    key.onclick = () => {
+      const hide = !this.hidden.has(name);
+      this.hidden[hide ? "add" : "delete"](name);
+      key.setAttribute("aria-pressed", !hide);
+      this.layout();
+      this.player.redraw();
+    };
+    this.keys.append(key);
+    return { key, value };
+  }
+
+  // A group's value at a step: the mean over its curves, of those that have one there.
+  meanAt(lines, step, values) {
+    const there = lines.map((line) => values(line)[before(line.steps, step)]).filter(Number.isFinite);
+    return there.length ? there.reduce((a, b) => a + b, 0) / there.length : NaN;
+  }
+
+  // A group's value at the cursor, in full.
+  described(name) {
+    const { lines } = this.groups.get(name);
+    const { steps } = lines[0];
+    if (!steps.length) return `${name}: nothing measured yet`;
+    const step = steps[before(steps, this.player.here)];
+    const shown = exact(this.meanAt(lines, step, (line) => line.shown));
+    const measured = this.smooth() ? `, smoothed; as measured ${exact(this.meanAt(lines, step, (line) => line.values))}` : "";
+    const mean = lines.length > 1 ? `, mean of ${lines.length} curves` : "";
+    return `${name}${mean} at step ${count(step)}: ${shown} ${this.panel.unit}${measured}`;
   }
 
   colour(line) {
@@ -350,7 +369,7 @@ class Curves extends CanvasPanel {
     const { panel, theme } = this;
     if (!this.fit(this.root.clientWidth < 480 ? 240 : panel.height)) return;
     this.box = { left: 48, top: 8, right: this.width - 16, bottom: this.height - 40 };
-    this.shown = panel.lines.map((line) => (this.smooth() ? smoothed(line.values, this.log()) : line.values));
+    for (const line of panel.lines) line.shown = this.smooth() ? smoothed(line.values, this.log()) : line.values;
     this.scales();
     const { base: context, box } = this;
     context.clearRect(0, 0, this.width, this.height);
@@ -359,13 +378,17 @@ class Curves extends CanvasPanel {
     context.beginPath();
     context.rect(box.left, box.top - 4, box.right - box.left, box.bottom - box.top + 8);
     context.clip();
-    panel.lines.forEach((line, i) => {
-      const { key } = this.values[i];
-      key.firstChild.style.borderTop = `3px ${line.dashed ? "dashed" : "solid"} ${this.colour(line)}`;
-      if (this.hidden.has(line.label)) return;
-      if (this.smooth()) this.trace(context, line, line.values, 0.14, 1);
-      this.trace(context, line, this.shown[i], 1, line.strong ? 2.5 : 2);
-    });
+    for (const [name, { lines, key }] of this.groups) {
+      const dash = this.dash(lines[0]);
+      const pattern = !dash.length ? "solid" : lines[0].dashed ? "dashed" : "dotted";
+      key.firstChild.style.borderTop = `3px ${pattern} ${this.colour(lines[0])}`;
+      if (this.hidden.has(name)) continue;
+      const many = lines.length > 1;
+      for (const line of lines) {
+        if (this.smooth() && !many) this.trace(context, line, line.values, 0.14, 1);
+        this.trace(context, line, line.shown, many ? 0.5 : 1, line.strong ? 2.5 : many ? 1 : 2);
+      }
+    }
     context.restore();
     // Where the snapshots are.
     context.fillStyle = theme.soft;
@@ -377,14 +400,14 @@ class Curves extends CanvasPanel {
     const steps = this.player.film.steps;
     let low = Infinity;
     let high = -Infinity;
-    panel.lines.forEach((line, i) => {
-      if (this.hidden.has(line.label)) return;
-      for (const value of this.shown[i]) {
+    for (const line of panel.lines) {
+      if (this.hidden.has(line.group)) continue;
+      for (const value of line.shown) {
         if (!Number.isFinite(value) || (this.log() && value <= 0)) continue;
         low = Math.min(low, value);
         high = Math.max(high, value);
       }
-    });
+    }
     if (!(low <= high)) [low, high] = [0, 1];
     for (const [, value] of panel.references) if (value > 0) high = Math.max(high, value);
     this.low = this.log() ? Math.max(low, high * 1e-10) : Math.min(0, low);
@@ -392,7 +415,9 @@ class Curves extends CanvasPanel {
     const scale = this.log() ? Math.log10 : (value) => value;
     const [bottom, top] = [scale(this.low), scale(this.high)];
     this.y = (value) => box.bottom - ((scale(value) - bottom) / (top - bottom || 1)) * (box.bottom - box.top);
-    const [first, last] = [steps[0], Math.max(steps.at(-1), steps[0] + 1)];
+    // While a run is being trained, its curves are ahead of its snapshots.
+    const measured = panel.lines.map((line) => line.steps.at(-1) ?? 0);
+    const [first, last] = [steps[0], Math.max(steps.at(-1), steps[0] + 1, ...measured)];
     this.x = (step) => box.left + ((step - first) / (last - first)) * (box.right - box.left);
     this.stepAt = (x) => first + ((x - box.left) / (box.right - box.left)) * (last - first);
   }
@@ -452,18 +477,18 @@ class Curves extends CanvasPanel {
   under(x, y) {
     if (!this.box || this.dragging) return null;
     let found = null;
-    this.panel.lines.forEach((line, i) => {
-      if (this.hidden.has(line.label)) return;
+    for (const line of this.panel.lines) {
+      if (this.hidden.has(line.group)) continue;
       const at = nearest(line.steps, this.stepAt(x));
-      const off = Math.abs(this.y(this.shown[i][at]) - y);
-      if (off < (found?.off ?? 24)) found = { off, text: `${line.label} at step ${count(line.steps[at])}: ${exact(this.shown[i][at])} ${this.panel.unit}` };
-    });
+      const off = Math.abs(this.y(line.shown[at]) - y);
+      if (off < (found?.off ?? 24)) found = { off, text: `${line.label} at step ${count(line.steps[at])}: ${exact(line.shown[at])} ${this.panel.unit}` };
+    }
     return found?.text;
   }
 
   live() {
     if (!this.top || !this.box) return;
-    const { top: context, box, theme, panel } = this;
+    const { top: context, box, theme } = this;
     const { film, index, position } = this.player;
     context.clearRect(0, 0, this.width, this.height);
     const whole = Math.floor(position);
@@ -480,29 +505,28 @@ class Curves extends CanvasPanel {
     context.arc(x, box.bottom + 6, 6, 0, 7);
     context.fill();
     const step = film.steps[index];
-    panel.lines.forEach((line, i) => {
-      const at = before(line.steps, step);
-      const value = this.shown[i][at];
+    for (const [name, { lines, value: shown }] of this.groups) {
+      const value = this.meanAt(lines, step, (line) => line.shown);
       const text = brief(value);
-      const { value: shown } = this.values[i];
       if (shown.textContent !== text) shown.textContent = text;
-      if (this.hidden.has(line.label) || !Number.isFinite(value) || (this.log() && value <= 0)) return;
-      context.fillStyle = this.colour(line);
+      if (this.hidden.has(name) || !Number.isFinite(value) || (this.log() && value <= 0)) continue;
+      context.fillStyle = this.colour(lines[0]);
       context.beginPath();
       context.arc(x, this.y(value), 4, 0, 7);
       context.fill();
-    });
+    }
   }
 }
 
 // An exponential average forwards and again backwards, so that it lags behind neither way; of logarithms where the
 // scale has them, or a single high value would draw a slope of many steps.
 const smoothed = (values, log) => {
+  const beta = 1 - 1 / clamp(values.length / SHORT, 1, 1 / (1 - SMOOTHING));
   const out = log ? Float32Array.from(values, (value) => Math.log(value)) : Float32Array.from(values);
   const follow = (from, to, by) => {
     let mean = NaN;
     for (let i = from; i !== to; i += by) {
-      if (Number.isFinite(out[i])) mean = Number.isFinite(mean) ? SMOOTHING * mean + (1 - SMOOTHING) * out[i] : out[i];
+      if (Number.isFinite(out[i])) mean = Number.isFinite(mean) ? beta * mean + (1 - beta) * out[i] : out[i];
       out[i] = mean;
     }
   };
@@ -563,7 +587,7 @@ class Heatmaps extends CanvasPanel {
   margins() {
     const longest = (labels) => Math.max(...labels.map((label) => label.length));
     const [rows, columns] = [longest(this.panel.rows), longest(this.panel.columns)];
-    return [clamp(9 * rows, 16, 96), columns > 2 ? clamp(8 * columns + 8, 18, 64) : 18];
+    return [clamp(9 * rows + 8, 20, 96), columns > 2 ? clamp(8 * columns + 8, 18, 64) : 18];
   }
 
   layout() {
@@ -578,12 +602,12 @@ class Heatmaps extends CanvasPanel {
     if (width <= 0) return;
     const gap = 24;
     const head = (panel.maps.some(Boolean) ? 24 : 0) + margin.top;
-    const square = columns <= 64;
+    const square = columns <= 96 && rows <= 96;
     // As many maps beside each other as leave readable cells.
     let across = shown.length;
     const cellWidth = () => ((width - gap * (across - 1)) / across - margin.left) / columns;
     while (across > 1 && cellWidth() * columns < 120) across = Math.ceil(across / 2);
-    const w = square ? Math.min(cellWidth(), shown.length === 1 ? Math.max(28, 600 / Math.max(rows, columns)) : 24) : cellWidth();
+    const w = square ? Math.min(cellWidth(), clamp((shown.length === 1 ? 640 : 160) / Math.max(rows, columns), shown.length === 1 ? 4 : 24, 56)) : cellWidth();
     const h = square ? w : clamp(360 / rows, 6, 24);
     const size = { w: w * columns, h: h * rows };
     const lines = Math.ceil(shown.length / across);
@@ -676,13 +700,18 @@ class Bars extends CanvasPanel {
   layout() {
     const { panel, theme } = this;
     const [, groups, categories] = panel.values.shape;
-    this.box = { left: 24, top: 56, rowHeight: clamp(240 / categories, 12, 24) };
+    const own = Array.isArray(panel.categories[0]); // each group its own categories, so labels beside each group
+    const gutter = 14 + 9 * Math.max(...panel.categories.flat().map((label) => label.length));
+    this.box = { left: gutter, top: 56, rowHeight: clamp(240 / categories, 12, 24) };
     if (!this.fit(this.box.top + this.box.rowHeight * categories + 8)) return;
     const { base: context, box } = this;
-    box.pitch = Math.min((this.width - box.left) / groups, 160);
-    box.cell = box.pitch - 12;
+    box.pitch = Math.min((this.width - (own ? 0 : gutter)) / groups, own ? 240 : 160);
+    box.cell = box.pitch - 12 - (own ? gutter : 0);
     context.clearRect(0, 0, this.width, this.height);
-    panel.categories.forEach((label, c) => this.write(context, label, box.left - 8, this.rowAt(c), { align: "right", size: 13 }));
+    this.labels = own ? panel.categories : panel.groups.map(() => panel.categories);
+    (own ? panel.categories : [panel.categories]).forEach((labels, g) =>
+      labels.forEach((label, c) => this.write(context, label, box.left + g * box.pitch - 8, this.rowAt(c), { align: "right", size: 13 })),
+    );
     const narrow = box.cell < 88;
     panel.groups.forEach((label, g) => {
       const x = box.left + g * box.pitch;
@@ -709,6 +738,9 @@ class Bars extends CanvasPanel {
       const x = box.left + g * box.pitch;
       let best = 0;
       for (let c = 1; c < categories; c += 1) if (panel.values[offset + c] > panel.values[offset + best]) best = c;
+      // Where not every category is shown, the film says which is the most probable.
+      if (panel.said.length) best = this.labels[g].indexOf(panel.said[this.player.index][g]);
+      const said = best < 0 ? panel.said[this.player.index][g] : this.labels[g][best];
       const right = best === panel.targets[g];
       for (let c = 0; c < categories; c += 1) {
         context.fillStyle = c === best ? (right ? theme.right : theme.wrong) : theme.soft;
@@ -716,9 +748,9 @@ class Bars extends CanvasPanel {
         if (length >= 0.5) context.fillRect(x, box.top + c * box.rowHeight + 1, length, box.rowHeight - 2);
       }
       const colour = right ? theme.right : theme.wrong;
-      this.write(context, `${panel.categories[best]} ${right ? "✓" : "✗"}`, x, 36, { size: 22, weight: 600, colour });
+      this.write(context, `${said} ${right ? "✓" : "✗"}`, x, 36, { size: 22, weight: 600, colour });
       const wide = box.cell > 96;
-      if (wide) this.write(context, `${(100 * panel.values[offset + best]).toFixed(0)} %`, x + box.cell, 37, { size: 13, align: "right" });
+      if (wide && best >= 0) this.write(context, `${(100 * panel.values[offset + best]).toFixed(0)} %`, x + box.cell, 37, { size: 13, align: "right" });
     }
     if (this.pointer) this.retip();
   }
@@ -730,7 +762,7 @@ class Bars extends CanvasPanel {
     const category = Math.floor((y - this.box.top) / this.box.rowHeight);
     if (group < 0 || category < 0 || group >= groups || category >= categories) return null;
     const value = this.panel.values[(this.player.index * groups + group) * categories + category];
-    return `${this.panel.groups[group]}: ${this.panel.categories[category]} with probability ${exact(100 * value)} %`;
+    return `${this.panel.groups[group]}: ${this.labels[group][category]} with probability ${exact(100 * value)} %`;
   }
 }
 
@@ -739,11 +771,11 @@ const fitting = (label, width) => (label.length * 6 <= width ? label : `${label.
 class Tokens extends Panel {
   constructor(panel, player) {
     super(panel, player);
-    const cell = (text, kind) => element("span", { class: `token ${kind}` }, text);
-    this.answers = panel.targets.map(() => cell("", "answer"));
-    const row = element("div", { class: "strip", role: "img" }, ...panel.prompt.map((token) => cell(token, "prompt")), ...this.answers);
-    this.row = row;
-    this.root.append(row);
+    const after = panel.places.filter((place) => place >= panel.prompt.length);
+    const cells = [...panel.prompt, ...after.map(() => "")].map((token) => element("span", { class: "token prompt" }, token));
+    this.answers = panel.places.map((place) => cells[place]);
+    this.row = element("div", { class: `strip${cells.length > 32 ? " dense" : ""}`, role: "img" }, ...cells);
+    this.root.append(this.row);
   }
 
   layout() {
@@ -759,8 +791,10 @@ class Tokens extends Panel {
       const token = panel.answers[at];
       const right = token === panel.targets[i];
       const label = panel.vocabulary[token];
-      if (cell.textContent !== label) cell.textContent = label;
-      cell.className = `token answer ${right ? "right" : "wrong"}`;
+      const given = panel.places[i] < panel.prompt.length; // it stands there already, and what the model said below it
+      if (given) cell.dataset.said = right ? "" : label;
+      else if (cell.textContent !== label) cell.textContent = label;
+      cell.className = `token answer ${given ? "given" : ""} ${right ? "right" : "wrong"}`;
       cell.dataset.mark = right ? "✓" : "✗";
       cell.title = `${label}, ${right ? "right" : `wrong: it is ${panel.vocabulary[panel.targets[i]]}`}, probability ${exact(panel.probabilities[at])}`;
       return label;
@@ -870,10 +904,14 @@ class Player {
 
   // Show a film, at the step where people were, unless the position was set from outside since.
   show(film) {
+    if (this.panels.some((panel) => panel.dragging)) return void (this.waiting = film);
     if (film.move !== memory.move) {
       memory.move = film.move;
       memory.step = memory.reported = film.start;
     }
+    // Whoever stood at the last snapshot of a run that is being trained goes on to the newest.
+    const grown = this.film && film.steps.length > this.film.steps.length && this.film.steps.every((step, i) => step === film.steps[i]);
+    if (grown && !this.playing && memory.step === this.film.steps.at(-1)) memory.step = film.steps.at(-1);
     this.film = film;
     this.range.max = film.steps.length - 1;
     this.panels = film.panels.map((panel) => new KINDS[panel.kind](panel, this));
@@ -881,6 +919,13 @@ class Player {
     this.position = nearest(film.steps, memory.step);
     this.retheme();
     this.reportSoon(); // if the page was left before the position was told
+  }
+
+  // Show the film that came while somebody was dragging.
+  catchUp() {
+    const { waiting } = this;
+    this.waiting = null;
+    if (waiting) this.show(waiting);
   }
 
   retheme() {

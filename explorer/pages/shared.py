@@ -21,7 +21,7 @@ from explorer.views.subject import Subject
 
 CHECKPOINTS = Path(__file__).parents[2] / "checkpoints"
 URL_KEYS = ("run", "step", "example")
-NO_RUNS = "There are no runs yet. Train one with `python -m explorer train addition`, then reload this page."
+NO_RUNS = "There are no runs yet. Train one on the page Train, or with `python -m explorer train addition`."
 PLAYER = "player"  # every page has one player, under one key
 
 
@@ -87,14 +87,20 @@ def begin() -> None:
     for name in URL_KEYS:
         if name not in state:
             state[name] = st.query_params.get(name)
-    stopped = take_stop(PLAYER)
-    if stopped is not None:
-        state.step = stopped
+    follow()
     first = next(iter(there), None)
     if state.run not in there:
         if state.run is not None and there:
             st.warning(plain(f"There is no run {quoted(state.run)}; this is {first}."))
         state.run = first
+
+
+def follow() -> bool:
+    """Take up where people have stopped the player, if they have."""
+    stopped = take_stop(PLAYER)
+    if stopped is not None:
+        st.session_state.step = stopped
+    return stopped is not None
 
 
 def to_url() -> None:
@@ -108,6 +114,7 @@ def to_url() -> None:
 def choose_run(name: str) -> None:
     """Look at another run, at the step where its first phase change begins."""
     st.session_state.run, st.session_state.step = name, None
+    st.session_state.switched = True
 
 
 def settle(subject: Subject) -> None:
@@ -119,13 +126,25 @@ def settle(subject: Subject) -> None:
             state.step = min(subject.steps, key=lambda step: abs(step - wanted))
         except (TypeError, ValueError, OverflowError):
             state.step = subject.opening_step()
+    switched = state.pop("switched", False)
+    if switched and not _readable(subject, state.get("refused")):
+        state.refused = None
     if state.example is not None:
         try:
             subject.task.encode(state.example)
             return
         except UserError as error:
-            st.warning(plain(str(error)))
+            if not switched:  # of another task it goes without a word
+                st.warning(plain(str(error)))
     state.example = next(iter(subject.task.examples.values()))
+
+
+def _readable(subject: Subject, text: str | None) -> bool:
+    try:
+        subject.task.encode(text or "")
+    except UserError:
+        return False
+    return True
 
 
 # --- Widgets that several pages have ---
@@ -196,7 +215,7 @@ def example_input(subject: Subject) -> Example:
             label_visibility="collapsed",
             placeholder=f"Type a {task.noun}, such as {next(iter(names))}",
             icon=":material/edit:",
-            width=280,
+            width=280 if task.n_ctx <= 24 else 560,
         )
         st.pills(
             f"or take one of these {task.noun}s",

@@ -5,6 +5,7 @@ import streamlit as st
 
 from explorer.pages import shared
 from explorer.views import try_it
+from explorer.views.panels import brief
 from explorer.views.subject import Subject
 
 
@@ -12,14 +13,19 @@ from explorer.views.subject import Subject
 def page(subject: Subject) -> None:
     task = subject.task
     example = shared.example_input(subject)
-    if example.note:
-        st.info(shared.plain(example.note))
+    trained_on = task.was_trained_on(example, subject.info.training)
+    notes = [example.note]
+    if trained_on is not None:
+        notes.append(f"This {task.noun} is {'' if trained_on else 'not '}in the training data.")
+    if any(notes):
+        st.info(shared.plain(" ".join(note for note in notes if note)))
     siblings = task.siblings(example)
     if siblings:
         with st.container(horizontal=True, vertical_alignment="center"):
-            st.caption("Harder:", width="content")
+            st.caption("Also:", width="content")
             for label, sibling in siblings.items():
-                st.button(shared.plain(f"{label}: {sibling}"), on_click=_take, args=(sibling,), key=f"sibling.{label}")
+                said = shared.plain(f"{label}: {brief(sibling)}")
+                st.button(said, on_click=_take, args=(sibling,), key=f"sibling.{label}")
     tried = shared.viewed(try_it.tried, example.text)
     shared.show(tried.film)
     table = pd.DataFrame(

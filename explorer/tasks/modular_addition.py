@@ -51,9 +51,17 @@ class ModularAddition(Task):
     token_noun: ClassVar[str] = "answer"
     presets: ClassVar[Mapping[str, Preset]] = {
         "quick": Preset(
-            about="A smaller prime: memorised first, understood a thousand steps later.",
-            model={"d_model": 128, "n_heads": 4, "d_head": 32, "d_mlp": 128},
-            training=TrainingConfig(steps=6000, lr=1e-3, weight_decay=1.0),
+            about="A smaller prime: memorised by step 400, understood five thousand steps later.",
+            model={"d_model": 64, "n_heads": 4, "d_head": 16, "d_mlp": 128},
+            training=TrainingConfig(
+                steps=8000,
+                test_every=10,
+                lr=1e-3,
+                weight_decay=1.0,
+                snapshot_moved=1.0,
+                snapshot_share=0.04,
+                snapshot_dtype="float16",
+            ),
             task={"p": 59, "train_share": 0.4},
         ),
         "notebook": Preset(

@@ -51,7 +51,7 @@ def film(subject: Subject, text: str, hook: str, kind: str) -> Film:
     signed = bool((finite < 0).any())
     described = "gradient at " if kind == "gradient" else ""
     heatmaps = Heatmaps(
-        f"{described}{hook} on {example.text}",
+        f"{described}{hook} on {panels.brief(example.text)}",
         maps,
         values.masked_fill(~values.isfinite(), torch.nan).numpy(),
         rows=tokens,

@@ -21,7 +21,7 @@ def example_film(subject: Subject, text: str) -> Film:
         subject,
         patterns,
         panels.token_labels(subject, example),
-        f"Attention patterns on {example.text}, with the right answer written",
+        f"Attention patterns on {panels.brief(example.text)}{panels.given(example)}",
     )
 
 

@@ -14,11 +14,12 @@ def film(subject: Subject, text: str) -> Film:
     """
     example = subject.task.encode(text)
     answers = taught_answers(subject.ensemble, example)
-    title = f"Probabilities for {example.text}, each with the right answers before it given"
+    title = f"Probabilities for {panels.brief(example.text)}{panels.given(example)}"
     return Film(
         subject.steps,
         [
             panels.losses(subject, span=7, height=440),
             panels.answer_bars(subject, example, answers, title, span=5),
+            *panels.measures(subject),
         ],
     )

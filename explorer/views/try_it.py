@@ -46,7 +46,7 @@ def tried(subject: Subject, text: str) -> Tried:
     learned = tuple(
         Learned(place, task.answer_tokens[target], since, float(answers.probabilities[-1, i, target]))
         for i, (place, target, since) in enumerate(
-            zip(bars.groups, example.targets.tolist(), stays_from(answers.right, subject.steps), strict=True)
+            zip(example.places, example.targets.tolist(), stays_from(answers.right, subject.steps), strict=True)
         )
     )
     return Tried(film, learned)

@@ -24,7 +24,7 @@ def film(subject: Subject, text: str) -> Film:
                 subject,
                 panels.mean_patterns(subject, example.tokens[None]),
                 panels.token_labels(subject, example),
-                "Attention patterns, with the right answer written",
+                f"Attention patterns{panels.given(example)}",
             ),
         ],
     )

@@ -1,0 +1,91 @@
+"""A training run as a process of its own, which goes on whatever becomes of the app that started it.
+
+Nothing is remembered here: that a run is being trained, how far it is and why it failed all stand in the run on disk,
+so any app on the same folder can watch it and stop it (`Run.request_stop`).
+
+    python -m explorer.jobs FOLDER RUN      is that process
+"""
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import torch
+from filelock import FileLock
+
+from explorer.errors import UserError
+from explorer.runs import Run, Runs
+
+CORES = os.cpu_count() or 1
+LIMIT = max(2, CORES // 2)  # runs at once
+THREADS = max(1, CORES // LIMIT)  # of each, so that they do not fight for the cores
+START_WITHIN = 120  # seconds for a process to begin, on a machine that is busy
+
+
+def in_training(runs: Runs) -> list[str]:
+    """The names of the runs that are being trained now, by whichever process."""
+    return [name for name in runs.names() if Run(runs.root / name).is_training()]
+
+
+def check_room(runs: Runs) -> None:
+    """Raises UserError where no more runs may be trained at once."""
+    busy = in_training(runs)
+    if len(busy) >= LIMIT:
+        raise UserError(
+            f"{' and '.join(busy)} are being trained, and this machine takes {LIMIT} runs at once; stop one of them, "
+            f"or wait."
+        )
+
+
+def start(run: Run) -> None:
+    """Train ``run`` from where it stands, in a process of its own. Returns once its first snapshot is there.
+
+    Raises:
+        UserError: too many runs are being trained, or the process ended at once; the sentence says why.
+    """
+    runs = Runs(run.folder.parent)
+    with FileLock(runs.root / ".starting", timeout=START_WITHIN):
+        check_room(runs)
+        with run.log.open("wb") as log:
+            process = subprocess.Popen(
+                [sys.executable, "-m", "explorer.jobs", str(runs.root.resolve()), run.name],
+                cwd=Path(__file__).parents[1],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,  # what is sent to the app's terminal, such as Ctrl-C, does not reach it
+            )
+        threading.Thread(target=process.wait, daemon=True).start()  # so that it leaves no zombie
+        began = time.monotonic()
+        while run.info().status != "running" or not run.steps():
+            if process.poll() == 0:  # it was short
+                return
+            if process.returncode is not None:
+                raise UserError(f"{run.name} could not be trained: {run.last_words()}")
+            if time.monotonic() - began > START_WITHIN:
+                raise UserError(f"{run.name} has not begun after {START_WITHIN} s; see {run.name}/{run.log.name}.")
+            time.sleep(0.05)
+
+
+def main(folder: str, name: str) -> int:
+    """Train to the end, to a polite kill, or until somebody asks for a stop."""
+    received: list[int] = []
+    signal.signal(signal.SIGTERM, lambda number, frame: received.append(number))
+    torch.set_num_threads(THREADS)
+    try:
+        Runs(folder).open(name).train(should_stop=lambda: bool(received))
+    except UserError as error:
+        print(error, flush=True)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    with contextlib.suppress(OSError):
+        os.nice(5)  # whoever watches comes first
+    sys.exit(main(*sys.argv[1:]))

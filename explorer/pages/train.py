@@ -1,0 +1,178 @@
+"""Train a run and watch it learn."""
+
+import dataclasses
+import typing
+from collections.abc import Callable
+from typing import Any
+
+import streamlit as st
+
+from explorer import jobs
+from explorer.errors import UserError
+from explorer.pages import shared
+from explorer.runs import Run
+from explorer.settings import TrainingConfig
+from explorer.tasks import TASKS
+from explorer.tasks.base import Preset, Task
+from explorer.transformer import ModelConfig
+from explorer.views import training
+from explorer.views.subject import Subject
+from explorer.views.training import Plan
+
+REFRESH = 2.0  # seconds
+COLUMNS = 4  # of settings
+
+
+def page() -> None:
+    state = st.session_state
+    with st.container(border=True):
+        _new_run()
+    unfinished = training.unfinished(shared.runs())
+    busy = any(info.status == "running" for _, info in unfinished)
+    every = REFRESH if busy else None
+    st.fragment(_progress, run_every=every)(busy)
+    if state.run not in {state.get("train.last"), *(run.name for run, _ in unfinished)}:
+        return
+    try:
+        text = shared.example_input(shared.subject()).text
+    except UserError as error:
+        st.error(shared.plain(str(error)))
+    else:
+        st.fragment(_film, run_every=every)(text)
+
+
+# --- A new run ---
+
+
+def _new_run() -> None:
+    kind, name, preset = _choice()
+    plan = None
+    with st.expander("Change settings", icon=":material/tune:"):
+        try:
+            plan = Plan.made(kind, name, *_settings(kind, name, preset))
+        except UserError as error:
+            st.error(shared.plain(str(error)))
+    with st.container(horizontal=True, vertical_alignment="bottom"):
+        free = training.free_name(shared.runs(), kind, preset.training if plan is None else plan.training)
+        typed = st.text_input("Name", placeholder=free, width=280, key="train.name", max_chars=64)
+        pressed = st.button("Start training", type="primary", icon=":material/play_arrow:", disabled=plan is None)
+        if plan is not None:
+            st.caption(shared.plain(plan.about()))
+    if pressed:
+        try:
+            with st.spinner("Starting a process for it…"):
+                _start(plan, typed or free)
+        except UserError as error:
+            st.error(shared.plain(str(error)))
+        else:
+            st.rerun()
+
+
+def _start(plan: Plan, name: str) -> None:
+    jobs.check_room(shared.runs())
+    run = shared.runs().create(name, plan.task, plan.model, plan.training, plan.preset)
+    st.session_state["train.last"] = name
+    shared.choose_run(name)
+    jobs.start(run)
+
+
+def _choice() -> tuple[type[Task], str, Preset]:
+    """The task, the kind of data and the preset that people have chosen."""
+    with st.container(horizontal=True, vertical_alignment="bottom"):
+        task = st.selectbox("Task", sorted(TASKS), key="train.task", width=240, persist_state="session")
+        kind = TASKS[task]
+        modes: dict[str, dict[str, Preset]] = {}
+        for name, preset in kind.presets.items():
+            mode = "finite data" if kind(**preset.task).n_train(preset.training) else "infinite data"
+            modes.setdefault(mode, {})[name] = preset
+        first = next(iter(modes))
+        mode = st.segmented_control("Data", list(modes), default=first, required=True, key=f"train.{task}.data")
+        presets = modes[mode]
+        name = st.segmented_control(
+            "Preset", list(presets), default=next(iter(presets)), required=True, key=f"train.{task}.{mode}.preset"
+        )
+    st.caption(shared.plain(presets[name].about))
+    return kind, name, presets[name]
+
+
+def _settings(kind: type[Task], name: str, preset: Preset) -> tuple[dict, dict, dict]:
+    """Settings of the task, the model and the training, changed or as in the preset."""
+    key = f"train.{kind.name}.{name}"
+    task = {one.name: one.default for one in dataclasses.fields(kind)} | dict(preset.task)
+    shape = {one.name: one.default for one in dataclasses.fields(ModelConfig) if one.default is not dataclasses.MISSING}
+    groups = {
+        "Task": (kind, task),
+        "Model": (ModelConfig, shape | dict(preset.model)),
+        "Training": (TrainingConfig, dataclasses.asdict(preset.training)),
+    }
+    changed = []
+    for title, (cls, values) in groups.items():
+        if values:
+            st.markdown(f"**{title}**")
+        kinds = typing.get_type_hints(cls)
+        for i, (field, value) in enumerate(values.items()):
+            if i % COLUMNS == 0:
+                columns = st.columns(COLUMNS, vertical_alignment="bottom")
+            metadata = cls.__dataclass_fields__[field].metadata
+            with columns[i % COLUMNS]:
+                values[field] = _widget(field, value, kinds[field], metadata, f"{key}.{title}.{field}")
+        changed.append(values)
+    return tuple(changed)
+
+
+def _widget(name: str, value: Any, kind: Any, metadata: typing.Mapping[str, Any], key: str) -> Any:
+    about, low, high = metadata["about"], metadata["low"], metadata["high"]
+    about = about[0].upper() + about[1:]
+    if kind is bool:
+        return st.toggle(name, value, key=key, help=about)
+    if choices := typing.get_args(kind):
+        return st.selectbox(name, choices, choices.index(value), key=key, help=about)
+    step, form = (1, "%d") if kind is int else ((value or 0.1) / 10, "%g")
+    limits = f"{about}. From {low:,} to {high:,}."
+    return st.number_input(name, kind(low), kind(high), kind(value), step, form, key=key, help=shared.plain(limits))
+
+
+# --- Runs that are not done ---
+
+
+def _progress(busy: bool) -> None:
+    """How far every run is that is not done."""
+    unfinished = training.unfinished(shared.runs())
+    if busy and not any(info.status == "running" for _, info in unfinished):
+        st.rerun()
+    for run, info in unfinished:
+        with st.container(border=True, horizontal=True, vertical_alignment="center"):
+            st.progress(info.steps_done / info.training.steps, shared.plain(training.progress(run.name, info)))
+            if info.status == "running":
+                _button("Stop", "stop", run, run.request_stop)
+            elif _button("Resume", "play_arrow", run, _resume, run):
+                st.rerun()
+            if run.name != st.session_state.run and _button("Watch", "visibility", run, shared.choose_run, run.name):
+                st.rerun()
+    if problem := st.session_state.pop("train.problem", None):
+        st.error(shared.plain(problem))
+
+
+def _film(text: str) -> None:
+    """The film of the run that is watched, with the snapshots that have come since."""
+    if shared.follow():
+        st.rerun()
+    try:
+        subject: Subject = shared.subject()
+        shared.settle(subject)
+        shared.show(shared.viewed(training.film, text))
+    except UserError as error:
+        st.error(shared.plain(str(error)))
+
+
+def _button(label: str, icon: str, run: Run, act: Callable, *of: Any) -> bool:
+    return st.button(label, key=f"{label}.{run.name}", icon=f":material/{icon}:", on_click=act, args=of)
+
+
+def _resume(run: Run) -> None:
+    try:
+        jobs.start(run)
+    except UserError as error:
+        st.session_state["train.problem"] = str(error)
+    st.session_state["train.last"] = run.name
+    shared.choose_run(run.name)

@@ -1,0 +1,81 @@
+"""Runs that are planned or not done yet."""
+
+import math
+from dataclasses import dataclass, replace
+from typing import Any
+
+from explorer.errors import UserError
+from explorer.models import weight_shapes
+from explorer.runs import Run, RunInfo, Runs
+from explorer.settings import TrainingConfig
+from explorer.tasks.base import Task
+from explorer.training import memory_needed
+from explorer.transformer import ModelConfig
+from explorer.views.watch import film
+
+__all__ = ["Plan", "film", "free_name", "progress", "unfinished"]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A run that could be trained."""
+
+    task: Task
+    model: ModelConfig
+    training: TrainingConfig
+    preset: str  # "" where settings are not those of a preset
+
+    @classmethod
+    def made(
+        cls, kind: type[Task], preset: str, task: dict[str, Any], model: dict[str, Any], training: dict[str, Any]
+    ) -> "Plan":
+        """Of settings that somebody chose, beginning with a preset.
+
+        Raises:
+            UserError: they do not fit together.
+        """
+        one = kind(**task)
+        plan = cls(one, one.model_config(**model), TrainingConfig(**training), preset)
+        given = kind.preset(preset)
+        usual = kind(**given.task)
+        as_given = (usual, usual.model_config(**given.model), given.training)
+        same = (plan.task, plan.model, plan.training) == as_given
+        return plan if same else replace(plan, preset="")
+
+    def about(self) -> str:
+        """What it would take, in a line."""
+        weights = sum(math.prod(shape) for shape in weight_shapes(self.model).values())
+        memory = memory_needed(self.task, self.model, self.training) / 2**20
+        return f"{weights:,} weights, about {memory:,.0f} MiB of memory, {self.training.steps:,} steps"
+
+
+def free_name(runs: Runs, kind: type[Task], training: TrainingConfig) -> str:
+    """A name for a new run that no run has."""
+    first = kind.name + ("-finite" if training.finite else "")
+    taken, name, number = set(runs.names()), first, 2
+    while name in taken:
+        name, number = f"{first}-{number}", number + 1
+    return name
+
+
+def unfinished(runs: Runs) -> list[tuple[Run, RunInfo]]:
+    """The runs that are not done, those in training first."""
+    found = []
+    for name in runs.names():
+        try:
+            run = runs.open(name)
+            info = run.info()
+        except UserError:
+            continue  # the page of all runs says what is wrong with it
+        if info.status != "done":
+            found.append((run, info))
+    return sorted(found, key=lambda one: one[1].status != "running")
+
+
+def progress(name: str, info: RunInfo) -> str:
+    """How far a run is, in a line."""
+    said = f"{name}: {info.status}, step {info.steps_done:,} of {info.training.steps:,}"
+    if info.status == "running" and info.steps_per_second:
+        left = round((info.training.steps - info.steps_done) / info.steps_per_second)
+        said += f", {info.steps_per_second:,.3g} steps a second, {left // 60}:{left % 60:02} left"
+    return said + (f". {info.message}" if info.message else "")
