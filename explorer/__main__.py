@@ -41,7 +41,7 @@ def parser() -> argparse.ArgumentParser:
 
     train = command("train", "Train a run, or go on with one.")
     train.add_argument("task", help=", ".join(sorted(TASKS)))
-    train.add_argument("--preset", default=None, help="settings to begin with; quick if not given")
+    train.add_argument("--preset", default=None, help="settings to begin with; the task's first if not given")
     train.add_argument("--name", help="of the run; the task's name if not given")
     train.add_argument("--steps", type=int, help="updates")
     train.add_argument("--seed", type=int, help="of weights and data")
@@ -114,13 +114,13 @@ def _train(options: argparse.Namespace) -> None:
 
 def _created(runs: Runs, options: argparse.Namespace) -> Run:
     kind = task_named(options.task)
-    preset_name = options.preset or "quick"
+    preset_name = options.preset or next(iter(kind.presets))
     preset = kind.preset(preset_name)
     task_set, model_set, training_set = parse_assignments(options.set, (kind, ModelConfig, TrainingConfig))
     training_set |= {
         key: getattr(options, key) for key in ("steps", "seed", "finite") if getattr(options, key) is not None
     }
-    task = kind(**task_set)
+    task = kind(**{**preset.task, **task_set})
     training = dataclasses.replace(preset.training, **training_set)
     model = task.model_config(**{**preset.model, **model_set})
     name = options.name or kind.name + ("-finite" if training.finite else "")
@@ -229,7 +229,7 @@ def _predict(options: argparse.Namespace) -> None:
     for row in rows:
         mark = "right" if row["correct"] else "wrong"
         sure = min(digit["probability"] for digit in row["digits"])
-        print(f"step {row['step']:>6}  {example.text} = {row['answer']}  {mark}, least sure digit {sure:.1%}")
+        print(f"step {row['step']:>6}  {example.text} → {row['answer']}  {mark}, least sure {sure:.1%}")
 
 
 if __name__ == "__main__":

@@ -231,8 +231,8 @@ class Training:
 def memory_needed(task: Task, model_config: ModelConfig, training: TrainingConfig) -> int:
     """Bytes that a training takes at its peak, estimated from shapes without making anything.
 
-    The weights, their gradients and AdamW's two averages; the activations of a batch, and what autograd holds
-    besides; or the activations of a test, whichever is more.
+    The weights, their gradients and AdamW's two averages; the activations of a batch, and as much again for the way
+    back; or the activations of a test, whichever is more. Of four trainings it was 1.1 to 1.6 times what they took.
     """
     examples = task.n_train(training)
     batch = examples if examples and training.full_batch else training.batch_size

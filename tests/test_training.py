@@ -8,10 +8,13 @@ import torch
 from explorer.errors import UserError
 from explorer.settings import TrainingConfig
 from explorer.tasks.addition import Addition
-from explorer.training import SnapshotSchedule, Training, learning_rate
+from explorer.tasks.modular_addition import ModularAddition
+from explorer.tasks.skip_trigram import SkipTrigram
+from explorer.training import SnapshotSchedule, Training, check_memory, learning_rate, memory_needed
 
 TASK = Addition(2)
 MODEL = TASK.model_config(d_model=16, n_heads=2, d_head=8, d_mlp=32)
+MODULAR = ModularAddition(p=13)
 INFINITE = TrainingConfig(steps=30, batch_size=8, seed=1)
 FINITE = TrainingConfig(steps=30, finite=40, test_batch_size=8, seed=1, weight_decay=1.0, cooldown=0.5)
 
@@ -78,6 +81,70 @@ def test_finite_data_are_memorised():
     assert rows[-1].loss < 0.5
     assert rows[-1].test_loss > 2
     assert rows[-1].test_per_token.shape == (3,)
+
+
+@pytest.mark.parametrize("task", [SkipTrigram(), MODULAR], ids=["skip trigrams", "modular addition"])
+def test_what_a_task_measures_is_recorded_for_training_and_for_tests(task):
+    cfg = task.model_config(d_model=16, n_heads=2, d_head=8, d_mlp=32)
+    training = Training(task, cfg, TrainingConfig(steps=7, finite=0 if task is MODULAR else 20, test_every=3))
+    rows = [measured for measured, _ in training.updates()]
+    assert [row.step for row in rows if row.test_loss is not None] == [0, 3, 6]
+    for row in rows:
+        expected = set(task.measures) | ({"test_accuracy"} if row.test_loss is not None else set())
+        assert set(row.measures) == expected
+
+
+def test_training_ends_below_the_threshold_and_a_state_remembers_it():
+    settings = TrainingConfig(steps=500, finite=200, lr=1e-2, stop_below=1.0, snapshot_every=1000)
+    task = SkipTrigram()
+    training = Training(task, task.model_config(**task.presets["quick"].model), settings)
+    rows = list(training.updates())
+    assert len(rows) < 500
+    assert [measured.test_loss < 1 for measured, _ in rows] == [False] * (len(rows) - 1) + [True]
+    assert rows[-1][1]  # its weights are kept
+    later = Training(task, training.model.cfg, settings)
+    later.restore(training.state())
+    assert later.over
+    assert not list(later.updates())
+
+
+def test_a_loss_that_was_not_measured_moves_nothing():
+    schedule = SnapshotSchedule(TrainingConfig(steps=1000, snapshot_moved=0.2, snapshot_share=1.0))
+    nan = float("nan")
+    assert not schedule.wants(1, torch.tensor([nan, 2.0]).double())
+    assert not schedule.wants(2, torch.tensor([3.0, nan]).double())  # the first of its kind is where it starts
+    assert not any(schedule.wants(step, torch.tensor([nan, nan]).double()) for step in range(3, 100))
+    assert any(schedule.wants(step, torch.tensor([nan, 1.0]).double()) for step in range(100, 110))
+
+
+def test_memory_is_estimated_above_what_autograd_keeps_but_not_far():
+    task, settings = Addition(5), TrainingConfig(batch_size=256)
+    cfg = task.model_config(d_model=128, n_heads=4, d_head=32, d_mlp=512)
+    training, kept = Training(task, cfg, settings), []
+    batch = task.train_stream(settings).next()
+
+    def keep(tensor):
+        kept.append(tensor)
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        task.losses(training.model(batch.tokens), batch).mean()
+    storages = {tensor.untyped_storage().data_ptr(): tensor.untyped_storage().nbytes() for tensor in kept}
+    weights = sum(weight.nbytes for weight in training.weights().values())
+    used = sum(storages.values()) + 3 * weights  # the weights themselves are among what is kept
+    assert used < memory_needed(task, cfg, settings) < 5 * used
+
+
+def test_what_does_not_fit_is_refused_with_the_estimate():
+    cfg = TASK.model_config(d_model=65_536, d_mlp=65_536, n_heads=64, d_head=65_536)
+    with pytest.raises(UserError, match=r"about [\d,.]+ GiB of memory, and [\d,.]+ GiB are free"):
+        check_memory(TASK, cfg, INFINITE)
+    wide = TASK.model_config(d_model=4096, d_mlp=16_384)
+    check_memory(TASK, wide, INFINITE)
+    for settings in (TrainingConfig(batch_size=1_000_000), TrainingConfig(finite=5000, test_batch_size=1_000_000)):
+        with pytest.raises(UserError, match="batch_size or the training data smaller"):
+            check_memory(TASK, wide, settings)
+    check_memory(TASK, MODEL, FINITE)
 
 
 def test_kept_weights_do_not_follow_the_live_ones():

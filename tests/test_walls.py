@@ -10,16 +10,25 @@ FILES = sorted([*(ROOT / "explorer").rglob("*.py"), ROOT / "streamlit_app.py"])
 
 # What each part may import of the project; a part not listed may import nothing.
 MAY_IMPORT = {
-    "transformer": {"errors"},
-    "ensemble": {"transformer"},
+    "hooks": {"errors"},
     "settings": {"errors"},
+    "transformer": {"errors", "hooks", "settings"},
+    "table": {"errors", "hooks", "transformer"},
+    "models": {"hooks", "table", "transformer"},
+    "ensemble": {"hooks", "models", "transformer"},
     "tasks": {"errors", "settings", "tasks", "transformer"},
-    "training": {"errors", "settings", "tasks", "transformer"},
-    "runs": {"ensemble", "errors", "settings", "tasks", "training", "transformer"},
+    "training": {"errors", "models", "settings", "tasks", "transformer"},
+    "runs": {"ensemble", "errors", "hooks", "models", "settings", "tasks", "training", "transformer"},
+    "jobs": {"errors", "runs"},
     "analysis": {"analysis", "ensemble", "tasks", "transformer"},
     "film.player": {"film.film"},
-    "views": {"analysis", "ensemble", "errors", "figures", "film.film", "runs", "tasks", "transformer", "views"},
-    "pages": {"errors", "film.film", "film.player", "pages", "runs", "tasks", "views"},
+    "views": {
+        *("analysis", "ensemble", "errors", "figures", "film.film", "hooks", "models", "runs", "settings", "tasks"),
+        *("training", "transformer", "views"),
+    },
+    "pages": {
+        *("errors", "film.film", "film.player", "jobs", "pages", "runs", "settings", "tasks", "transformer", "views")
+    },
     "__main__": {"analysis", "errors", "runs", "settings", "tasks", "training", "transformer"},
     "streamlit_app": {"pages"},
 }
@@ -28,6 +37,7 @@ KNOWN_BY = {
     "plotly": {"figures"},
     "safetensors": {"runs"},
     "tqdm": {"__main__"},
+    "psutil": {"training"},
 }
 
 

@@ -808,6 +808,13 @@ class Text extends Panel {
     super(panel, player);
     this.block = element("pre");
     this.root.append(this.block);
+    this.longest = Math.max(1, ...panel.blocks.flatMap((block) => block.split("\n").map((line) => line.length)));
+  }
+
+  // Letters as large as leave the longest line whole: monospaced ones are about 0.61 of their size wide.
+  layout() {
+    const size = clamp((this.root.clientWidth - 32) / (0.61 * this.longest), 11, 18);
+    this.block.style.fontSize = `${size}px`;
   }
 
   live() {

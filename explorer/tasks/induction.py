@@ -49,6 +49,23 @@ class Induction(Task):
     noun: ClassVar[str] = "text"
     token_noun: ClassVar[str] = "copy and place"
     presets: ClassVar[Mapping[str, Preset]] = {
+        "quick": Preset(
+            about="The notebook's model with smaller batches and larger steps: the heads form around step 800.",
+            model=MODEL,
+            training=TrainingConfig(
+                steps=1200,
+                batch_size=64,
+                test_batch_size=128,
+                seed=123,
+                lr=2e-3,
+                weight_decay=1.0,
+                beta2=0.999,
+                warmup=50,
+                snapshot_moved=0.3,
+                snapshot_share=0.03,
+                snapshot_dtype="float16",
+            ),
+        ),
         "notebook": Preset(
             about="The run of the original notebook: two blocks of attention alone, 6,000 steps.",
             model=MODEL,
@@ -222,7 +239,8 @@ class Induction(Task):
 
     def written(self, example: Example, answer: Sequence[int]) -> str:
         """The text in rows of an interval; below each row what the model said, where it was asked."""
-        text = "".join(self.tokens[token] for token in example.tokens[1:].tolist()) + " "
+        text = "".join(self.tokens[token] for token in example.tokens[1:].tolist())
+        text += " " * (example.positions[-1] == len(text)).item()  # what comes after the end
         said, wrong = [" "] * len(text), [" "] * len(text)
         for position, token, right in zip(example.positions.tolist(), answer, example.targets.tolist(), strict=True):
             said[position] = self.tokens[token]  # position i asks for the token at i + 1, which is character i

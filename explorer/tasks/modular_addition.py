@@ -158,8 +158,8 @@ class ModularAddition(Task):
     @property
     def examples(self) -> Mapping[str, str]:
         named = {
-            "a pair": self._text(37, 95),
-            "the same, swapped": self._text(95, 37),
+            "a pair": self._text(95, 37),
+            "the same, swapped": self._text(37, 95),
             "once around": self._text(self.p - 1, 1),
             "a double": self._text(self.p - 2, self.p - 2),
             "zeros": self._text(0, 0),

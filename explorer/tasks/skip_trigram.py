@@ -55,7 +55,7 @@ class SkipTrigram(Task):
             ),
         ),
         "quick-finite": Preset(
-            about="100 texts: the fillers that happen to go with an answer are learnt as well.",
+            about="100 texts: on unseen ones it learns a little later, and never quite as well.",
             model=MODEL,
             training=TrainingConfig(
                 steps=1000,

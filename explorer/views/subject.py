@@ -54,11 +54,11 @@ class Subject:
         """The last snapshot before the first phase change begins; step 0 if there is none."""
         references = self.task.references
         uniform, best = (torch.tensor(reference.losses) for reference in (references[0], references[-1]))
-        if "test_loss" in self.metrics:
-            losses, steps = self.metrics["test_loss_per_token"], self.metrics["test_step"].tolist()
-        else:
-            losses = self.metrics["train_loss_per_token"]
-            steps = range(len(losses))
-        row = first_fall(losses, uniform, best)
-        begins = 0 if row is None else steps[row]
+        begins = 0
+        for kind in ("test", "train"):  # where unseen data are never understood, what is learnt by heart
+            losses = self.metrics.get(f"{kind}_loss_per_token", torch.empty(0, len(uniform)))
+            row = first_fall(losses, uniform, best)
+            if row is not None:
+                begins = int(self.metrics["test_step"][row]) if kind == "test" else row
+                break
         return max((step for step in self.steps if step <= begins), default=self.steps[0])

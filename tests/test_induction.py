@@ -1,0 +1,91 @@
+"""Induction: the golden stream, copies and mask, typed texts."""
+
+import numpy as np
+import pytest
+import torch
+
+from explorer.errors import UserError
+from explorer.tasks.induction import Induction
+
+TASK = Induction()
+
+
+def test_the_first_row_is_the_golden_one():
+    batch = TASK.endless_stream(128, 123).next()
+    assert batch.tokens[0, :12].tolist() == [0, 110, 127, 67, 93, 99, 103, 18, 84, 107, 124, 58]
+
+
+def test_training_begins_with_the_second_batch():
+    training = TASK.presets["notebook"].training
+    stream = TASK.endless_stream(128, 123)
+    stream.next()
+    assert torch.equal(TASK.train_stream(training).next().tokens, stream.next().tokens)
+
+
+def test_copies_are_copies_and_their_first_tokens_but_one_are_asked_for():
+    batch = TASK.sample(200, np.random.RandomState(0))
+    assert batch.tokens.shape == (200, 85)
+    assert (batch.tokens[:, 0] == 0).all()
+    assert batch.tokens[:, 1:].min() >= 1
+    starts = batch.extra["starts"]
+    for interval in range(3):
+        assert starts[:, interval].min() == 1 + 28 * interval
+        assert starts[:, interval].max() == 28 * (interval + 1) - 15
+    for row, (first, *copies) in zip(batch.tokens, starts.tolist(), strict=True):
+        for copy in copies:
+            assert torch.equal(row[copy : copy + 16], row[first : first + 16])
+    expected = torch.cat([starts[:, [copy]] + torch.arange(15) for copy in (1, 2)], 1)
+    assert torch.equal(batch.positions, expected)
+    assert torch.equal(batch.targets, batch.tokens.gather(1, expected + 1))
+
+
+def test_losses_are_named_by_copy_and_token():
+    assert len(TASK.loss_names) == len(TASK.loss_groups) == 30
+    assert TASK.loss_names[0] == "copy 1, token 2"
+    assert TASK.loss_names[-1] == "copy 2, token 16"
+    assert TASK.loss_groups[14:16] == ("copy 1", "copy 2")
+    assert TASK.references[0].losses[0] == pytest.approx(4.844187)
+
+
+def test_asked_is_what_came_after_the_same_token_before():
+    example = TASK.encode("xabcyabcz ab")
+    asked = {
+        position: TASK.tokens[target]
+        for position, target in zip(example.positions.tolist(), example.targets.tolist(), strict=True)
+    }
+    assert asked == {6: "b", 7: "c", 11: "b", 12: "c"}  # the last is after the end
+    assert example.places[0] == "after a (6)"
+
+
+def test_every_character_is_a_token_and_the_other_way_round():
+    assert len(TASK.tokens) == 128
+    assert len(set(TASK.tokens)) == 128
+    text = "~ ß! À~ ß! À"
+    tokens = TASK.encode(text).tokens
+    assert (tokens[1], tokens[2], tokens[3]) == (95, 1, 127)
+
+
+@pytest.mark.parametrize(
+    ("typed", "said"),
+    [
+        ("abc", "nothing comes again"),
+        ("a" * 85, "85 characters"),
+        ("abcđabc", "'đ' is no token"),
+        ("", "nothing comes"),
+    ],
+)
+def test_what_is_no_text_is_refused(typed, said):
+    with pytest.raises(UserError, match=said):
+        TASK.encode(typed)
+
+
+def test_written_marks_what_is_wrong_below_it():
+    example = TASK.encode("abcdabcd")
+    answer = example.targets.tolist()
+    answer[1] = TASK.tokens.index("x")
+    assert TASK.written(example, answer).split("\n") == ["text  abcdabcd", "model      bxda", "            ^"]
+
+
+def test_a_stretch_must_fit_into_its_interval():
+    with pytest.raises(UserError, match="stretch is 9"):
+        Induction(stretch=9, interval=8)

@@ -1,0 +1,123 @@
+"""Runs trained by processes of their own: started, watched, stopped, resumed, crashed."""
+
+import os
+import signal
+import time
+from collections.abc import Callable
+from dataclasses import replace
+
+import psutil
+import pytest
+
+from explorer import jobs
+from explorer.errors import UserError
+from explorer.runs import Run, Runs
+from tests.conftest import MODEL, TASK, TRAINING
+from tests.test_runs import same
+
+LONG = replace(TRAINING, steps=100_000, snapshot_every=1000)
+
+
+def until(done: Callable[[], object]) -> None:
+    """Wait for something that another process does."""
+    for _ in range(6000):
+        if done():
+            return
+        time.sleep(0.01)
+    raise AssertionError("nothing happened for a minute")
+
+
+@pytest.fixture
+def runs(tmp_path):
+    """A folder whose runs are stopped after the test."""
+    runs = Runs(tmp_path)
+    yield runs
+    for name in jobs.in_training(runs):
+        Run(runs.root / name).request_stop()
+    until(lambda: not jobs.in_training(runs))
+
+
+def trainer(run: Run) -> psutil.Process:
+    """The process that trains a run."""
+    (found,) = [p for p in psutil.process_iter(["cmdline"]) if (p.info["cmdline"] or [])[-2:] == command(run)]
+    return found
+
+
+def command(run: Run) -> list[str]:
+    return [str(run.folder.parent.resolve()), run.name]
+
+
+def test_a_run_is_trained_stopped_and_resumed_to_the_same_end(runs, small):
+    run = runs.create("job", TASK, MODEL, replace(TRAINING, steps=4000))
+    jobs.start(run)
+    assert run.info().status == "running"
+    assert jobs.in_training(runs) == ["job"]
+    assert run.ensemble().steps[0] == 0
+    run.request_stop()
+    until(lambda: run.info().status == "stopped")
+    assert 0 < run.info().steps_done < 4000
+    jobs.start(run)
+    until(lambda: run.info().status == "done")
+    straight = runs.create("straight", TASK, MODEL, replace(TRAINING, steps=4000))
+    straight.train()
+    assert same(run, straight)
+
+
+def test_the_process_is_of_a_session_of_its_own_and_ends_politely(runs):
+    run = runs.create("job", TASK, MODEL, LONG)
+    jobs.start(run)
+    process = trainer(run)
+    assert os.getsid(process.pid) == process.pid != os.getsid(0)
+    process.send_signal(signal.SIGTERM)
+    until(lambda: run.info().status == "stopped")
+
+
+def test_a_killed_process_leaves_a_failed_run_that_says_so_and_goes_on(runs):
+    run = runs.create("job", TASK, MODEL, replace(TRAINING, steps=20_000, snapshot_every=500))
+    jobs.start(run)
+    until(lambda: run.info().steps_done >= 500)
+    trainer(run).kill()
+    until(lambda: run.info().status == "failed")
+    assert "killed without a word; resume it" in run.info().message
+    jobs.start(run)
+    assert run.info().status == "running"
+
+
+def test_a_crash_is_reported_with_its_last_message(runs):
+    run = runs.create("job", TASK, MODEL, LONG)
+    jobs.start(run)
+    run.request_stop()
+    until(lambda: run.info().status == "stopped")
+    (run.folder / "resume.safetensors").write_bytes(b"nonsense")
+    with pytest.raises(UserError, match=r"job could not be trained: .*resume.safetensors is damaged"):
+        jobs.start(run)
+    assert run.info().status == "failed"
+    assert "resume.safetensors is damaged" in run.info().message
+
+
+def test_what_a_process_prints_last_is_its_message(runs):
+    run = runs.create("job", TASK, MODEL, LONG)
+    jobs.start(run)
+    with run.log.open("a") as log:
+        log.write("Traceback (most recent call last):\n  ...\nMemoryError: no more\n\n")
+    trainer(run).kill()
+    until(lambda: run.info().status == "failed")
+    assert run.info().message == "MemoryError: no more"
+
+
+def test_only_so_many_at_once(runs, monkeypatch):
+    monkeypatch.setattr(jobs, "LIMIT", 1)
+    jobs.start(runs.create("one", TASK, MODEL, LONG))
+    other = runs.create("other", TASK, MODEL, LONG)
+    with pytest.raises(UserError, match="one are being trained, and this machine takes 1 runs at once"):
+        jobs.start(other)
+    assert jobs.in_training(runs) == ["one"]
+    assert other.info().status == "stopped"
+
+
+def test_a_run_shorter_than_its_start_is_done(runs):
+    run = runs.create("short", TASK, MODEL, replace(TRAINING, steps=1))
+    jobs.start(run)
+    until(lambda: run.info().status == "done")
+    with pytest.raises(UserError, match="short could not be trained: short is done"):
+        jobs.start(run)

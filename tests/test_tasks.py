@@ -1,0 +1,177 @@
+"""What every task promises, asked of all of them; what is one task's own is in a file of its own."""
+
+import dataclasses
+import math
+
+import pytest
+import torch
+
+from explorer.errors import UserError
+from explorer.settings import TrainingConfig
+from explorer.tasks import TASKS, task_named
+from explorer.tasks.base import ShuffledStream
+
+ADDITION, TRIGRAMS = TASKS["addition"](n_digits=2), TASKS["skip-trigram"]()
+INDUCTION = TASKS["induction"](stretch=5, interval=8)
+MODULAR = TASKS["modular-addition"](p=13, train_share=0.4)
+ENDLESS = TrainingConfig(batch_size=50, test_batch_size=30, seed=4)
+FULL = dataclasses.replace(ENDLESS, finite=60)
+SHUFFLED = dataclasses.replace(FULL, full_batch=False)
+CASES = [
+    *((task, training) for task in (ADDITION, TRIGRAMS, INDUCTION) for training in (ENDLESS, FULL, SHUFFLED)),
+    (MODULAR, ENDLESS),
+    (dataclasses.replace(MODULAR, train_share=1.0), ENDLESS),
+    *((dataclasses.replace(MODULAR, function=function), ENDLESS) for function in ("subtract", "quadratic", "random")),
+]
+TASKS_HERE = list(dict.fromkeys(task for task, _ in CASES))
+case = pytest.mark.parametrize(("task", "training"), CASES, ids=lambda x: getattr(x, "title", None))
+each = pytest.mark.parametrize("task", TASKS_HERE, ids=lambda task: task.title)
+
+
+def test_there_are_four():
+    assert sorted(TASKS) == ["addition", "induction", "modular-addition", "skip-trigram"]
+    with pytest.raises(UserError, match="no task 'subtraction'; there are addition"):
+        task_named("subtraction")
+
+
+@case
+def test_batches_ask_for_tokens_that_there_are(task, training):
+    for stream in (task.train_stream(training), task.test_stream(training)):
+        batch = stream.next()
+        assert batch.tokens.dtype == batch.positions.dtype == batch.targets.dtype == torch.int64
+        assert batch.tokens.shape[1] == task.n_ctx
+        assert batch.positions.shape == batch.targets.shape
+        assert batch.tokens.min() >= 0
+        assert batch.tokens.max() < len(task.tokens)
+        assert batch.targets.max() < len(task.answer_tokens)
+        assert batch.positions.max() < task.n_ctx
+
+
+@case
+def test_a_uniform_guess_costs_what_the_references_say(task, training):
+    batch = task.train_stream(training).next()
+    logits = torch.zeros(2, *batch.tokens.shape, len(task.answer_tokens))  # of two snapshots
+    losses = task.losses(logits, batch)
+    assert losses.dtype == torch.float64
+    per_token = task.per_token(losses, batch)
+    assert per_token.shape == (2, len(task.loss_names))
+    costs = torch.tensor(task.references[0].losses, dtype=torch.float64)
+    if task is INDUCTION:  # its first token, begin, is never the answer, so the best uniform guess leaves it out
+        costs = torch.full_like(costs, math.log(128))
+    torch.testing.assert_close(per_token, costs.expand(2, -1))
+
+
+@case
+def test_streams_are_drawn_from_the_seed_and_go_on_where_they_were(task, training):
+    for make in (task.train_stream, task.test_stream):
+        one, other = make(training), make(training)
+        for _ in range(3):
+            assert torch.equal(one.next().tokens, other.next().tokens)
+        state = one.state()
+        assert state.dtype == torch.uint8
+        expected = [one.next() for _ in range(3)]
+        later = make(training)
+        later.restore(state)
+        for batch in expected:
+            again = later.next()
+            assert torch.equal(again.tokens, batch.tokens)
+            assert torch.equal(again.targets, batch.targets)
+            assert all(torch.equal(again.extra[name], values) for name, values in batch.extra.items())
+
+
+@case
+def test_what_is_tested_was_not_learnt(task, training):
+    learnt = task.training_set(training)
+    assert task.n_train(training) == (0 if learnt is None else len(learnt.tokens))
+    tested = task.test_stream(training).next()
+    assert task.n_test(training) == len(tested.tokens)
+    if learnt is not None:
+        assert not (learnt.tokens[:, None] == tested.tokens[None]).all(-1).any()
+
+
+def test_shuffled_batches_see_every_example_once_a_round():
+    stream = TRIGRAMS.train_stream(dataclasses.replace(SHUFFLED, batch_size=20))
+    assert isinstance(stream, ShuffledStream)
+    everything = TRIGRAMS.training_set(SHUFFLED).tokens
+    rounds = [torch.cat([stream.next().tokens for _ in range(3)]) for _ in range(2)]
+    for seen in rounds:
+        assert sorted(map(tuple, seen.tolist())) == sorted(map(tuple, everything.tolist()))
+    assert not torch.equal(*rounds)
+    with pytest.raises(UserError, match="only 60 training examples"):
+        TRIGRAMS.train_stream(dataclasses.replace(SHUFFLED, batch_size=61))
+
+
+@case
+def test_measures_have_the_lines_that_are_announced(task, training):
+    batch = task.train_stream(training).next()
+    logits = torch.nn.functional.one_hot(batch.targets, len(task.answer_tokens)).float()
+    whole = torch.zeros(*batch.tokens.shape, len(task.answer_tokens))
+    whole[torch.arange(len(batch.tokens))[:, None], batch.positions] = logits
+    pattern = torch.ones(len(batch.tokens), 1, task.n_ctx, task.n_ctx)
+    measured = task.measure(whole, batch, dict.fromkeys(task.watched_gradients, pattern))
+    assert {name: tuple(values.shape) for name, values in measured.items()} == {
+        name: (len(measure.lines),) for name, measure in task.measures.items()
+    }
+    assert measured["accuracy"].item() == 1
+    assert task.measure(torch.zeros_like(whole), batch, {})["accuracy"].item() < 0.5
+
+
+@each
+def test_examples_are_read_and_written(task):
+    assert len(task.examples) >= 3
+    assert len(set(task.examples.values())) == len(task.examples)
+    for text in task.examples.values():
+        example = task.encode(text)
+        again = task.encode(example.text)
+        assert again.text == example.text
+        assert torch.equal(again.tokens, example.tokens)
+        assert len(example.positions) == len(example.targets) == len(example.places) > 0
+        assert example.n_prompt <= len(example.tokens) <= task.n_ctx
+        right, wrong = example.targets.tolist(), [(t + 1) % len(task.answer_tokens) for t in example.targets.tolist()]
+        assert task.written(example, right) != task.written(example, wrong)
+        for sibling in task.siblings(example).values():
+            assert task.encode(sibling).text == sibling != example.text
+
+
+@each
+@pytest.mark.parametrize("typed", ["", "   ", "\n", "!?", "9" * 100_000, "![x](y) <b>", "１+２", "💥", "1+2+3", "-1+2"])
+def test_what_cannot_be_read_gets_one_sentence_that_says_what_to_type(task, typed):
+    if task is INDUCTION and typed == "   ":
+        assert task.encode(typed).text == typed
+        return
+    with pytest.raises(UserError, match=r"; (type|use) ") as refused:
+        task.encode(typed)
+    assert len(str(refused.value)) < 350
+    assert "\n" not in str(refused.value)
+
+
+@case
+def test_what_was_trained_on_is_known(task, training):
+    learnt = task.training_set(training)
+    example = task.encode(next(iter(task.examples.values())))
+    if learnt is None:
+        assert task.was_trained_on(example, training) is None
+        return
+    tokens = learnt.tokens[7]
+    known = dataclasses.replace(example, tokens=tokens, n_prompt=min(example.n_prompt, task.n_ctx))
+    assert task.was_trained_on(known, training) is True
+    tested = dataclasses.replace(known, tokens=task.test_stream(training).next().tokens[0], n_prompt=task.n_ctx)
+    assert task.was_trained_on(tested, training) is False
+
+
+@pytest.mark.parametrize("kind", TASKS.values(), ids=TASKS)
+def test_presets_can_be_built(kind):
+    assert {"quick", "notebook"} <= set(kind.presets)
+    for preset in kind.presets.values():
+        task = kind(**preset.task)
+        cfg = task.model_config(**preset.model)
+        assert (cfg.n_ctx, cfg.d_vocab, cfg.d_vocab_out) == (task.n_ctx, len(task.tokens), len(task.answer_tokens))
+        assert len(task.loss_groups) == len(task.loss_names) == len(task.references[0].losses)
+        assert preset.about.endswith(".")
+    assert any(not kind(**p.task).n_train(p.training) for p in kind.presets.values()) or kind.name == "modular-addition"
+
+
+@pytest.mark.parametrize("kind", TASKS.values(), ids=TASKS)
+def test_every_setting_says_what_it_means(kind):
+    for one in dataclasses.fields(kind):
+        assert one.metadata["about"]
