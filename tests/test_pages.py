@@ -2,17 +2,20 @@
 
 import json
 import shutil
+from dataclasses import replace
 
 import pytest
 from streamlit.testing.v1 import AppTest
 from streamlit.util import calc_hash
 
-from explorer.runs import Runs
+from explorer import jobs
+from explorer.runs import Run, Runs
 from tests.conftest import MODEL, SHIPPED, TASK
+from tests.test_jobs import LONG, until
 from tests.test_runs import FINITE, HOW, spoil
 
 PAGES = {"Watch": "", "Phase changes": "phase-changes", "Attention": "attention", "Activations": "activations"}
-PAGES |= {"Try a sum": "try"}
+PAGES |= {"Try it": "try"}
 APP = str(SHIPPED.parent / "streamlit_app.py")
 
 
@@ -25,18 +28,30 @@ def folder(root, tmp_path_factory):
     return folder
 
 
+def opening(page: str = "", **query: str) -> AppTest:
+    """Opens a page as a new session: ``opening("attention", run="small")``."""
+    app = AppTest.from_file(APP, default_timeout=120)
+    for name, value in query.items():
+        app.query_params[name] = value
+    return go_to(app, page)
+
+
 @pytest.fixture
 def opened(folder, monkeypatch):
-    """Opens a page as a new session: ``opened("attention", run="small")``."""
+    """`opening`, on the small runs."""
     monkeypatch.setenv("EXPLORER_CHECKPOINTS", str(folder))
+    return opening
 
-    def opened(page: str = "", **query: str) -> AppTest:
-        app = AppTest.from_file(APP, default_timeout=60)
-        for name, value in query.items():
-            app.query_params[name] = value
-        return go_to(app, page)
 
-    return opened
+@pytest.fixture
+def training(tmp_path, monkeypatch):
+    """A folder to train in, whose runs are stopped after the test."""
+    monkeypatch.setenv("EXPLORER_CHECKPOINTS", str(tmp_path))
+    runs = Runs(tmp_path)
+    yield runs
+    for name in jobs.in_training(runs):
+        Run(runs.root / name).request_stop()
+    until(lambda: not jobs.in_training(runs))
 
 
 def go_to(app: AppTest, page: str) -> AppTest:
@@ -70,6 +85,36 @@ def test_every_page_shows_a_film_of_every_run(opened, folder, page, run):
     film = header(app)
     assert tuple(film["steps"]) == Runs(folder).open(run).steps()
     assert "curves" in [panel["kind"] for panel in film["panels"]]
+
+
+@pytest.mark.parametrize("run", Runs(SHIPPED).names())
+@pytest.mark.parametrize("page", PAGES.values(), ids=PAGES.keys())
+def test_every_page_shows_every_shipped_run_and_all_its_examples(monkeypatch, page, run):
+    monkeypatch.setenv("EXPLORER_CHECKPOINTS", str(SHIPPED))
+    app = opening(page, run=run)
+    assert healthy(app)
+    assert not app.warning
+    info = Runs(SHIPPED).open(run).info()
+    film = header(app)
+    assert tuple(film["steps"]) == info.snapshots
+    assert film["panels"][0]["kind"] in ("tokens", "curves")
+    for text in info.task.examples.values():
+        app.text_input(key="choice.example").set_value(text).run()
+        assert healthy(app), text
+        assert app.session_state.example == text
+        assert header(app)["steps"] == film["steps"]
+
+
+def test_a_shipped_run_of_another_task_brings_its_own_example(monkeypatch):
+    monkeypatch.setenv("EXPLORER_CHECKPOINTS", str(SHIPPED))
+    app = opening("", run="addition", example="12345+67890")
+    app.text_input(key="choice.example").set_value("no sum").run()
+    assert app.error
+    for name in [*Runs(SHIPPED).names()[1:], "addition"]:
+        app.selectbox(key="choice.run").set_value(name).run()
+        assert healthy(app)
+        assert not app.warning
+        header(app)
 
 
 def test_finite_runs_show_train_and_test(opened):
@@ -196,6 +241,136 @@ def test_attention_can_be_averaged_over_a_batch(opened):
     app.get("button_group")[0].set_value("mean over a batch").run()
     assert healthy(app)
     assert "mean over 32 unseen examples" in header(app)["panels"][1]["title"]
+
+
+# --- Training from the page ---
+
+
+def test_a_run_is_trained_from_the_page_watched_stopped_and_resumed(training):
+    app = opening("train")
+    assert healthy(app)
+    app.selectbox(key="train.task").set_value("skip-trigram").run()
+    app.number_input(key="train.skip-trigram.quick.Training.steps").set_value(1_000_000).run()
+    app.number_input(key="train.skip-trigram.quick.Training.batch_size").set_value(16).run()
+    assert app.get("button_group")[0].options[0] == "infinite data"
+    press(app, "Start training")
+    assert healthy(app)
+    run = training.open("skip-trigram")
+    info = run.info()
+    assert (info.status, info.training.steps, info.training.batch_size, info.preset) == ("running", 1_000_000, 16, "")
+    assert app.session_state.run == "skip-trigram"
+    first = header(app)["steps"]
+    until(lambda: len(run.steps()) > len(first))
+    assert len(header(app.run())["steps"]) > len(first)
+    assert "running, step" in progress(app)
+
+    again = opening("train", run="skip-trigram")  # as after a refresh, or in an app that was started anew
+    assert "running" in progress(again)
+    press(again, "Stop")
+    until(lambda: run.info().status == "stopped")
+    again.run()
+    assert "stopped" in progress(again)
+    press(again, "Resume")
+    assert healthy(again)
+    assert run.info().status == "running"
+
+
+def press(app: AppTest, label: str) -> None:
+    next(button for button in app.button if button.label == label).click()
+    app.run()
+
+
+def progress(app: AppTest) -> str:
+    """What the one progress bar says, without what keeps it from being markdown."""
+    (bar,) = app.get("progress")
+    return bar.proto.text.replace("\\", "").replace("\u2060", "")
+
+
+def test_what_cannot_be_trained_is_refused_in_a_sentence_and_nothing_is_made(training):
+    app = opening("train")
+    app.selectbox(key="train.task").set_value("modular-addition").run()
+    p = app.number_input(key="train.modular-addition.quick.Task.p")
+    p.set_value(15).run()
+    assert "15, which is no prime; take 17" in app.error[0].value
+    assert next(button for button in app.button if button.label == "Start training").disabled
+    p.set_value(13).run()
+    assert healthy(app)
+    app.number_input(key="train.modular-addition.quick.Model.d_model").set_value(65_536).run()
+    app.number_input(key="train.modular-addition.quick.Model.d_mlp").set_value(65_536).run()
+    press(app, "Start training")
+    assert "GiB of memory" in app.error[0].value
+    app.number_input(key="train.modular-addition.quick.Model.d_model").set_value(16).run()
+    app.text_input(key="train.name").set_value("../x").run()
+    press(app, "Start training")
+    assert "cannot be the name of a run" in app.error[0].value
+    assert not app.exception
+    assert training.names() == []
+
+
+def test_a_run_too_many_is_refused_before_it_is_made(training, monkeypatch):
+    monkeypatch.setattr(jobs, "LIMIT", 1)
+    jobs.start(training.create("busy", TASK, MODEL, LONG))
+    app = opening("train")
+    press(app, "Start training")
+    assert "1 runs at once" in app.error[0].value
+    assert training.names() == ["busy"]
+
+
+def test_a_failed_run_says_why_and_can_be_resumed(training):
+    run = training.create("broken", TASK, MODEL, replace(LONG, steps=20))
+
+    def fail(measured):
+        if measured.step == 5:
+            raise RuntimeError("the disk is on fire")
+
+    with pytest.raises(RuntimeError):
+        run.train(on_update=fail)
+    app = opening("train", run="broken")
+    assert "RuntimeError: the disk is on fire" in progress(app)
+    press(app, "Resume")
+    until(lambda: run.info().status == "done")
+
+
+def test_every_preset_can_be_chosen_and_says_what_it_takes(training):
+    app = opening("train")
+    seen = []
+    for task in app.selectbox(key="train.task").options:
+        app.selectbox(key="train.task").set_value(task).run()
+        for mode in app.get("button_group")[0].options:
+            app.get("button_group")[0].set_value(mode).run()
+            for preset in app.get("button_group")[1].options:
+                app.get("button_group")[1].set_value(preset).run()
+                assert healthy(app)
+                assert any("MiB of memory" in caption.value for caption in app.caption)
+                seen.append((task, mode, preset))
+    assert ("modular-addition", "finite data", "notebook") in seen
+    assert ("skip-trigram", "infinite data", "table") in seen
+    assert len(seen) == 15
+
+
+def test_two_train_and_two_scrub_at_once(training):
+    trainers = [opening("train"), opening("train")]
+    for app, task in zip(trainers, ("skip-trigram", "induction"), strict=True):
+        app.selectbox(key="train.task").set_value(task).run()
+        app.number_input(key=f"train.{task}.quick.Training.batch_size").set_value(8).run()
+        app.number_input(key=f"train.{task}.quick.Training.steps").set_value(1_000_000).run()
+        press(app, "Start training")
+    watchers = [opening("", run="skip-trigram"), opening("attention", run="induction")]
+    for _ in range(4):
+        for app, task in zip([*trainers, *watchers], ("skip-trigram", "induction") * 2, strict=True):
+            app.run()
+            assert healthy(app)
+            assert app.session_state.run == task
+            stop_at(app, header(app)["steps"][-1])
+            assert healthy(app)
+            assert header(app)["steps"][0] == 0
+    for app, name in zip(trainers, training.names(), strict=True):
+        app.button(key=f"Stop.{name}").click().run()
+    until(lambda: not jobs.in_training(training))
+    for name in training.names():
+        run = training.open(name)
+        assert run.info().status == "stopped"
+        assert run.ensemble().steps == run.steps()
 
 
 def test_runs_lists_what_there_is_and_chooses(opened):

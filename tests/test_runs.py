@@ -336,8 +336,8 @@ def test_progress_is_told_between_snapshots(tmp_path, monkeypatch):
 
 
 def test_a_run_that_would_not_fit_is_not_created(tmp_path):
+    wide = TASK.model_config(d_model=4096, d_mlp=16_384)
     with pytest.raises(UserError, match="GiB of memory"):
-        wide = TASK.model_config(d_model=4096, d_mlp=16_384)
         Runs(tmp_path).create("huge", TASK, wide, replace(TRAINING, batch_size=1_000_000))
     assert Runs(tmp_path).names() == []
 

@@ -25,8 +25,8 @@ def first_fall(losses: Tensor, uniform: Tensor, best: Tensor, share: float = 0.1
     """The row at which the first phase change begins.
 
     A token's loss begins to fall at the last row at which it is still near that of a uniform guess, within ``share``
-    of the way to the best possible, before it first gets half of that way. A token that never was near a uniform
-    guess has no plateau to fall from and does not count.
+    of the way to the best possible, before it first gets half of that way. A token that was near a uniform guess never,
+    or for less than half of the rows before, has no plateau to fall from and does not count.
 
     Args:
         losses: (step token) nats; smoothed here.
@@ -40,6 +40,6 @@ def first_fall(losses: Tensor, uniform: Tensor, best: Tensor, share: float = 0.1
     for token in way.unbind(-1):
         half = (token >= 0.5).nonzero()
         plateau = (token[: int(half[0])] <= share).nonzero() if len(half) else half
-        if len(plateau):
+        if len(plateau) and 2 * plateau[-1] >= half[0]:
             begins.append(int(plateau[-1]))
     return min(begins, default=None)

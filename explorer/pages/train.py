@@ -31,7 +31,7 @@ def page() -> None:
     busy = any(info.status == "running" for _, info in unfinished)
     every = REFRESH if busy else None
     st.fragment(_progress, run_every=every)(busy)
-    if state.run not in {state.get("train.last"), *(run.name for run, _ in unfinished)}:
+    if state.run is None or state.run not in {state.get("train.last"), *(run.name for run, _ in unfinished)}:
         return
     try:
         text = shared.example_input(shared.subject()).text

@@ -66,6 +66,26 @@ class Induction(Task):
                 snapshot_dtype="float16",
             ),
         ),
+        "quick-finite": Preset(
+            about="512 texts: they are learnt by heart, and no induction heads form.",
+            model=MODEL,
+            training=TrainingConfig(
+                steps=1200,
+                finite=512,
+                full_batch=False,
+                batch_size=64,
+                test_batch_size=128,
+                test_every=5,
+                seed=123,
+                lr=2e-3,
+                weight_decay=1.0,
+                beta2=0.999,
+                warmup=50,
+                snapshot_moved=0.5,
+                snapshot_share=0.03,
+                snapshot_dtype="float16",
+            ),
+        ),
         "notebook": Preset(
             about="The run of the original notebook: two blocks of attention alone, 6,000 steps.",
             model=MODEL,
@@ -83,7 +103,7 @@ class Induction(Task):
             ),
         ),
         "notebook-finite": Preset(
-            about="512 texts in shuffled batches, tested on 640 others.",
+            about="The notebook's 512 texts in shuffled batches, tested on 640 others: learnt by heart, never understood.",
             model=MODEL,
             training=TrainingConfig(
                 steps=6000,

@@ -64,6 +64,20 @@ class ModularAddition(Task):
             ),
             task={"p": 59, "train_share": 0.4},
         ),
+        "quick-infinite": Preset(
+            about="Every pair may be drawn, so nothing is to be memorised: it is understood within a thousand steps.",
+            model={"d_model": 64, "n_heads": 4, "d_head": 16, "d_mlp": 128},
+            training=TrainingConfig(
+                steps=2000,
+                batch_size=1000,
+                test_batch_size=1000,
+                lr=1e-3,
+                weight_decay=1.0,
+                snapshot_moved=0.1,
+                snapshot_dtype="float16",
+            ),
+            task={"p": 59, "train_share": 1.0},
+        ),
         "notebook": Preset(
             about="The run of the original notebook: it groks after some 10,000 slow steps.",
             model={"d_model": 128, "n_heads": 4, "d_head": 32, "d_mlp": 512},
@@ -158,8 +172,8 @@ class ModularAddition(Task):
     @property
     def examples(self) -> Mapping[str, str]:
         named = {
-            "a pair": self._text(95, 37),
-            "the same, swapped": self._text(37, 95),
+            "a pair": self._text(37, 29),
+            "the same, swapped": self._text(29, 37),
             "once around": self._text(self.p - 1, 1),
             "a double": self._text(self.p - 2, self.p - 2),
             "zeros": self._text(0, 0),
