@@ -10,6 +10,8 @@ import pytest
 
 from explorer.__main__ import main
 from explorer.runs import Runs
+from explorer.tasks import TASKS
+from tests.conftest import SHIPPED
 
 HERE = Path(__file__).parents[1]
 TINY = ["--set", "d_model=16", "--set", "n_heads=2", "--set", "d_head=8", "--set", "d_mlp=32", "--set", "n_digits=2"]
@@ -21,6 +23,62 @@ def test_golden_losses_of_the_notebook(tmp_path):
     loss = Runs(tmp_path).open("addition").metrics()["train_loss"]
     assert loss[0].item() == pytest.approx(2.5933517134842354, rel=1e-6)
     assert loss[100].item() == pytest.approx(1.9987422520571709, rel=1e-3)
+
+
+def test_golden_losses_of_skip_trigrams(tmp_path):
+    assert (
+        main(["train", "skip-trigram", "--preset", "notebook", "--steps", "1801", "--checkpoints", str(tmp_path)]) == 0
+    )
+    loss = Runs(tmp_path).open("skip-trigram").metrics()["train_loss"]
+    assert loss[0].item() == pytest.approx(2.3461269241836282, rel=1e-6)
+    assert loss[100].item() == pytest.approx(2.248627353300792, rel=1e-5)
+    assert loss[200].item() == pytest.approx(0.2549234119546281, rel=1e-4)
+    assert loss[1800].item() < 1e-8
+
+
+def test_golden_losses_of_induction(tmp_path):
+    """The logged losses count 85 positions where 84 are asked for. The run that ships shows what comes later."""
+    assert main(["train", "induction", "--preset", "notebook", "--steps", "51", "--checkpoints", str(tmp_path)]) == 0
+    loss = Runs(tmp_path).open("induction").metrics()["train_loss"]
+    assert loss[0].item() * 85 / 84 == pytest.approx(5.070853039892095, rel=1e-5)
+    assert loss[50].item() * 85 / 84 == pytest.approx(5.017400270183791, rel=1e-5)
+
+
+def test_golden_losses_of_modular_addition(tmp_path):
+    command = ["train", "modular-addition", "--preset", "notebook", "--steps", "1", "--checkpoints", str(tmp_path)]
+    assert main(command) == 0
+    metrics = Runs(tmp_path).open("modular-addition").metrics()
+    assert metrics["train_loss"][0].item() == pytest.approx(4.755991, rel=1e-5)
+    assert metrics["test_loss"][0].item() == pytest.approx(4.764196, rel=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("run", "text", "answer"),
+    [
+        ("addition", "12345+67890=", "080235"),
+        ("skip-trigram", "abcHdef", "7"),
+        ("modular-addition", "37+29", "7"),
+        ("induction", TASKS["induction"]().examples["a stretch, copied twice"], 2 * "lacksmith␣forge"),
+    ],
+)
+def test_every_task_is_asked_by_text(run, text, answer, capsys):
+    command = ["predict", run, text, "--checkpoints", str(SHIPPED)]
+    assert main([*command, "--json"]) == 0
+    said = json.loads(capsys.readouterr().out)
+    assert (said["answer"], said["correct"]) == (answer, True)
+    assert main([*command, "--all-steps"]) == 0
+    rows = capsys.readouterr().out.strip().split("\n")
+    assert len(rows) == len(Runs(SHIPPED).open(run).steps())
+    assert "wrong" in rows[0]
+    assert "right" in rows[-1]
+
+
+def test_a_task_of_a_preset_is_trained_with_its_settings(tmp_path):
+    root = ["--checkpoints", str(tmp_path)]
+    assert main(["train", "modular-addition", "--steps", "1", "--set", "d_mlp=8", *root]) == 0
+    assert main(["train", "modular-addition", "--steps", "1", "--set", "p=7", "--name", "seven", *root]) == 0
+    ps = {name: Runs(tmp_path).open(name).info().task.p for name in ("modular-addition", "seven")}
+    assert ps == {"modular-addition": 59, "seven": 7}
 
 
 def test_train_list_and_ask(tmp_path, capsys):
@@ -82,6 +140,11 @@ def test_predict_prints_what_is_promised(small, root, capsys):
         (["train", "addition", "--resume", "--name", "small", "--steps", "5"], "leave out --steps"),
         (["train", "addition", "--resume", "--name", "small"], "is done"),
         (["train", "addition", "--name", "small"], "choose another name"),
+        (["train", "modular-addition", "--set", "p=15"], "which is no prime; take 17"),
+        (["train", "modular-addition", "--finite", "100"], "set train_share"),
+        (["train", "skip-trigram", "--set", "architecture=tree"], "one of transformer, table"),
+        (["train", "induction", "--set", "full_batch=false", "--finite", "30"], "only 30 training examples"),
+        (["train", "addition", "--set", "batch_size=1000000", "--set", "d_mlp=60000"], "GiB are free"),
         (["predict", "nope", "1+2"], "no run 'nope'"),
         (["predict", "small", "a+b"], "is not a sum"),
         (["predict", "small", "123+1"], "more than the 2 digits"),

@@ -67,7 +67,7 @@ class Induction(Task):
             ),
         ),
         "quick-finite": Preset(
-            about="512 texts: they are learnt by heart, and no induction heads form.",
+            about="512 texts: they are slowly learnt by heart, and unseen ones are not understood.",
             model=MODEL,
             training=TrainingConfig(
                 steps=1200,
@@ -103,7 +103,7 @@ class Induction(Task):
             ),
         ),
         "notebook-finite": Preset(
-            about="The notebook's 512 texts in shuffled batches, tested on 640 others: learnt by heart, never understood.",
+            about="The notebook's 512 texts in shuffled batches, tested on 640 others that it never understands.",
             model=MODEL,
             training=TrainingConfig(
                 steps=6000,
