@@ -1,18 +1,23 @@
 """The real app in a real browser: what people do with the mouse and the keyboard."""
 
+import re
 import shutil
 import subprocess
 import sys
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
-from explorer.runs import Runs
-from tests.conftest import MODEL, TASK
+from explorer import jobs
+from explorer.runs import Run, Runs
+from explorer.tasks.induction import Induction
+from tests.conftest import MODEL, TASK, TRAINING
+from tests.test_jobs import until
 from tests.test_runs import FINITE
 
 ROOT = Path(__file__).parents[1]
@@ -24,38 +29,48 @@ FILM = "[...document.querySelectorAll('*')].map((node) => node.shadowRoot?.query
 pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium: apt-get install chromium")
 
 
-@pytest.fixture(scope="module")
-def app(root, tmp_path_factory) -> Iterator[str]:
-    """The app on two small runs; yields its address."""
-    folder = tmp_path_factory.mktemp("browser")
-    shutil.copytree(root / "small", folder / "small")
-    Runs(folder).create("finite", TASK, MODEL, FINITE).train()
-    command = [sys.executable, "-m", "streamlit", "run", "streamlit_app.py", "--server.port", "8599"]
-    log = (folder / "log.txt").open("w+")
+@contextmanager
+def served(folder: Path, port: int) -> Iterator[subprocess.Popen]:
+    """The app on the runs of a folder; its log must not hold a traceback."""
+    command = [sys.executable, "-m", "streamlit", "run", "streamlit_app.py", "--server.port", str(port)]
+    log = folder / "log.txt"
     environment = {
         "EXPLORER_CHECKPOINTS": str(folder),
         "OMP_NUM_THREADS": "1",
         "PATH": "/usr/bin:/bin",
         "HOME": str(folder),
     }
-    server = subprocess.Popen(
-        [*command, "--server.headless", "true"], cwd=ROOT, stdout=log, stderr=subprocess.STDOUT, env=environment
-    )
+    with log.open("w") as output:
+        server = subprocess.Popen(
+            [*command, "--server.headless", "true"], cwd=ROOT, stdout=output, stderr=subprocess.STDOUT, env=environment
+        )
     try:
         while True:
-            assert server.poll() is None, (folder / "log.txt").read_text()
+            assert server.poll() is None, log.read_text()
             try:
-                with urllib.request.urlopen("http://localhost:8599/_stcore/health", timeout=5) as answer:
+                with urllib.request.urlopen(f"http://localhost:{port}/_stcore/health", timeout=5) as answer:
                     if answer.status == 200:
                         break
             except (urllib.error.URLError, ConnectionError, TimeoutError):
                 pass
-        yield "http://localhost:8599"
+        yield server
     finally:
         server.terminate()
         server.wait()
-        log.close()
-    assert "Traceback" not in (folder / "log.txt").read_text()
+    assert "Traceback" not in log.read_text()
+
+
+@pytest.fixture(scope="module")
+def app(root, tmp_path_factory) -> Iterator[str]:
+    """The app on small runs; yields its address."""
+    folder = tmp_path_factory.mktemp("browser")
+    shutil.copytree(root / "small", folder / "small")
+    Runs(folder).create("finite", TASK, MODEL, FINITE).train()
+    copies = Induction(stretch=8, interval=12)
+    model = copies.model_config(d_model=16, n_heads=2, d_head=8, n_layers=2, attn_only=True)
+    Runs(folder).create("copies", copies, model, TRAINING).train()
+    with served(folder, 8599):
+        yield "http://localhost:8599"
 
 
 @pytest.fixture(scope="module")
@@ -318,3 +333,78 @@ def test_names_and_texts_are_shown_letter_by_letter(browse):
     expect(alert).to_contain_text("'<img src=x onerror=alert(1)>' is not a sum; type two numbers")
     assert page.locator("img[src=x]").count() == 0
     stands_at(page, 0)  # the film stays
+
+
+def test_answers_within_a_text_are_marked_where_they_stand(browse):
+    page = browse("/?run=copies&step=40&example=wxyz%20abcd%20abcd")
+    # The last cell is what the model says after the end.
+    expect(page.locator(".strip .token")).to_have_text(["⊢", *"wxyz␣abcd␣abcd", re.compile(".")])
+    given = page.locator(".token.given")
+    expect(given).to_have_text([*"abcd"])  # each follows from the first abcd
+    wrong = given.and_(page.locator(".wrong"))
+    assert wrong.count() >= 1
+    assert all(token.get_attribute("data-said") for token in wrong.all())
+    right = given.and_(page.locator(".right"))
+    assert all(token.get_attribute("data-said") == "" for token in right.all())
+
+
+def test_curves_of_one_group_share_an_entry_of_the_legend(browse):
+    page = browse("/?run=copies&step=40")
+    keys = page.locator(".panel.curves .key")
+    expect(keys).to_have_text([re.compile(name) for name in (r"^all\d", r"^copy 1\d", r"^copy 2\d")])
+    stage = page.locator(".stage.timeline canvas").first
+    before = stage.screenshot()
+    keys.nth(1).click()
+    expect(keys.nth(1)).to_have_attribute("aria-pressed", "false")
+    assert stage.screenshot() != before
+    keys.nth(2).hover()
+    described = re.compile("copy 2, mean of 7 curves at step 39: [0-9.]+ nats, smoothed")
+    expect(keys.nth(2)).to_have_attribute("title", described)
+
+
+def test_training_is_watched_scrubbed_and_survives_the_app(chromium, tmp_path):
+    """Started from the page, followed to the newest snapshot, scrubbed, reloaded, and still there in a new app."""
+    page = chromium.new_context(viewport={"width": 1400, "height": 1000}).new_page()
+    page.set_default_timeout(60 * SECOND)
+    errors: list[str] = []
+    page.on("pageerror", lambda error: errors.append(str(error)))
+    with served(tmp_path, 8598) as server:
+        page.goto("http://localhost:8598/train")
+        page.get_by_label("Task").click()
+        page.get_by_role("option", name="skip-trigram").click()
+        page.get_by_text("Change settings").click()
+        expect(page.get_by_label("steps", exact=True)).to_have_count(1)  # those of the task before are gone
+        for name, value in (("steps", "1000000"), ("batch_size", "8"), ("snapshot_every", "100")):
+            page.get_by_label(name, exact=True).fill(value)
+            page.get_by_label(name, exact=True).press("Enter")
+        page.get_by_role("button", name="Start training").click()
+        page.wait_for_selector(".film[data-step]")
+        run = Run(tmp_path / "skip-trigram")
+        assert run.info().training.snapshot_every == 100
+
+        until(lambda: len(run.steps()) > 3)
+        page.wait_for_function(f"() => {{ const film = {FILM}; return film.player.film.steps.length > 3; }}")
+        page.locator(".film").focus()
+        page.keyboard.press("End")
+        stood = int(page.locator(".film").get_attribute("data-step"))
+        page.wait_for_function(f"() => {{ const film = {FILM}; return Number(film.dataset.step) > {stood}; }}")
+        page.keyboard.press("Home")
+        page.keyboard.press("ArrowRight")
+        stands_at(page, 100)
+        grown = page.evaluate(f"() => {{ const film = {FILM}; return film.player.film.steps.length; }}")
+        page.wait_for_function(f"() => {{ const film = {FILM}; return film.player.film.steps.length > {grown}; }}")
+        stands_at(page, 100)
+        page.reload()
+        page.wait_for_selector(".film[data-step]")
+        expect(page.get_by_role("button", name="Stop")).to_be_visible()
+        server.kill()
+        server.wait()
+    assert run.is_training()
+    with served(tmp_path, 8598):
+        page.goto("http://localhost:8598/train?run=skip-trigram")
+        page.get_by_role("button", name="Stop").click()
+        until(lambda: run.info().status == "stopped")
+        expect(page.get_by_role("button", name="Resume")).to_be_visible()
+    assert not jobs.in_training(Runs(tmp_path))
+    assert errors == []
+    page.context.close()
