@@ -1,6 +1,6 @@
 """How long an example takes at every snapshot, and each page's first film.
 
-    python -m benchmarks.films [RUN]
+    python -m benchmarks.films [RUN ...]
 
 Both ways of asking all snapshots, the stack and one snapshot after another, run in turn in one process.
 """
@@ -13,7 +13,7 @@ from collections.abc import Callable
 import torch
 
 from explorer.analysis.answers import own_answers
-from explorer.runs import Runs
+from explorer.runs import Run, Runs
 from explorer.views import activations, attention, phase_changes, try_it, watch
 from explorer.views.subject import Subject
 
@@ -27,14 +27,17 @@ def seconds(work: Callable[[], object]) -> float:
 
 
 def main() -> None:
-    name = sys.argv[1] if len(sys.argv) > 1 else "addition"
-    run = Runs("checkpoints").open(name)
+    for name in sys.argv[1:] or ["addition"]:
+        measure(Runs("checkpoints").open(name))
+
+
+def measure(run: Run) -> None:
     reading = seconds(lambda: Subject.load(run))
     subject = Subject.load(run)
     ensemble, task = subject.ensemble, subject.task
     text = next(iter(task.examples.values()))
     example = task.encode(text)
-    print(f"{name}: {len(ensemble)} snapshots, {torch.get_num_threads()} threads; opened in {reading:.2f} s\n")
+    print(f"{run.name}: {len(ensemble)} snapshots, {torch.get_num_threads()} threads; opened in {reading:.2f} s\n")
 
     def stacked() -> object:
         return own_answers(ensemble, example)
@@ -58,11 +61,11 @@ def main() -> None:
         "Phase changes": lambda: phase_changes.film(subject, text).pack(0),
         "Attention, one example": lambda: attention.example_film(subject, text).pack(0),
         "Attention, mean of a batch": lambda: attention.mean_film(subject).pack(0),
-        "Activations, residual stream": lambda: activations.film(
-            subject, text, "blocks.0.hook_resid_post", "activation"
+        "Activations, values of the heads": lambda: activations.film(
+            subject, text, "blocks.0.attn.hook_v", "activation"
         ).pack(0),
-        "Activations, gradient at the neurons": lambda: activations.film(
-            subject, text, "blocks.0.mlp.hook_post", "gradient"
+        "Activations, gradient at the pattern": lambda: activations.film(
+            subject, text, "blocks.0.attn.hook_pattern", "gradient"
         ).pack(0),
         "Try": lambda: try_it.tried(subject, text).film.pack(0),
     }
@@ -71,6 +74,7 @@ def main() -> None:
         size = len(build()) / 1e6
         median = statistics.median(seconds(build) for _ in range(REPEATS))
         print(f"  {page:<38} {1000 * median:7.1f} ms {size:6.2f} MB")
+    print()
 
 
 if __name__ == "__main__":

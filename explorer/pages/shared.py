@@ -68,7 +68,7 @@ def viewed(view: Callable, *parameters: str) -> Any:
     return _viewed(key, parameters, view)
 
 
-@st.cache_resource(max_entries=64, show_spinner="Asking every snapshot…")
+@st.cache_resource(max_entries=24, show_spinner="Asking every snapshot…")
 def _viewed(key: tuple, parameters: tuple[str, ...], _view: Callable) -> Any:
     return _view(subject(), *parameters)
 

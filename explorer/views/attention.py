@@ -6,7 +6,8 @@ from explorer.film.film import Film
 from explorer.views import panels
 from explorer.views.subject import Subject
 
-MEAN_BATCH = 32  # examples
+MEAN_BATCH = 32  # examples, fewer where they are long
+MEAN_TOKENS = 1024
 
 
 def example_film(subject: Subject, text: str) -> Film:
@@ -27,7 +28,8 @@ def example_film(subject: Subject, text: str) -> Film:
 
 def mean_film(subject: Subject) -> Film:
     """The patterns averaged over a batch of unseen examples."""
-    tokens = subject.task.test_stream(subject.info.training).next().tokens[:MEAN_BATCH]
+    tokens = subject.task.test_stream(subject.info.training).next().tokens
+    tokens = tokens[: min(MEAN_BATCH, max(1, MEAN_TOKENS // tokens.shape[1]))]
     patterns = panels.mean_patterns(subject, tokens)
     places = [str(place) for place in range(tokens.shape[1])]
     return _film(subject, patterns, places, f"Attention patterns, mean over {len(tokens)} unseen examples")
