@@ -123,7 +123,7 @@ def _created(runs: Runs, options: argparse.Namespace) -> Run:
     task = kind(**{**preset.task, **task_set})
     training = dataclasses.replace(preset.training, **training_set)
     model = task.model_config(**{**preset.model, **model_set})
-    name = options.name or kind.name + ("-finite" if training.finite else "")
+    name = options.name or task.run_name(training)
     own = bool(task_set or model_set or training_set)
     return runs.create(name, task, model, training, "" if own else preset_name)
 

@@ -38,6 +38,11 @@ class Ensemble:
         """The ensemble of some of the snapshots, on the same memory."""
         return Ensemble(self.cfg, self.steps[snapshots], {name: w[snapshots] for name, w in self.weights.items()})
 
+    def followed_by(self, later: "Ensemble") -> "Ensemble":
+        """An ensemble of these snapshots and then those of ``later``."""
+        weights = {name: torch.cat([weight, later.weights[name]]) for name, weight in self.weights.items()}
+        return Ensemble(self.cfg, self.steps + later.steps, weights)
+
     def run(
         self,
         tokens: Tensor,

@@ -15,8 +15,7 @@ import threading
 import time
 from pathlib import Path
 
-import torch
-from filelock import FileLock
+from filelock import FileLock, Timeout
 
 from explorer.errors import UserError
 from explorer.runs import Run, Runs
@@ -49,34 +48,51 @@ def start(run: Run) -> None:
         UserError: too many runs are being trained, or the process ended at once; the sentence says why.
     """
     runs = Runs(run.folder.parent)
-    with FileLock(runs.root / ".starting", timeout=START_WITHIN):
-        check_room(runs)
-        with run.log.open("wb") as log:
-            process = subprocess.Popen(
-                [sys.executable, "-m", "explorer.jobs", str(runs.root.resolve()), run.name],
-                cwd=Path(__file__).parents[1],
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,  # what is sent to the app's terminal, such as Ctrl-C, does not reach it
-            )
-        threading.Thread(target=process.wait, daemon=True).start()  # so that it leaves no zombie
-        began = time.monotonic()
-        while run.info().status != "running" or not run.steps():
-            if process.poll() == 0:  # it was short
-                return
-            if process.returncode is not None:
-                raise UserError(f"{run.name} could not be trained: {run.last_words()}")
-            if time.monotonic() - began > START_WITHIN:
-                raise UserError(f"{run.name} has not begun after {START_WITHIN} s; see {run.name}/{run.log.name}.")
-            time.sleep(0.05)
+    try:
+        with FileLock(runs.root / ".starting", timeout=START_WITHIN):
+            if run.is_training():
+                raise UserError(f"{run.name} is being trained already.")
+            check_room(runs)
+            before = run.version()[1:]
+            _wait_for(run, _launched(run), before)
+    except Timeout:
+        raise UserError(f"Other runs are being started; try {run.name} again in a minute.") from None
+    except OSError as error:
+        raise UserError(f"{run.name} could not be started: {error.strerror}; see to {runs.root}.") from error
+
+
+def _launched(run: Run) -> subprocess.Popen:
+    with run.log.open("ab") as log:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "explorer.jobs", str(run.folder.parent.resolve()), run.name],
+            cwd=Path(__file__).parents[1],
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,  # what is sent to the app's terminal, such as Ctrl-C, does not reach it
+        )
+    threading.Thread(target=process.wait, daemon=True).start()  # so that it leaves no zombie
+    return process
+
+
+def _wait_for(run: Run, process: subprocess.Popen, before: tuple[object, ...]) -> None:
+    """Until the process trains, which changes the run's files from what they were ``before``."""
+    began = time.monotonic()
+    while run.version()[1:] == before or run.info().status != "running" or not run.steps():
+        if process.poll() == 0:  # it was short
+            return
+        if process.returncode is not None:
+            raise UserError(f"{run.name} could not be trained: {run.last_words()}")
+        if time.monotonic() - began > START_WITHIN:
+            process.terminate()
+            raise UserError(f"{run.name} has not begun after {START_WITHIN} s; see {run.name}/{run.log.name}.")
+        time.sleep(0.05)
 
 
 def main(folder: str, name: str) -> int:
     """Train to the end, to a polite kill, or until somebody asks for a stop."""
     received: list[int] = []
     signal.signal(signal.SIGTERM, lambda number, frame: received.append(number))
-    torch.set_num_threads(THREADS)
     try:
         Runs(folder).open(name).train(should_stop=lambda: bool(received))
     except UserError as error:

@@ -11,6 +11,7 @@ Every file is written whole beside its place and then moved there, so a process 
 file or the new one. Nothing is ever unpickled.
 """
 
+import contextlib
 import dataclasses
 import json
 import os
@@ -18,7 +19,6 @@ import re
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -59,6 +59,7 @@ class RunInfo:
     snapshots: tuple[int, ...]
     message: str = ""  # why it failed
     steps_per_second: float = 0.0  # of the process that trained it last; 0 where none has yet
+    threads: int = 0  # that it is trained with; 0 where it is not said
 
     def to_json(self) -> dict[str, Any]:
         values = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
@@ -94,11 +95,14 @@ class RunInfo:
         task.model_config(**dataclasses.asdict(model))
         training = from_dict(TrainingConfig, values.get("training"), what)
         status, steps_done = values.get("status"), values.get("steps_done")
-        snapshots, rate = values.get("snapshots"), values.get("steps_per_second", 0.0)
-        if status not in STATUSES or type(steps_done) is not int or steps_done < 0:
+        snapshots, threads = values.get("snapshots"), values.get("threads", 0)
+        rate = values.get("steps_per_second", 0.0)
+        if status not in STATUSES or type(steps_done) is not int or not 0 <= steps_done <= training.steps:
             raise UserError(f"{what} says neither how far its run got nor its status.")
-        if type(rate) not in (int, float) or not 0 <= rate < 1e9:
+        if type(rate) not in (int, float) or not (rate == 0 or 1e-6 < rate < 1e9):
             raise UserError(f"{what} has no sensible steps_per_second; restore the file.")
+        if type(threads) is not int or not 0 <= threads <= 1024:
+            raise UserError(f"{what} has no sensible number of threads; restore the file.")
         if not isinstance(snapshots, list) or any(
             type(step) is not int or not 0 <= step <= training.steps for step in snapshots
         ):
@@ -113,6 +117,7 @@ class RunInfo:
             snapshots=tuple(snapshots),
             message=_tidy(values.get("message")),
             steps_per_second=float(rate),
+            threads=threads,
         )
 
 
@@ -157,8 +162,21 @@ class Runs:
         run.info()
         return run
 
-    def create(self, name: str, task: Task, model: ModelConfig, training: TrainingConfig, preset: str = "") -> "Run":
+    def create(
+        self,
+        name: str,
+        task: Task,
+        model: ModelConfig,
+        training: TrainingConfig,
+        preset: str = "",
+        threads: int | None = None,
+    ) -> "Run":
         """A new run, ready to be trained.
+
+        Args:
+            preset: whose settings these are, if they are one's.
+            threads: that torch computes it with, from beginning to end, since the last bits of a sum depend on them;
+                as many as it uses now if not given.
 
         Raises:
             UserError: the name is taken or cannot be a folder's, the data cannot be made, the training would not fit
@@ -169,18 +187,22 @@ class Runs:
                 f"{quoted(name)} cannot be the name of a run; use up to 64 letters, digits, dots, dashes and "
                 f"underscores, beginning with a letter or a digit."
             )
-        folder = self.root / name
+        folder, threads = self.root / name, threads or torch.get_num_threads()
+        taken = f"There is already something called {name} in {self.root}; choose another name."
         if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-            raise UserError(f"There is already something called {name} in {self.root}; choose another name.")
+            raise UserError(taken)
         check_memory(task, model, training)
         task.train_stream(training)
         task.test_stream(training)
+        run = Run(folder)
         try:
             folder.mkdir(parents=True, exist_ok=True)
+            with run._locked():  # of two who want the name at once, one gets it
+                if (folder / "run.json").exists():
+                    raise UserError(taken)
+                run._write_info(RunInfo(task, model, training, preset, "stopped", 0, (), threads=threads))
         except OSError as error:
             raise UserError(f"{folder} cannot be made: {error.strerror}; choose another folder.") from error
-        run = Run(folder)
-        run._write_info(RunInfo(task, model, training, preset, "stopped", 0, ()))
         return run
 
 
@@ -251,6 +273,14 @@ class Run:
         """Changes whenever something new has been written, or a process that trained it has gone; for caches."""
         paths = [self.folder / "run.json", self.folder / "metrics.safetensors", self._snapshots]
         return (self.info().status, *(path.stat().st_mtime_ns for path in paths if path.exists()))
+
+    def snapshot_times(self) -> dict[int, int]:
+        """When the file of each snapshot on disk was written, in nanoseconds."""
+        times = {}
+        for step in sorted(self._steps_on_disk()):
+            with contextlib.suppress(OSError):  # it may just have gone
+                times[step] = self._snapshot_path(step).stat().st_mtime_ns
+        return times
 
     def snapshot(self, step: int) -> dict[str, Tensor]:
         """The weights at ``step``, in float32.
@@ -358,7 +388,9 @@ class Run:
             info = self.info()
             if info.status == "done":
                 raise UserError(f"{self.name} is done: all of its {info.training.steps:,} steps are trained.")
+            threads = torch.get_num_threads()
             try:
+                torch.set_num_threads(info.threads or threads)
                 return self._train(info, on_update, should_stop)
             except KeyboardInterrupt:
                 self._write_info(dataclasses.replace(self.info(), status="stopped"))
@@ -367,16 +399,23 @@ class Run:
                 message = str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
                 self._write_info(dataclasses.replace(self.info(), status="failed", message=message))
                 raise
+            finally:
+                torch.set_num_threads(threads)
 
     def _train(self, info: RunInfo, on_update: Callable[[Measured], None], should_stop: Callable[[], bool]) -> RunInfo:
         for left in self.folder.rglob(".writing-*"):  # by a process that was killed
             left.unlink()
         self._stop.unlink(missing_ok=True)
+        if self.log.exists():  # what an earlier process said is not this one's
+            self.log.write_bytes(b"")
         training = Training(info.task, info.model, info.training)
         record = _Record(info.task)
         if self._resume.is_file():
             state, _ = _read(self._resume, f"{self.name}/resume.safetensors")
-            training.restore(state)
+            try:
+                training.restore(state)
+            except (RuntimeError, ValueError, OverflowError) as error:
+                raise UserError(f"{self.name}/resume.safetensors is damaged: {error} Train a new run.") from error
             record.load(self.metrics(), training.step)
         elif info.steps_done:
             raise UserError(f"{self.name}/resume.safetensors is missing, so the run cannot go on; train a new one.")
@@ -396,8 +435,17 @@ class Run:
         return keeper.finish(training, "done")
 
     def request_stop(self) -> None:
-        """Ask the process that trains the run, whichever it is, to keep everything and end after its update."""
-        _write_atomically(self._stop, lambda path: path.write_bytes(b""))
+        """Ask the process that trains the run, whichever it is, to keep everything and end after its update.
+
+        Raises:
+            UserError: nothing can be written there.
+        """
+        if not (self.folder / "run.json").exists():
+            return  # somebody has removed it
+        try:
+            _write_atomically(self._stop, lambda path: path.write_bytes(b""))
+        except OSError as error:
+            raise UserError(f"{self.name} cannot be stopped: {error.strerror}; stop its process.") from error
 
     # --- Places ---
 
@@ -420,7 +468,7 @@ class Run:
         text = json.dumps(info.to_json(), indent=2) + "\n"
         _write_atomically(self.folder / "run.json", lambda path: path.write_text(text, encoding="utf-8"))
 
-    @contextmanager
+    @contextlib.contextmanager
     def _locked(self) -> Iterator[None]:
         """Hold the run against other processes; the lock goes with the process, however it ends."""
         try:
@@ -485,8 +533,10 @@ class _Keeper:
         self._run, self._info, self._record = run, info, record
         self._kept = set(info.snapshots) | {step for step in run._steps_on_disk() if step <= step_now}
         self._began, self._first, self._reported = time.monotonic(), step_now, time.monotonic()
-        self._probes = [info.task.test_stream(info.training).next()]
-        if info.task.n_train(info.training):
+        self._probes = []
+        if info.training.snapshot_dtype == "float16":
+            self._probes.append(info.task.test_stream(info.training).next())
+        if self._probes and info.task.n_train(info.training):
             self._probes.append(info.task.train_stream(info.training).next())
 
     def keep(self, training: Training) -> None:

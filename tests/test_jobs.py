@@ -105,6 +105,43 @@ def test_what_a_process_prints_last_is_its_message(runs):
     assert run.info().message == "MemoryError: no more"
 
 
+def test_a_damaged_state_of_a_killed_run_is_reported_when_it_is_resumed(runs):
+    run = runs.create("job", TASK, MODEL, LONG)
+    jobs.start(run)
+    trainer(run).kill()
+    until(lambda: run.info().status == "failed")
+    (run.folder / "resume.safetensors").write_bytes(b"nonsense")
+    with pytest.raises(UserError, match=r"job could not be trained: .*resume.safetensors is damaged"):
+        jobs.start(run)
+
+
+def test_a_second_start_is_refused_and_disturbs_nothing(runs):
+    run = runs.create("job", TASK, MODEL, LONG)
+    jobs.start(run)
+    said = run.log.read_bytes()
+    with pytest.raises(UserError, match="job is being trained already"):
+        jobs.start(run)
+    assert run.info().status == "running"
+    assert run.log.read_bytes() == said
+
+
+def test_last_words_are_those_of_the_last_process(runs):
+    run = runs.create("job", TASK, MODEL, LONG)
+    run.log.write_text("OSError: of long ago\n")
+    jobs.start(run)
+    trainer(run).kill()
+    until(lambda: run.info().status == "failed")
+    assert "killed without a word" in run.info().message
+
+
+def test_what_cannot_be_started_is_said_in_a_sentence(runs):
+    run = runs.create("job", TASK, MODEL, LONG)
+    (runs.root / ".starting").mkdir()
+    with pytest.raises(UserError, match="job could not be started: Is a directory"):
+        jobs.start(run)
+    (runs.root / ".starting").rmdir()
+
+
 def test_only_so_many_at_once(runs, monkeypatch):
     monkeypatch.setattr(jobs, "LIMIT", 1)
     jobs.start(runs.create("one", TASK, MODEL, LONG))

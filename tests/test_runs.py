@@ -342,6 +342,56 @@ def test_a_run_that_would_not_fit_is_not_created(tmp_path):
     assert Runs(tmp_path).names() == []
 
 
+def test_of_two_who_want_a_name_one_gets_it(tmp_path):
+    made, refused = [], []
+    at_once = threading.Barrier(4)
+
+    def create(seed: int) -> None:
+        at_once.wait()
+        try:
+            Runs(tmp_path).create("wanted", TASK, MODEL, replace(TRAINING, seed=seed))
+            made.append(seed)
+        except UserError as error:
+            refused.append(str(error))
+
+    people = [threading.Thread(target=create, args=(seed,)) for seed in range(4)]
+    for person in people:
+        person.start()
+    for person in people:
+        person.join()
+    assert [Runs(tmp_path).open("wanted").info().training.seed] == made
+    assert all("choose another name" in sentence for sentence in refused)
+    assert len(refused) == 3
+
+
+def test_a_run_is_computed_with_the_threads_that_it_began_with(tmp_path):
+    """Sums are split between threads, so the last bits depend on them."""
+    run = Runs(tmp_path).create("two", TASK, MODEL, TRAINING, threads=2)
+    seen = []
+    run.train(on_update=lambda measured: seen.append(torch.get_num_threads()), should_stop=lambda: len(seen) == 5)
+    assert set(seen) == {2}
+    assert torch.get_num_threads() == 1
+    assert run.info().threads == 2
+    assert Runs(tmp_path).create("one", TASK, MODEL, TRAINING).info().threads == 1
+
+
+def test_a_stop_of_a_run_that_is_gone_makes_nothing(copied):
+    shutil.rmtree(copied.folder)
+    copied.request_stop()
+    assert not copied.folder.exists()
+
+
+@pytest.mark.parametrize("name", ["train_stream", "schedule"])
+def test_a_state_that_makes_no_sense_gets_one_sentence(tmp_path, name):
+    run = Runs(tmp_path).create("spoilt", TASK, MODEL, TRAINING)
+    run.train(should_stop=lambda: True)
+    state = load_file(run.folder / "resume.safetensors")
+    state[name] = torch.full_like(state[name], 255 if name == "train_stream" else torch.nan)
+    save_file(state, run.folder / "resume.safetensors")
+    with pytest.raises(UserError, match=r"spoilt/resume.safetensors is damaged"):
+        run.train()
+
+
 def test_two_processes_do_not_train_one_run(tmp_path):
     run = Runs(tmp_path).create("shared", TASK, MODEL, TRAINING)
     refused = []
@@ -452,6 +502,10 @@ def test_spoilt_metrics_get_one_sentence_that_names_them(copied, small, how):
         {"snapshots": [10**4000]},
         {"status": "fine"},
         {"steps_done": -1},
+        {"steps_done": 41},
+        {"steps_per_second": -1},
+        {"steps_per_second": 1e-320},
+        {"threads": "many"},
         {"snapshots": [1.5]},
         {"snapshots": "all"},
     ],

@@ -1,17 +1,23 @@
 """The training loop: golden losses, snapshots where it moves, bit-for-bit resuming."""
 
+import subprocess
+import sys
+from dataclasses import replace
 from itertools import islice
+from pathlib import Path
 
 import pytest
 import torch
 
 from explorer.errors import UserError
+from explorer.runs import Runs
 from explorer.settings import TrainingConfig
 from explorer.tasks.addition import Addition
 from explorer.tasks.modular_addition import ModularAddition
 from explorer.tasks.skip_trigram import SkipTrigram
 from explorer.training import SnapshotSchedule, Training, check_memory, learning_rate, memory_needed
 
+ROOT = Path(__file__).parents[1]
 TASK = Addition(2)
 MODEL = TASK.model_config(d_model=16, n_heads=2, d_head=8, d_mlp=32)
 MODULAR = ModularAddition(p=13)
@@ -115,24 +121,35 @@ def test_a_loss_that_was_not_measured_moves_nothing():
     assert not schedule.wants(2, torch.tensor([3.0, nan]).double())  # the first of its kind is where it starts
     assert not any(schedule.wants(step, torch.tensor([nan, nan]).double()) for step in range(3, 100))
     assert any(schedule.wants(step, torch.tensor([nan, 1.0]).double()) for step in range(100, 110))
+    assert any(schedule.wants(step, torch.tensor([0.0, nan]).double()) for step in range(110, 120))
 
 
-def test_memory_is_estimated_above_what_autograd_keeps_but_not_far():
-    task, settings = Addition(5), TrainingConfig(batch_size=256)
-    cfg = task.model_config(d_model=128, n_heads=4, d_head=32, d_mlp=512)
-    training, kept = Training(task, cfg, settings), []
-    batch = task.train_stream(settings).next()
-
-    def keep(tensor):
-        kept.append(tensor)
-        return tensor
-
-    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-        task.losses(training.model(batch.tokens), batch).mean()
-    storages = {tensor.untyped_storage().data_ptr(): tensor.untyped_storage().nbytes() for tensor in kept}
-    weights = sum(weight.nbytes for weight in training.weights().values())
-    used = sum(storages.values()) + 3 * weights  # the weights themselves are among what is kept
-    assert used < memory_needed(task, cfg, settings) < 5 * used
+@pytest.mark.parametrize(
+    ("model", "changed"),
+    [
+        ({"d_model": 1024, "d_mlp": 4096}, {}),  # mostly weights
+        ({}, {"batch_size": 5000}),  # mostly activations
+        ({}, {"finite": 400_000, "full_batch": False, "snapshot_dtype": "float16"}),  # mostly data
+    ],
+    ids=["weights", "activations", "data"],
+)
+def test_memory_is_estimated_near_what_a_run_takes(tmp_path, model, changed):
+    """Measured on a process that trains three steps, beyond what one of three small steps takes."""
+    task, small = Addition(5), TrainingConfig(steps=3, batch_size=4)
+    script = (
+        "import resource, sys, torch; torch.set_num_threads(1)\n"
+        "from explorer.runs import Runs\n"
+        "Runs(sys.argv[1]).open('small').train()\n"
+        "before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
+        "Runs(sys.argv[1]).open('large').train()\n"
+        "print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024)"
+    )
+    cfg, settings = task.model_config(**model), replace(small, **changed)
+    Runs(tmp_path).create("small", task, task.model_config(), small)
+    Runs(tmp_path).create("large", task, cfg, settings)
+    command = [sys.executable, "-c", script, str(tmp_path)]
+    taken = int(subprocess.run(command, capture_output=True, check=True, text=True, cwd=ROOT).stdout)
+    assert 0.8 * taken < memory_needed(task, cfg, settings) < 3 * taken
 
 
 def test_what_does_not_fit_is_refused_with_the_estimate():

@@ -919,13 +919,19 @@ class Player {
     // Whoever stood at the last snapshot of a run that is being trained goes on to the newest.
     const grown = this.film && film.steps.length > this.film.steps.length && this.film.steps.every((step, i) => step === film.steps[i]);
     if (grown && !this.playing && memory.step === this.film.steps.at(-1)) memory.step = film.steps.at(-1);
+    const between = this.position % 1; // while playing
+    const buttons = () => [...this.grid.querySelectorAll("button")];
+    const focused = buttons().indexOf(this.root.getRootNode().activeElement);
     this.film = film;
     this.range.max = film.steps.length - 1;
     this.panels = film.panels.map((panel) => new KINDS[panel.kind](panel, this));
     this.grid.replaceChildren(...this.panels.map((panel) => panel.root));
     this.position = nearest(film.steps, memory.step);
+    if (this.playing) this.position = Math.min(this.position + between, film.steps.length - 1);
     this.retheme();
-    this.reportSoon(); // if the page was left before the position was told
+    this.paint(); // at once, so that nothing jumps
+    if (focused >= 0) buttons()[focused]?.focus();
+    if (!this.playing) this.reportSoon(); // if the page was left before the position was told
   }
 
   // Show the film that came while somebody was dragging.
@@ -994,17 +1000,17 @@ class Player {
   }
 
   play() {
-    const last = this.film.steps.length - 1;
-    if (this.index >= last) this.position = 0;
+    const last = () => this.film.steps.length - 1; // a run that is being trained grows meanwhile
+    if (this.index >= last()) this.position = 0;
     this.playing = true;
     this.playButton.firstChild.replaceWith(icon("pause"));
     let then = null;
     const tick = (now) => {
       then ??= now;
-      this.position = Math.min(this.position + ((now - then) / 1000) * memory.speed * (this.film.steps.length / SECONDS), last);
+      this.position = Math.min(this.position + ((now - then) / 1000) * memory.speed * (this.film.steps.length / SECONDS), last());
       then = now;
       this.paint();
-      if (this.position >= last) this.toggle();
+      if (this.position >= last()) this.toggle();
       else this.ticking = requestAnimationFrame(tick);
     };
     this.ticking = requestAnimationFrame(tick);

@@ -6,6 +6,7 @@ The session state holds ``run`` (a name), ``step`` (of the snapshot) and ``examp
 
 import os
 import re
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,13 +16,14 @@ import streamlit as st
 from explorer.errors import UserError, quoted
 from explorer.film.film import Film
 from explorer.film.player import play, take_stop
-from explorer.runs import Runs
+from explorer.runs import Run, Runs
 from explorer.tasks.base import Example
 from explorer.views.subject import Subject
 
 CHECKPOINTS = Path(__file__).parents[2] / "checkpoints"
 URL_KEYS = ("run", "step", "example")
 NO_RUNS = "There are no runs yet. Train one on the page Train, or with `python -m explorer train addition`."
+RUNS_KEPT, VIEWS_KEPT = 4, 8  # in memory; views of each run
 PLAYER = "player"  # every page has one player, under one key
 
 
@@ -42,6 +44,42 @@ def plain(text: str) -> str:
 # --- The chosen run ---
 
 
+class _Kept:
+    """A run in memory for all sessions: as it was read last, and what views gave for it. One version of each, or a
+    run that is being trained would pile up."""
+
+    def __init__(self):
+        self.lock = threading.RLock()
+        self.version: tuple[object, ...] | None = None
+        self.subject: Subject | None = None
+        self.views: dict[tuple[str, tuple[str, ...]], tuple[object, Any]] = {}  # the last used last
+
+    def read(self, run: Run) -> Subject:
+        """The run as it is now."""
+        with self.lock:
+            version = run.version()
+            if self.subject is None or version != self.version:
+                self.subject, self.version = Subject.load(run, self.subject), version
+            return self.subject
+
+    def view(self, run: Run, view: Callable, parameters: tuple[str, ...]) -> Any:
+        with self.lock:
+            subject = self.read(run)
+            key = (f"{view.__module__}.{view.__qualname__}", parameters)
+            version, made = self.views.pop(key, (None, None))
+            if version != self.version:
+                made = view(subject, *parameters)
+            self.views[key] = (self.version, made)
+            if len(self.views) > VIEWS_KEPT:
+                del self.views[next(iter(self.views))]
+            return made
+
+
+@st.cache_resource(max_entries=RUNS_KEPT, show_spinner=False)
+def _kept(root: str, name: str) -> _Kept:
+    return _Kept()
+
+
 def subject() -> Subject:
     """The chosen run, read once for all sessions.
 
@@ -49,12 +87,8 @@ def subject() -> Subject:
         UserError: it cannot be read.
     """
     run = runs().open(st.session_state.run)
-    return _subject(str(run.folder.parent), run.name, run.version())
-
-
-@st.cache_resource(max_entries=4, show_spinner="Reading snapshots…")
-def _subject(root: str, name: str, version: tuple[object, ...]) -> Subject:
-    return Subject.load(Runs(root).open(name))
+    with st.spinner("Reading snapshots…"):
+        return _kept(str(run.folder.parent), run.name).read(run)
 
 
 def viewed(view: Callable, *parameters: str) -> Any:
@@ -64,13 +98,8 @@ def viewed(view: Callable, *parameters: str) -> Any:
         UserError: the run cannot be read, or the view cannot use the parameters.
     """
     run = runs().open(st.session_state.run)
-    key = (str(run.folder.parent), run.name, run.version(), f"{view.__module__}.{view.__qualname__}")
-    return _viewed(key, parameters, view)
-
-
-@st.cache_resource(max_entries=24, show_spinner="Asking every snapshot…")
-def _viewed(key: tuple, parameters: tuple[str, ...], _view: Callable) -> Any:
-    return _view(subject(), *parameters)
+    with st.spinner("Asking every snapshot…"):
+        return _kept(str(run.folder.parent), run.name).view(run, view, parameters)
 
 
 # --- State and URL ---

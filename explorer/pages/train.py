@@ -15,11 +15,11 @@ from explorer.settings import TrainingConfig
 from explorer.tasks import TASKS
 from explorer.tasks.base import Preset, Task
 from explorer.transformer import ModelConfig
-from explorer.views import training
+from explorer.views import training, watch
 from explorer.views.subject import Subject
 from explorer.views.training import Plan
 
-REFRESH = 2.0  # seconds
+REFRESH, IDLE_REFRESH = 2.0, 10.0  # seconds, while something is trained and while nothing is
 COLUMNS = 4  # of settings
 
 
@@ -29,8 +29,7 @@ def page() -> None:
         _new_run()
     unfinished = training.unfinished(shared.runs())
     busy = any(info.status == "running" for _, info in unfinished)
-    every = REFRESH if busy else None
-    st.fragment(_progress, run_every=every)(busy)
+    st.fragment(_progress, run_every=REFRESH if busy else IDLE_REFRESH)(busy)
     if state.run is None or state.run not in {state.get("train.last"), *(run.name for run, _ in unfinished)}:
         return
     try:
@@ -38,7 +37,7 @@ def page() -> None:
     except UserError as error:
         st.error(shared.plain(str(error)))
     else:
-        st.fragment(_film, run_every=every)(text)
+        st.fragment(_film, run_every=REFRESH if busy else None)(text)
 
 
 # --- A new run ---
@@ -48,16 +47,19 @@ def _new_run() -> None:
     kind, name, preset = _choice()
     plan = None
     with st.expander("Change settings", icon=":material/tune:"):
-        try:
-            plan = Plan.made(kind, name, *_settings(kind, name, preset))
-        except UserError as error:
-            st.error(shared.plain(str(error)))
+        settings = _settings(kind, name, preset)
+    try:
+        plan = Plan.made(kind, name, *settings)
+    except UserError as error:
+        st.error(shared.plain(str(error)))
+    if st.session_state.pop("train.started", False):
+        st.session_state["train.name"] = ""  # that one is taken now
     with st.container(horizontal=True, vertical_alignment="bottom"):
-        free = training.free_name(shared.runs(), kind, preset.training if plan is None else plan.training)
+        free = "" if plan is None else training.free_name(shared.runs(), plan.task, plan.training)
         typed = st.text_input("Name", placeholder=free, width=280, key="train.name", max_chars=64)
         pressed = st.button("Start training", type="primary", icon=":material/play_arrow:", disabled=plan is None)
         if plan is not None:
-            st.caption(shared.plain(plan.about()))
+            st.caption(shared.plain(f"{plan.about()}; up to {jobs.LIMIT} runs at once"))
     if pressed:
         try:
             with st.spinner("Starting a process for it…"):
@@ -65,15 +67,15 @@ def _new_run() -> None:
         except UserError as error:
             st.error(shared.plain(str(error)))
         else:
+            st.session_state["train.started"] = True
             st.rerun()
 
 
 def _start(plan: Plan, name: str) -> None:
     jobs.check_room(shared.runs())
-    run = shared.runs().create(name, plan.task, plan.model, plan.training, plan.preset)
-    st.session_state["train.last"] = name
-    shared.choose_run(name)
+    run = shared.runs().create(name, plan.task, plan.model, plan.training, plan.preset, jobs.THREADS)
     jobs.start(run)
+    _watch(name)
 
 
 def _choice() -> tuple[type[Task], str, Preset]:
@@ -138,16 +140,16 @@ def _widget(name: str, value: Any, kind: Any, metadata: typing.Mapping[str, Any]
 def _progress(busy: bool) -> None:
     """How far every run is that is not done."""
     unfinished = training.unfinished(shared.runs())
-    if busy and not any(info.status == "running" for _, info in unfinished):
+    if busy != any(info.status == "running" for _, info in unfinished):
         st.rerun()
     for run, info in unfinished:
         with st.container(border=True, horizontal=True, vertical_alignment="center"):
             st.progress(info.steps_done / info.training.steps, shared.plain(training.progress(run.name, info)))
             if info.status == "running":
-                _button("Stop", "stop", run, run.request_stop)
-            elif _button("Resume", "play_arrow", run, _resume, run):
+                _button("Stop", "stop", run, _tried, run.request_stop)
+            elif _button("Resume", "play_arrow", run, _tried, _resume, run):
                 st.rerun()
-            if run.name != st.session_state.run and _button("Watch", "visibility", run, shared.choose_run, run.name):
+            if run.name != st.session_state.run and _button("Watch", "visibility", run, _watch, run.name):
                 st.rerun()
     if problem := st.session_state.pop("train.problem", None):
         st.error(shared.plain(problem))
@@ -160,7 +162,7 @@ def _film(text: str) -> None:
     try:
         subject: Subject = shared.subject()
         shared.settle(subject)
-        shared.show(shared.viewed(training.film, text))
+        shared.show(shared.viewed(watch.film, text))
     except UserError as error:
         st.error(shared.plain(str(error)))
 
@@ -169,10 +171,19 @@ def _button(label: str, icon: str, run: Run, act: Callable, *of: Any) -> bool:
     return st.button(label, key=f"{label}.{run.name}", icon=f":material/{icon}:", on_click=act, args=of)
 
 
-def _resume(run: Run) -> None:
+def _tried(act: Callable, *of: Any) -> None:
+    """Do something; what keeps it from being done is said when the page is drawn."""
     try:
-        jobs.start(run)
+        act(*of)
     except UserError as error:
         st.session_state["train.problem"] = str(error)
-    st.session_state["train.last"] = run.name
-    shared.choose_run(run.name)
+
+
+def _resume(run: Run) -> None:
+    jobs.start(run)
+    _watch(run.name)
+
+
+def _watch(name: str) -> None:
+    st.session_state["train.last"] = name
+    shared.choose_run(name)

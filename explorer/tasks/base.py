@@ -140,6 +140,8 @@ class ShuffledStream:
         self._rng.set_state(state[:-8].clone())
         self._shuffle()
         self._at = int(state[-8:].clone().view(torch.int64))
+        if not 0 <= self._at <= len(self._order):
+            raise ValueError(f"It stands at example {self._at} of {len(self._order)}.")
 
 
 class FixedStream:
@@ -173,6 +175,10 @@ class Task(ABC):
     @abstractmethod
     def title(self) -> str:
         """A few words for a person, "5-digit addition"."""
+
+    def run_name(self, training: TrainingConfig) -> str:
+        """What a run is called if nobody says."""
+        return f"{self.name}-finite" if training.finite else self.name
 
     @property
     @abstractmethod

@@ -297,4 +297,6 @@ class _NumpyStream:
 
     def restore(self, state: Tensor) -> None:
         keys = state.numpy().copy().view(np.uint32)
+        if keys[-1] > len(keys) - 1:
+            raise ValueError(f"The generator stands at {keys[-1]} of {len(keys) - 1}.")
         self._rng.set_state(("MT19937", keys[:-1], int(keys[-1])))

@@ -98,6 +98,9 @@ class ModularAddition(Task):
     def title(self) -> str:
         return f"{TITLES[self.function]} mod {self.p}"
 
+    def run_name(self, training: TrainingConfig) -> str:
+        return self.name if self.train_share < 1 else f"{self.name}-infinite"
+
     @property
     def tokens(self) -> tuple[str, ...]:
         return (*self.answer_tokens, "=")

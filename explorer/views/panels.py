@@ -29,26 +29,27 @@ def losses(subject: Subject, detail: bool = True, span: int = 12, height: int = 
     finite = "test_loss" in metrics
     train_steps = torch.arange(len(metrics["train_loss"]))
     alone = len(task.loss_names) == 1  # nothing to tell apart but train and test
-    every = thinning(metrics, len(task.loss_names) * (1 + finite))
+    among = 3 + len(task.loss_names) * (1 + finite)
     overall, loss = "" if alone else "all, ", metrics["train_loss"]
-    lines = [line(f"{overall}train" if finite else "all", train_steps, loss, 0, finite, not alone, every=every)]
+    lines = [line(f"{overall}train" if finite else "all", train_steps, loss, 0, finite, not alone, among=among)]
     if finite:
-        lines.append(line(f"{overall}test", metrics["test_step"], metrics["test_loss"], 1, strong=not alone))
+        tested = metrics["test_step"], metrics["test_loss"]
+        lines.append(line(f"{overall}test", *tested, 1, strong=not alone, among=among))
     if detail and task.smoothing:
         beta, start = task.smoothing
         averaged = smooth(metrics["train_loss"], beta, start)
-        lines.append(line(f"all, average {beta:g}", train_steps, averaged, 2, dashed=True, every=every))
+        lines.append(line(f"all, average {beta:g}", train_steps, averaged, 2, dashed=True, among=among))
     for i, (name, group) in enumerate(zip(task.loss_names, task.loss_groups, strict=True)):
         if alone:
             break
         colour = list(dict.fromkeys(task.loss_groups)).index(group)
         if finite:
             tested = metrics["test_step"], metrics["test_loss_per_token"][:, i]
-            lines.append(line(name, *tested, colour, group=group))
+            lines.append(line(name, *tested, colour, group=group, among=among))
         if not finite or detail:
             end = ", train" if finite else ""
             trained = train_steps, metrics["train_loss_per_token"][:, i]
-            lines.append(line(f"{name}{end}", *trained, colour, finite, group=f"{group}{end}", every=every))
+            lines.append(line(f"{name}{end}", *trained, colour, finite, group=f"{group}{end}", among=among))
     references = [
         (reference.label, max(loss for loss in reference.losses if not math.isnan(loss)))
         for reference in task.references
@@ -70,17 +71,11 @@ def measures(subject: Subject, span: int = 12, height: int = 200) -> list[Curves
             for i, label in enumerate(measure.lines if key in metrics else ()):
                 shown = f"{label}, {kind}" if kind else label
                 colour = i if len(measure.lines) > 1 else len(lines)
-                lines.append(
-                    line(shown, at, metrics[key][:, i], colour, kind == "train", every=thinning(metrics, len(rows)))
-                )
+                among = 2 * len(measure.lines)
+                lines.append(line(shown, at, metrics[key][:, i], colour, kind == "train", among=among))
         if lines:
             panels.append(Curves(measure.title, lines, measure.unit, span=span, height=height))
     return panels
-
-
-def thinning(metrics: dict[str, Tensor], n_curves: int) -> int:
-    """Of how many training steps a curve shows one, if it is one of ``n_curves``."""
-    return math.ceil(len(metrics["train_loss"]) / min(MOST_PER_CURVE, MAX_POINTS // n_curves)) or 1
 
 
 def line(
@@ -91,9 +86,10 @@ def line(
     dashed: bool = False,
     strong: bool = False,
     group: str = "",
-    every: int = 1,
+    among: int = 1,
 ) -> Line:
-    """A curve of every ``every``-th value."""
+    """A curve, thinned to its share of the points if it is one ``among`` many."""
+    every = math.ceil(len(values) / min(MOST_PER_CURVE, MAX_POINTS // among)) or 1
     return Line(label, steps[::every].numpy(), values[::every].numpy(), colour, dashed, strong, group)
 
 

@@ -4,6 +4,7 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 
 from explorer.analysis.phases import smooth
 from explorer.figures.losses import sparkline
@@ -28,7 +29,7 @@ def card(run: Run) -> RunCard:
     """Raises UserError where run.json or the metrics cannot be read."""
     info = run.info()
     cfg, training = info.model, info.training
-    metrics = run.metrics()
+    metrics = run.metrics() if info.steps_done else {"train_loss": torch.empty(0)}
     curves = {"train": (np.arange(len(metrics["train_loss"])), smooth(metrics["train_loss"]).numpy())}
     if "test_loss" in metrics:
         curves["test"] = (metrics["test_step"].numpy(), smooth(metrics["test_loss"]).numpy())

@@ -21,17 +21,23 @@ class Subject:
     ensemble: Ensemble
     metrics: dict[str, Tensor]
     problems: tuple[str, ...]  # a sentence on each file that could not be read
+    times: dict[int, int]  # when each snapshot was written
 
     @classmethod
-    def load(cls, run: Run) -> "Subject":
+    def load(cls, run: Run, before: "Subject | None" = None) -> "Subject":
         """Read what can be read.
+
+        Args:
+            before: the run as it was read earlier; of a run that is being trained only what is new is read then.
 
         Raises:
             UserError: no snapshot can.
         """
         problems: list[str] = []
-        ensemble = run.ensemble(problems=problems)
-        info = run.info()
+        info, times = run.info(), run.snapshot_times()
+        ensemble = None if before is None else before._continued(run, info, times)
+        if ensemble is None:
+            ensemble = run.ensemble(problems=problems)
         try:
             metrics = run.metrics()
         except UserError as error:
@@ -40,7 +46,21 @@ class Subject:
                 "train_loss": torch.full((1,), torch.nan, dtype=torch.float64),
                 "train_loss_per_token": torch.full((1, len(info.task.loss_names)), torch.nan),
             }
-        return cls(run.name, info, ensemble, metrics, tuple(problems))
+        return cls(run.name, info, ensemble, metrics, tuple(problems), times)
+
+    def _continued(self, run: Run, info: RunInfo, times: dict[int, int]) -> Ensemble | None:
+        """The ensemble with the snapshots that came since; None if any of the others is not as it was."""
+        new = sorted(times.keys() - self.times.keys())
+        same = {step: times.get(step) for step in self.times} == self.times and tuple(self.times) == self.steps
+        config = (info.task, info.model, info.training)
+        if not same or config != (self.task, self.info.model, self.info.training):
+            return None
+        if self.problems or (new and new[0] < self.steps[-1]):
+            return None
+        try:
+            return self.ensemble.followed_by(run.ensemble(new)) if new else self.ensemble
+        except UserError:
+            return None
 
     @property
     def task(self) -> Task:

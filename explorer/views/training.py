@@ -11,9 +11,6 @@ from explorer.settings import TrainingConfig
 from explorer.tasks.base import Task
 from explorer.training import memory_needed
 from explorer.transformer import ModelConfig
-from explorer.views.watch import film
-
-__all__ = ["Plan", "film", "free_name", "progress", "unfinished"]
 
 
 @dataclass(frozen=True)
@@ -49,9 +46,9 @@ class Plan:
         return f"{weights:,} weights, about {memory:,.0f} MiB of memory, {self.training.steps:,} steps"
 
 
-def free_name(runs: Runs, kind: type[Task], training: TrainingConfig) -> str:
+def free_name(runs: Runs, task: Task, training: TrainingConfig) -> str:
     """A name for a new run that no run has."""
-    first = kind.name + ("-finite" if training.finite else "")
+    first = task.run_name(training)
     taken, name, number = set(runs.names()), first, 2
     while name in taken:
         name, number = f"{first}-{number}", number + 1
