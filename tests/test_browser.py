@@ -373,10 +373,12 @@ def test_training_is_watched_scrubbed_and_survives_the_app(chromium, tmp_path):
         page.get_by_label("Task").click()
         page.get_by_role("option", name="skip-trigram").click()
         page.get_by_text("Change settings").click()
-        expect(page.get_by_label("steps", exact=True)).to_have_count(1)  # those of the task before are gone
+        seeds = "[...document.querySelectorAll('input[aria-label=seed]')].map((input) => input.value).join()"
+        page.wait_for_function(f"{seeds} === '6798'")  # those of the task before are gone
         for name, value in (("steps", "1000000"), ("batch_size", "8"), ("snapshot_every", "100")):
             page.get_by_label(name, exact=True).fill(value)
             page.get_by_label(name, exact=True).press("Enter")
+        expect(page.get_by_text("1,000,000 steps")).to_be_visible()
         page.get_by_role("button", name="Start training").click()
         page.wait_for_selector(".film[data-step]")
         run = Run(tmp_path / "skip-trigram")
