@@ -1,0 +1,80 @@
+"""A run in memory: read once, and while it is being trained only what is new."""
+
+import shutil
+
+import pytest
+import torch
+
+from explorer.runs import Run, Runs
+from explorer.views import panels
+from explorer.views.subject import Subject
+from tests.conftest import MODEL, TASK, TRAINING
+
+
+@pytest.fixture
+def growing(tmp_path) -> Run:
+    """A run with the snapshots 0, 10 and 20, of five."""
+    run = Runs(tmp_path).create("growing", TASK, MODEL, TRAINING)
+    run.train(should_stop=lambda: len(run.steps()) == 3)
+    return run
+
+
+def test_what_came_since_is_read_and_what_was_there_is_not(growing, small):
+    before = Subject.load(growing)
+    assert before.steps == (0, 10, 20)
+    kept = before.ensemble.weights["embed.W_E"].clone()
+    before.ensemble.weights["embed.W_E"][1] += 1  # would be gone if it were read again
+    growing.train()
+    after = Subject.load(growing, before)
+    assert after.steps == small.steps()
+    assert torch.equal(after.ensemble.weights["embed.W_E"][1], kept[1] + 1)
+    whole = small.ensemble()
+    for name, weight in whole.weights.items():
+        assert torch.equal(after.ensemble.weights[name][2:], weight[2:]), name
+    assert len(after.metrics["train_loss"]) == 40
+
+
+def test_nothing_new_is_the_same_memory(growing):
+    before = Subject.load(growing)
+    assert Subject.load(growing, before).ensemble is before.ensemble
+
+
+@pytest.mark.parametrize("how", ["replaced", "removed", "another run"])
+def test_what_is_not_as_it_was_is_read_anew(growing, small, how):
+    before = Subject.load(growing)
+    path = growing.folder / "snapshots" / "step-000010.safetensors"
+    before.ensemble.weights["embed.W_E"][1] += 1
+    if how == "replaced":
+        shutil.copy(small.folder / "snapshots" / path.name, path)
+    elif how == "removed":
+        path.unlink()
+    else:
+        shutil.rmtree(growing.folder)
+        shutil.copytree(small.folder, growing.folder)
+    after = Subject.load(growing, before)
+    steps = {"replaced": (0, 10, 20), "removed": (0, 20), "another run": small.steps()}[how]
+    assert after.steps == steps
+    for i, step in enumerate(steps):
+        assert torch.equal(after.ensemble.weights["embed.W_E"][i], small.snapshot(step)["embed.W_E"])
+    assert bool(after.problems) == (how == "removed")
+
+
+def test_long_curves_are_thinned_each_by_its_own_length(small):
+    subject = Subject.load(small)
+    n = 100_000
+    metrics = {
+        "train_loss": torch.rand(n, dtype=torch.float64),
+        "train_loss_per_token": torch.rand(n, 3),
+        "test_step": torch.arange(0, n, 50),
+        "test_loss": torch.rand(n // 50, dtype=torch.float64),
+        "test_loss_per_token": torch.rand(n // 50, 3),
+        "accuracy": torch.rand(n, 1),
+        "test_accuracy": torch.rand(n // 50, 1),
+    }
+    subject = Subject(subject.name, subject.info, subject.ensemble, metrics, (), {})
+    lengths = {line.label: len(line.values) for line in panels.losses(subject).lines}
+    assert sum(lengths.values()) <= panels.MAX_POINTS
+    assert lengths["units"] == lengths["all, test"] == 2000
+    assert 3000 < lengths["units, train"] <= 4000
+    (accuracy,) = panels.measures(subject)
+    assert [len(line.values) for line in accuracy.lines] == [4000, 2000]
