@@ -384,6 +384,9 @@ def test_training_is_watched_scrubbed_and_survives_the_app(chromium, tmp_path):
         run = Run(tmp_path / "skip-trigram")
         assert run.info().training.snapshot_every == 100
 
+        page.evaluate(
+            "() => { const look = () => { window.vanished ||= !" + FILM + "; requestAnimationFrame(look); }; look(); }"
+        )
         until(lambda: len(run.steps()) > 3)
         page.wait_for_function(f"() => {{ const film = {FILM}; return film.player.film.steps.length > 3; }}")
         page.locator(".film").focus()
@@ -396,6 +399,8 @@ def test_training_is_watched_scrubbed_and_survives_the_app(chromium, tmp_path):
         grown = page.evaluate(f"() => {{ const film = {FILM}; return film.player.film.steps.length; }}")
         page.wait_for_function(f"() => {{ const film = {FILM}; return film.player.film.steps.length > {grown}; }}")
         stands_at(page, 100)
+        told(page, 100)
+        assert page.evaluate("window.vanished") is False
         page.reload()
         page.wait_for_selector(".film[data-step]")
         expect(page.get_by_role("button", name="Stop")).to_be_visible()

@@ -140,8 +140,6 @@ def _widget(name: str, value: Any, kind: Any, metadata: typing.Mapping[str, Any]
 def _progress(busy: bool) -> None:
     """How far every run is that is not done."""
     unfinished = training.unfinished(shared.runs())
-    if busy != any(info.status == "running" for _, info in unfinished):
-        st.rerun()
     for run, info in unfinished:
         with st.container(border=True, horizontal=True, vertical_alignment="center"):
             st.progress(info.steps_done / info.training.steps, shared.plain(training.progress(run.name, info)))
@@ -151,20 +149,23 @@ def _progress(busy: bool) -> None:
                 st.rerun()
             if run.name != st.session_state.run and _button("Watch", "visibility", run, _watch, run.name):
                 st.rerun()
-    if problem := st.session_state.pop("train.problem", None):
+    if problem := st.session_state.get("train.problem"):
         st.error(shared.plain(problem))
+    if busy != any(info.status == "running" for _, info in unfinished):
+        st.rerun()
 
 
 def _film(text: str) -> None:
     """The film of the run that is watched, with the snapshots that have come since."""
-    if shared.follow():
-        st.rerun()
+    stopped = shared.follow()
     try:
         subject: Subject = shared.subject()
         shared.settle(subject)
         shared.show(shared.viewed(watch.film, text))
     except UserError as error:
         st.error(shared.plain(str(error)))
+    if stopped:  # so that the sidebar and the URL follow; at the end, since what is not drawn again by then vanishes
+        st.rerun()
 
 
 def _button(label: str, icon: str, run: Run, act: Callable, *of: Any) -> bool:
@@ -172,7 +173,8 @@ def _button(label: str, icon: str, run: Run, act: Callable, *of: Any) -> bool:
 
 
 def _tried(act: Callable, *of: Any) -> None:
-    """Do something; what keeps it from being done is said when the page is drawn."""
+    """Do something; what keeps it from being done is said on the page until something else is done."""
+    st.session_state["train.problem"] = None
     try:
         act(*of)
     except UserError as error:
