@@ -10,11 +10,13 @@ ICON = str(Path(__file__).parent / "explorer" / "pages" / "icon.svg")
 
 st.set_page_config(page_title="Phase-change explorer", page_icon=ICON, layout="wide")
 st.logo(ICON, size="large")
-# The page begins below Streamlit's own bar, which must not hide the player's when people scroll.
+# The page begins below Streamlit's own bar, which must not hide the player's when people scroll. The player does not
+# fade while a run that is being trained brings it more.
 st.html(
     "<style>.stMainBlockContainer { padding-top: 4rem; padding-bottom: 3rem; }"
     "[data-testid=stHeader] { background: transparent; pointer-events: none; }"
-    "[data-testid=stHeader] * { pointer-events: auto; }</style>"
+    "[data-testid=stHeader] * { pointer-events: auto; }"
+    ".st-key-player[data-stale=true] { opacity: 1 !important; }</style>"
 )
 shared.begin()
 chosen = st.navigation(

@@ -246,7 +246,11 @@ class Run:
         except OSError:
             lines = []
         said = [line for line in map(_tidy, lines) if line.strip()]
-        return said[-1] if said else "The process that trained it was killed without a word; resume it."
+        return (
+            said[-1]
+            if said
+            else "The process that trained it was killed without a word; resume it from its last snapshot."
+        )
 
     def _read_info(self) -> RunInfo:
         shown = f"{self.name}/run.json"
@@ -419,7 +423,8 @@ class Run:
             record.load(self.metrics(), training.step)
         elif info.steps_done:
             raise UserError(f"{self.name}/resume.safetensors is missing, so the run cannot go on; train a new one.")
-        keeper = _Keeper(self, dataclasses.replace(info, status="running", message=""), record, training.step)
+        began = dataclasses.replace(info, status="running", message="", steps_per_second=0.0)
+        keeper = _Keeper(self, began, record, training.step)
         if training.step == 0:
             keeper.keep(training)
         else:

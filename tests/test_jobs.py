@@ -78,7 +78,7 @@ def test_a_killed_process_leaves_a_failed_run_that_says_so_and_goes_on(runs):
     until(lambda: run.info().steps_done >= 500)
     trainer(run).kill()
     until(lambda: run.info().status == "failed")
-    assert "killed without a word; resume it" in run.info().message
+    assert "killed without a word; resume it from its last snapshot" in run.info().message
     jobs.start(run)
     assert run.info().status == "running"
 

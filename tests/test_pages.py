@@ -10,6 +10,7 @@ from streamlit.util import calc_hash
 
 from explorer import jobs
 from explorer.runs import Run, Runs
+from explorer.tasks.skip_trigram import SkipTrigram
 from tests.conftest import MODEL, SHIPPED, TASK
 from tests.test_jobs import LONG, until
 from tests.test_runs import FINITE, HOW, spoil
@@ -295,6 +296,11 @@ def test_what_cannot_be_trained_is_refused_in_a_sentence_and_nothing_is_made(tra
     assert next(button for button in app.button if button.label == "Start training").disabled
     p.set_value(13).run()
     assert healthy(app)
+    steps = app.number_input(key="train.modular-addition.quick.Training.steps")
+    steps.set_value(99_999_999).run()
+    assert "steps is 99999999; it must lie between 1 and 10,000,000" in app.error[0].value
+    steps.set_value(10).run()
+    assert healthy(app)
     app.number_input(key="train.modular-addition.quick.Model.d_model").set_value(65_536).run()
     app.number_input(key="train.modular-addition.quick.Model.d_mlp").set_value(65_536).run()
     press(app, "Start training")
@@ -314,6 +320,24 @@ def test_a_run_too_many_is_refused_before_it_is_made(training, monkeypatch):
     press(app, "Start training")
     assert "1 runs at once" in app.error[0].value
     assert training.names() == ["busy"]
+
+
+def test_another_run_can_be_watched_and_settings_outlive_a_look_at_another_page(training):
+    for name, task in (("one", TASK), ("other", SkipTrigram())):
+        model = task.model_config(d_model=16, n_heads=2, d_head=8, d_mlp=32)
+        training.create(name, task, model, LONG).train(should_stop=lambda: True)
+    app = opening("train", run="one")
+    assert "".join(header(app)["panels"][0]["prompt"]) == "45+90="
+    app.number_input(key="train.addition.quick.Training.steps").set_value(1234).run()
+    app.button(key="Watch.other").click().run()
+    assert healthy(app)
+    assert app.session_state.run == app.selectbox(key="choice.run").value == "other"
+    assert len(header(app)["panels"][0]["prompt"]) == 42
+    assert app.query_params["run"] == "other"
+    go_to(app, "attention")
+    assert healthy(app)
+    go_to(app, "train")
+    assert app.number_input(key="train.addition.quick.Training.steps").value == 1234
 
 
 def test_a_failed_run_says_why_and_can_be_resumed(training):

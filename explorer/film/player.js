@@ -13,8 +13,7 @@ const ICONS = {
 };
 const SPEEDS = [0.25, 0.5, 1, 2, 4];
 const SECONDS = 12; // a whole film at speed 1
-const SMOOTHING = 0.9; // of the exponential average behind the switch "smooth"
-const SHORT = 60; // values: so short a curve is not smoothed, longer ones by and by as much as that
+const SMOOTHING = 0.9; // a step, of the exponential average behind the switch "smooth"
 const REPORT_DELAY = 150; // ms after the last key before the position is reported
 
 // What outlives a player, which goes with its page: the step it stood at and the one it last reported, speed, the
@@ -188,9 +187,9 @@ class Panel {
     return this.player.theme;
   }
 
-  // What people have set on panels of this kind.
+  // What people have set on the first, second... panel of this kind.
   get options() {
-    return (memory.options[this.panel.kind] ??= {});
+    return (memory.options[`${this.panel.kind} ${this.panel.place}`] ??= {});
   }
 
   // A switch in the panel's header.
@@ -362,14 +361,16 @@ class Curves extends CanvasPanel {
   }
 
   dash(line) {
-    return line.dashed ? [6, 4] : line.colour >= this.theme.palette.length ? [2, 3] : [];
+    const again = line.colour >= this.theme.palette.length;
+    if (line.dashed) return again ? [8, 2, 2, 2] : [6, 4];
+    return again ? [2, 3] : [];
   }
 
   layout() {
     const { panel, theme } = this;
     if (!this.fit(this.root.clientWidth < 480 ? 240 : panel.height)) return;
     this.box = { left: 48, top: 8, right: this.width - 16, bottom: this.height - 40 };
-    for (const line of panel.lines) line.shown = this.smooth() ? smoothed(line.values, this.log()) : line.values;
+    for (const line of panel.lines) line.shown = this.smooth() ? smoothed(line, this.log()) : line.values;
     this.scales();
     const { base: context, box } = this;
     context.clearRect(0, 0, this.width, this.height);
@@ -427,7 +428,7 @@ class Curves extends CanvasPanel {
     context.lineWidth = 1;
     for (const value of this.log() ? decades(this.low, this.high) : ticks(this.low, this.high, 5)) {
       const y = this.rule(context, value, theme.line);
-      this.write(context, value !== 0 && value < 0.001 ? value.toExponential(0) : String(Number(value.toPrecision(3))), box.left - 8, y, { align: "right" });
+      this.write(context, value !== 0 && Math.abs(value) < 0.01 ? value.toExponential(1) : String(Number(value.toPrecision(3))), box.left - 8, y, { align: "right" });
     }
     const [first, last] = [this.stepAt(box.left), this.stepAt(box.right)];
     for (const step of ticks(first, last, this.width < 560 ? 4 : 8)) {
@@ -520,8 +521,9 @@ class Curves extends CanvasPanel {
 
 // An exponential average forwards and again backwards, so that it lags behind neither way; of logarithms where the
 // scale has them, or a single high value would draw a slope of many steps.
-const smoothed = (values, log) => {
-  const beta = 1 - 1 / clamp(values.length / SHORT, 1, 1 / (1 - SMOOTHING));
+const smoothed = ({ steps, values }, log) => {
+  const spacing = (steps.at(-1) - steps[0]) / (steps.length - 1) || 1; // curves may be thinned, or measured now and then
+  const beta = SMOOTHING ** spacing;
   const out = log ? Float32Array.from(values, (value) => Math.log(value)) : Float32Array.from(values);
   const follow = (from, to, by) => {
     let mean = NaN;
@@ -532,7 +534,7 @@ const smoothed = (values, log) => {
   };
   follow(0, out.length, 1);
   follow(out.length - 1, -1, -1);
-  return log ? out.map((value) => Math.exp(value)) : out;
+  return log ? out.map((value, i) => (values[i] > 0 ? Math.exp(value) : NaN)) : out;
 };
 
 const ticks = (low, high, wanted) => {
@@ -607,7 +609,7 @@ class Heatmaps extends CanvasPanel {
     let across = shown.length;
     const cellWidth = () => ((width - gap * (across - 1)) / across - margin.left) / columns;
     while (across > 1 && cellWidth() * columns < 120) across = Math.ceil(across / 2);
-    const w = square ? Math.min(cellWidth(), clamp((shown.length === 1 ? 640 : 160) / Math.max(rows, columns), shown.length === 1 ? 4 : 24, 56)) : cellWidth();
+    const w = square ? Math.min(cellWidth(), clamp((all.length === 1 ? 480 : shown.length === 1 ? 640 : 160) / Math.max(rows, columns), shown.length === 1 ? 4 : 24, 56)) : cellWidth();
     const h = square ? w : clamp(360 / rows, 6, 24);
     const size = { w: w * columns, h: h * rows };
     const lines = Math.ceil(shown.length / across);
@@ -918,11 +920,13 @@ class Player {
     }
     // Whoever stood at the last snapshot of a run that is being trained goes on to the newest.
     const grown = this.film && film.steps.length > this.film.steps.length && this.film.steps.every((step, i) => step === film.steps[i]);
-    if (grown && !this.playing && memory.step === this.film.steps.at(-1)) memory.step = film.steps.at(-1);
+    // It has not been stopped there by hand, so there is nothing to report.
+    if (grown && !this.playing && memory.step === this.film.steps.at(-1)) memory.step = memory.reported = film.steps.at(-1);
     const between = this.position % 1; // while playing
     const buttons = () => [...this.grid.querySelectorAll("button")];
     const focused = buttons().indexOf(this.root.getRootNode().activeElement);
     this.film = film;
+    for (const panel of film.panels) panel.place = film.panels.filter((other) => other.kind === panel.kind).indexOf(panel);
     this.range.max = film.steps.length - 1;
     this.panels = film.panels.map((panel) => new KINDS[panel.kind](panel, this));
     this.grid.replaceChildren(...this.panels.map((panel) => panel.root));

@@ -11,13 +11,12 @@ from explorer.views.subject import Subject
 def page(subject: Subject) -> None:
     names = activations.hook_names(subject)
     usual = "blocks.0.hook_resid_post"
-    if st.session_state.get("activations.hook", usual) not in names:  # another model has other hook points
+    if st.session_state.get("activations.hook") not in names:  # another model has other hook points
         st.session_state["activations.hook"] = usual if usual in names else names[-1]
     with st.container(horizontal=True):
         hook = st.selectbox(
             "Hook point",
             names,
-            index=names.index(usual) if usual in names else len(names) - 1,
             key="activations.hook",
             persist_state="session",
             width=360,

@@ -8,6 +8,7 @@ import os
 import re
 import threading
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -80,25 +81,31 @@ def _kept(root: str, name: str) -> _Kept:
     return _Kept()
 
 
-def subject() -> Subject:
+def subject(quiet: bool = False) -> Subject:
     """The chosen run, read once for all sessions.
+
+    Args:
+        quiet: without a word while it takes long, which would push down what is on screen.
 
     Raises:
         UserError: it cannot be read.
     """
     run = runs().open(st.session_state.run)
-    with st.spinner("Reading snapshots…"):
+    with nullcontext() if quiet else st.spinner("Reading snapshots…"):
         return _kept(str(run.folder.parent), run.name).read(run)
 
 
-def viewed(view: Callable, *parameters: str) -> Any:
+def viewed(view: Callable, *parameters: str, quiet: bool = False) -> Any:
     """What ``view(subject, *parameters)`` gives for the chosen run, computed once for all sessions.
+
+    Args:
+        quiet: as for `subject`.
 
     Raises:
         UserError: the run cannot be read, or the view cannot use the parameters.
     """
     run = runs().open(st.session_state.run)
-    with st.spinner("Asking every snapshot…"):
+    with nullcontext() if quiet else st.spinner("Asking every snapshot…"):
         return _kept(str(run.folder.parent), run.name).view(run, view, parameters)
 
 
@@ -210,10 +217,9 @@ def sidebar() -> None:
 def facts(subject: Subject) -> str:
     """A run in a line."""
     info = subject.info
-    return (
-        f"{info.task.title} · {info.data} · {info.shape} · "
-        f"{info.steps_done:,} steps, {len(subject.steps)} snapshots in {info.training.snapshot_dtype}"
-    )
+    done = f"{info.steps_done:,} steps, {len(subject.steps)} snapshots in {info.training.snapshot_dtype}"
+    progress = "being trained" if info.status == "running" else done
+    return f"{info.task.title} · {info.data} · {info.shape} · {progress}"
 
 
 def example_input(subject: Subject) -> Example:

@@ -16,11 +16,11 @@ from explorer.tasks import TASKS
 from explorer.tasks.base import Preset, Task
 from explorer.transformer import ModelConfig
 from explorer.views import training, watch
-from explorer.views.subject import Subject
 from explorer.views.training import Plan
 
 REFRESH, IDLE_REFRESH = 2.0, 10.0  # seconds, while something is trained and while nothing is
-COLUMNS = 4  # of settings
+WIDTH = 196  # pixels, of a setting
+KEEP: dict[str, Any] = {"persist_state": "session"}  # what was chosen outlives a look at another page
 
 
 def page() -> None:
@@ -56,14 +56,14 @@ def _new_run() -> None:
         st.session_state["train.name"] = ""  # that one is taken now
     with st.container(horizontal=True, vertical_alignment="bottom"):
         free = "" if plan is None else training.free_name(shared.runs(), plan.task, plan.training)
-        typed = st.text_input("Name", placeholder=free, width=280, key="train.name", max_chars=64)
+        typed = st.text_input("Name", placeholder=free, width=280, key="train.name", max_chars=64, **KEEP)
         pressed = st.button("Start training", type="primary", icon=":material/play_arrow:", disabled=plan is None)
         if plan is not None:
             st.caption(shared.plain(f"{plan.about()}; up to {jobs.LIMIT} runs at once"))
     if pressed:
         try:
             with st.spinner("Starting a process for it…"):
-                _start(plan, typed or free)
+                _start(plan, typed.strip() or free)
         except UserError as error:
             st.error(shared.plain(str(error)))
         else:
@@ -81,18 +81,17 @@ def _start(plan: Plan, name: str) -> None:
 def _choice() -> tuple[type[Task], str, Preset]:
     """The task, the kind of data and the preset that people have chosen."""
     with st.container(horizontal=True, vertical_alignment="bottom"):
-        task = st.selectbox("Task", sorted(TASKS), key="train.task", width=240, persist_state="session")
+        task = st.selectbox("Task", sorted(TASKS), key="train.task", width=240, **KEEP)
         kind = TASKS[task]
         modes: dict[str, dict[str, Preset]] = {}
         for name, preset in kind.presets.items():
             mode = "finite data" if kind(**preset.task).n_train(preset.training) else "infinite data"
             modes.setdefault(mode, {})[name] = preset
         first = next(iter(modes))
-        mode = st.segmented_control("Data", list(modes), default=first, required=True, key=f"train.{task}.data")
+        mode = st.segmented_control("Data", list(modes), default=first, required=True, key=f"train.{task}.data", **KEEP)
         presets = modes[mode]
-        name = st.segmented_control(
-            "Preset", list(presets), default=next(iter(presets)), required=True, key=f"train.{task}.{mode}.preset"
-        )
+        first, key = next(iter(presets)), f"train.{task}.{mode}.preset"
+        name = st.segmented_control("Preset", list(presets), default=first, required=True, key=key, **KEEP)
     st.caption(shared.plain(presets[name].about))
     return kind, name, presets[name]
 
@@ -112,11 +111,9 @@ def _settings(kind: type[Task], name: str, preset: Preset) -> tuple[dict, dict, 
         if values:
             st.markdown(f"**{title}**")
         kinds = typing.get_type_hints(cls)
-        for i, (field, value) in enumerate(values.items()):
-            if i % COLUMNS == 0:
-                columns = st.columns(COLUMNS, vertical_alignment="bottom")
-            metadata = cls.__dataclass_fields__[field].metadata
-            with columns[i % COLUMNS]:
+        with st.container(horizontal=True, vertical_alignment="bottom"):
+            for field, value in values.items():
+                metadata = cls.__dataclass_fields__[field].metadata
                 values[field] = _widget(field, value, kinds[field], metadata, f"{key}.{title}.{field}")
         changed.append(values)
     return tuple(changed)
@@ -125,13 +122,15 @@ def _settings(kind: type[Task], name: str, preset: Preset) -> tuple[dict, dict, 
 def _widget(name: str, value: Any, kind: Any, metadata: typing.Mapping[str, Any], key: str) -> Any:
     about, low, high = metadata["about"], metadata["low"], metadata["high"]
     about = about[0].upper() + about[1:]
+    look: dict[str, Any] = {"key": key, "width": WIDTH, **KEEP}
     if kind is bool:
-        return st.toggle(name, value, key=key, help=about)
+        return st.toggle(name, value, help=about, **look)
     if choices := typing.get_args(kind):
-        return st.selectbox(name, choices, choices.index(value), key=key, help=about)
+        return st.selectbox(name, choices, choices.index(value), help=about, **look)
+    # Without limits of its own: a number outside is refused in a sentence, not passed over.
     step, form = (1, "%d") if kind is int else ((value or 0.1) / 10, "%g")
     limits = f"{about}. From {low:,} to {high:,}."
-    return st.number_input(name, kind(low), kind(high), kind(value), step, form, key=key, help=shared.plain(limits))
+    return st.number_input(name, value=kind(value), step=step, format=form, help=shared.plain(limits), **look)
 
 
 # --- Runs that are not done ---
@@ -144,14 +143,15 @@ def _progress(busy: bool) -> None:
         with st.container(border=True, horizontal=True, vertical_alignment="center"):
             st.progress(info.steps_done / info.training.steps, shared.plain(training.progress(run.name, info)))
             if info.status == "running":
-                _button("Stop", "stop", run, _tried, run.request_stop)
-            elif _button("Resume", "play_arrow", run, _tried, _resume, run):
-                st.rerun()
-            if run.name != st.session_state.run and _button("Watch", "visibility", run, _watch, run.name):
-                st.rerun()
+                _button("Stop", "stop", run, run.request_stop)
+            else:
+                _button("Resume", "play_arrow", run, _resume, run)
+            if run.name != st.session_state.run:
+                _button("Watch", "visibility", run, _watch, run.name)
     if problem := st.session_state.get("train.problem"):
         st.error(shared.plain(problem))
-    if busy != any(info.status == "running" for _, info in unfinished):
+    pressed = st.session_state.pop("train.pressed", False)
+    if pressed or busy != any(info.status == "running" for _, info in unfinished):
         st.rerun()
 
 
@@ -159,22 +159,25 @@ def _film(text: str) -> None:
     """The film of the run that is watched, with the snapshots that have come since."""
     stopped = shared.follow()
     try:
-        subject: Subject = shared.subject()
+        subject = shared.subject(quiet=True)
         shared.settle(subject)
-        shared.show(shared.viewed(watch.film, text))
+        if st.session_state.pop("train.newest", False):  # from where the player goes on with the run
+            st.session_state.step = subject.steps[-1]
+        shared.show(shared.viewed(watch.film, text, quiet=True))
     except UserError as error:
         st.error(shared.plain(str(error)))
     if stopped:  # so that the sidebar and the URL follow; at the end, since what is not drawn again by then vanishes
         st.rerun()
 
 
-def _button(label: str, icon: str, run: Run, act: Callable, *of: Any) -> bool:
-    return st.button(label, key=f"{label}.{run.name}", icon=f":material/{icon}:", on_click=act, args=of)
+def _button(label: str, icon: str, run: Run, act: Callable, *of: Any) -> None:
+    key = f"{label}.{run.name}"
+    st.button(label, key=key, icon=f":material/{icon}:", on_click=_tried, args=(act, *of))
 
 
 def _tried(act: Callable, *of: Any) -> None:
     """Do something; what keeps it from being done is said on the page until something else is done."""
-    st.session_state["train.problem"] = None
+    st.session_state["train.problem"], st.session_state["train.pressed"] = None, True
     try:
         act(*of)
     except UserError as error:
@@ -187,5 +190,5 @@ def _resume(run: Run) -> None:
 
 
 def _watch(name: str) -> None:
-    st.session_state["train.last"] = name
+    st.session_state["train.last"], st.session_state["train.newest"] = name, True
     shared.choose_run(name)

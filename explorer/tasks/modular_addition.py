@@ -48,7 +48,7 @@ class ModularAddition(Task):
 
     name: ClassVar[str] = "modular-addition"
     noun: ClassVar[str] = "pair"
-    token_noun: ClassVar[str] = "answer"
+    token_noun: ClassVar[str] = "pair"
     presets: ClassVar[Mapping[str, Preset]] = {
         "quick": Preset(
             about="A smaller prime: memorised by step 400, understood five thousand steps later.",

@@ -43,7 +43,8 @@ class Plan:
         """What it would take, in a line."""
         weights = sum(math.prod(shape) for shape in weight_shapes(self.model).values())
         memory = memory_needed(self.task, self.model, self.training) / 2**20
-        return f"{weights:,} weights, about {memory:,.0f} MiB of memory, {self.training.steps:,} steps"
+        size = f"{memory:,.0f} MiB" if memory < 1024 else f"{memory / 1024:,.1f} GiB"
+        return f"{weights:,} weights, about {size} of memory, {self.training.steps:,} steps"
 
 
 def free_name(runs: Runs, task: Task, training: TrainingConfig) -> str:
@@ -56,7 +57,7 @@ def free_name(runs: Runs, task: Task, training: TrainingConfig) -> str:
 
 
 def unfinished(runs: Runs) -> list[tuple[Run, RunInfo]]:
-    """The runs that are not done, those in training first."""
+    """The runs that are not done, by name."""
     found = []
     for name in runs.names():
         try:
@@ -66,7 +67,7 @@ def unfinished(runs: Runs) -> list[tuple[Run, RunInfo]]:
             continue  # the page of all runs says what is wrong with it
         if info.status != "done":
             found.append((run, info))
-    return sorted(found, key=lambda one: one[1].status != "running")
+    return found
 
 
 def progress(name: str, info: RunInfo) -> str:
@@ -74,5 +75,6 @@ def progress(name: str, info: RunInfo) -> str:
     said = f"{name}: {info.status}, step {info.steps_done:,} of {info.training.steps:,}"
     if info.status == "running" and info.steps_per_second:
         left = round((info.training.steps - info.steps_done) / info.steps_per_second)
-        said += f", {info.steps_per_second:,.3g} steps a second, {left // 60}:{left % 60:02} left"
+        time = f"{left // 60}:{left % 60:02}" if left < 3600 else f"{left // 3600:,} h {left % 3600 // 60} min"
+        said += f", {info.steps_per_second:,.3g} steps a second, {time} left"
     return said + (f". {info.message}" if info.message else "")
