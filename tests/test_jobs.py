@@ -48,17 +48,17 @@ def command(run: Run) -> list[str]:
 
 
 def test_a_run_is_trained_stopped_and_resumed_to_the_same_end(runs, small):
-    run = runs.create("job", TASK, MODEL, replace(TRAINING, steps=4000))
+    run = runs.create("job", TASK, MODEL, replace(TRAINING, steps=2000))
     jobs.start(run)
     assert run.info().status == "running"
     assert jobs.in_training(runs) == ["job"]
     assert run.ensemble().steps[0] == 0
     run.request_stop()
     until(lambda: run.info().status == "stopped")
-    assert 0 < run.info().steps_done < 4000
+    assert 0 < run.info().steps_done < 2000
     jobs.start(run)
     until(lambda: run.info().status == "done")
-    straight = runs.create("straight", TASK, MODEL, replace(TRAINING, steps=4000))
+    straight = runs.create("straight", TASK, MODEL, replace(TRAINING, steps=2000))
     straight.train()
     assert same(run, straight)
 

@@ -19,7 +19,7 @@ from explorer.views import training, watch
 from explorer.views.training import Plan
 
 REFRESH, IDLE_REFRESH = 2.0, 10.0  # seconds, while something is trained and while nothing is
-WIDTH = 196  # pixels, of a setting
+WIDTH = 184  # pixels, of a setting
 KEEP: dict[str, Any] = {"persist_state": "session"}  # what was chosen outlives a look at another page
 
 
