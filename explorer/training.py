@@ -243,7 +243,7 @@ def memory_needed(task: Task, model_config: ModelConfig, training: TrainingConfi
     learn, look = (activation_bytes(model_config, max(n, 1), task.n_ctx) for n in (batch, test))
     one = task.endless_stream(1, 0).next()
     row = sum(values.nbytes for values in (one.tokens, one.positions, one.targets, *one.extra.values()))
-    return 4 * 10 * weights + max(2 * learn, look) + row * (2 * examples + batch + 2 * test)
+    return 4 * 10 * weights + max(2 * learn, look) + row * (3 * examples + batch + 2 * test)
 
 
 def check_memory(task: Task, model_config: ModelConfig, training: TrainingConfig) -> None:
