@@ -12,7 +12,7 @@ the space on, 96-127 are the letters from À to ß.
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import numpy as np
@@ -37,6 +37,32 @@ MODEL = {
     "init": "d_head",
 }
 
+QUICK = TrainingConfig(
+    steps=1200,
+    batch_size=64,
+    test_batch_size=128,
+    seed=123,
+    lr=2e-3,
+    weight_decay=1.0,
+    beta2=0.999,
+    warmup=50,
+    snapshot_moved=0.3,
+    snapshot_share=0.03,
+    snapshot_dtype="float16",
+)
+NOTEBOOK = TrainingConfig(
+    steps=6000,
+    batch_size=128,
+    test_batch_size=128,
+    seed=123,
+    weight_decay=1.0,
+    beta2=0.999,
+    warmup=100,
+    snapshot_moved=0.3,
+    snapshot_share=0.025,
+    snapshot_dtype="float16",
+)
+
 
 @dataclass(frozen=True)
 class Induction(Task):
@@ -52,74 +78,22 @@ class Induction(Task):
         "quick": Preset(
             about="The notebook's model with smaller batches and larger steps: the heads form around step 800.",
             model=MODEL,
-            training=TrainingConfig(
-                steps=1200,
-                batch_size=64,
-                test_batch_size=128,
-                seed=123,
-                lr=2e-3,
-                weight_decay=1.0,
-                beta2=0.999,
-                warmup=50,
-                snapshot_moved=0.3,
-                snapshot_share=0.03,
-                snapshot_dtype="float16",
-            ),
+            training=QUICK,
         ),
         "quick-finite": Preset(
             about="512 texts: they are slowly learnt by heart, and unseen ones are not understood.",
             model=MODEL,
-            training=TrainingConfig(
-                steps=1200,
-                finite=512,
-                full_batch=False,
-                batch_size=64,
-                test_batch_size=128,
-                test_every=5,
-                seed=123,
-                lr=2e-3,
-                weight_decay=1.0,
-                beta2=0.999,
-                warmup=50,
-                snapshot_moved=0.5,
-                snapshot_share=0.03,
-                snapshot_dtype="float16",
-            ),
+            training=replace(QUICK, finite=512, full_batch=False, test_every=5, snapshot_moved=0.5),
         ),
         "notebook": Preset(
             about="The run of the original notebook: two blocks of attention alone, 6,000 steps.",
             model=MODEL,
-            training=TrainingConfig(
-                steps=6000,
-                batch_size=128,
-                test_batch_size=128,
-                seed=123,
-                weight_decay=1.0,
-                beta2=0.999,
-                warmup=100,
-                snapshot_moved=0.3,
-                snapshot_share=0.025,
-                snapshot_dtype="float16",
-            ),
+            training=NOTEBOOK,
         ),
         "notebook-finite": Preset(
             about="The notebook's 512 texts in shuffled batches, tested on 640 others that it never understands.",
             model=MODEL,
-            training=TrainingConfig(
-                steps=6000,
-                finite=512,
-                full_batch=False,
-                batch_size=128,
-                test_batch_size=640,
-                test_every=10,
-                seed=123,
-                weight_decay=1.0,
-                beta2=0.999,
-                warmup=100,
-                snapshot_moved=0.3,
-                snapshot_share=0.025,
-                snapshot_dtype="float16",
-            ),
+            training=replace(NOTEBOOK, finite=512, full_batch=False, test_batch_size=640, test_every=10),
         ),
     }
 
