@@ -136,6 +136,12 @@ class HookedModel(nn.Module):
         """Every hook point, in the order in which activations are computed."""
         return tuple(self._points)
 
+    @property
+    def listening(self) -> tuple[str, ...]:
+        """The hook points at which this thread has a hook."""
+        hooked = [point for point, hooks in _hooks.at.items() if hooks]
+        return tuple(point.name for point in hooked if self._points.get(point.name) is point)
+
     def _point(self, name: str) -> HookPoint:
         if name not in self._points:
             near = difflib.get_close_matches(str(name), self._points, n=1) or ["blocks.0.attn.hook_pattern"]

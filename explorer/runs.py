@@ -19,6 +19,7 @@ import re
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from explorer.asked import asked_logits
 from explorer.ensemble import Ensemble
 from explorer.errors import UserError, quoted
 from explorer.hooks import HookedModel
@@ -35,7 +37,7 @@ from explorer.models import check_weights, model_from_weights
 from explorer.settings import TrainingConfig, from_dict
 from explorer.tasks import task_named
 from explorer.tasks.base import Task
-from explorer.training import Measured, Training, check_memory
+from explorer.training import Measured, Training, check_memory, device_named
 from explorer.transformer import ModelConfig
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
@@ -378,16 +380,20 @@ class Run:
         self,
         on_update: Callable[[Measured], None] = lambda measured: None,
         should_stop: Callable[[], bool] = lambda: False,
+        device: str = "auto",
     ) -> RunInfo:
         """Train from where the run stands to its last step, keeping snapshots, losses and state on the way.
 
         Args:
             on_update: called after each update.
             should_stop: asked after each update; if true, or after `request_stop`, all is kept and training ends.
+            device: "cpu", "cuda", or "auto", the GPU if there is one.
 
         Raises:
-            UserError: the run is done, is being trained by another process, or cannot go on from its state.
+            UserError: there is no such device, the run is done, is being trained by another process, or cannot go on
+                from its state.
         """
+        device_named(device)
         with self._locked():
             info = self.info()
             if info.status == "done":
@@ -395,7 +401,7 @@ class Run:
             threads = torch.get_num_threads()
             try:
                 torch.set_num_threads(info.threads or threads)
-                return self._train(info, on_update, should_stop)
+                return self._train(Training(info.task, info.model, info.training, device), info, on_update, should_stop)
             except KeyboardInterrupt:
                 self._write_info(dataclasses.replace(self.info(), status="stopped"))
                 raise
@@ -406,13 +412,18 @@ class Run:
             finally:
                 torch.set_num_threads(threads)
 
-    def _train(self, info: RunInfo, on_update: Callable[[Measured], None], should_stop: Callable[[], bool]) -> RunInfo:
+    def _train(
+        self,
+        training: Training,
+        info: RunInfo,
+        on_update: Callable[[Measured], None],
+        should_stop: Callable[[], bool],
+    ) -> RunInfo:
         for left in self.folder.rglob(".writing-*"):  # by a process that was killed
             left.unlink()
         self._stop.unlink(missing_ok=True)
         if self.log.exists():  # what an earlier process said is not this one's
             self.log.write_bytes(b"")
-        training = Training(info.task, info.model, info.training)
         record = _Record(info.task)
         if self._resume.is_file():
             state, _ = _read(self._resume, f"{self.name}/resume.safetensors")
@@ -424,20 +435,18 @@ class Run:
         elif info.steps_done:
             raise UserError(f"{self.name}/resume.safetensors is missing, so the run cannot go on; train a new one.")
         began = dataclasses.replace(info, status="running", message="", steps_per_second=0.0)
-        keeper = _Keeper(self, began, record, training.step)
-        if training.step == 0:
-            keeper.keep(training)
-        else:
-            keeper.write_info(training.step)
-        for measured, due in training.updates():
-            record.add(measured)
-            if due:
+        with _Keeper(self, began, record, training.step) as keeper:
+            if training.step == 0:
                 keeper.keep(training)
-            keeper.report(training)
-            on_update(measured)
-            if not training.over and (should_stop() or self._stop.exists()):
-                return keeper.finish(training, "stopped")
-        return keeper.finish(training, "done")
+            for measured, due in training.updates():
+                record.add(measured)
+                if due:
+                    keeper.keep(training)
+                keeper.report(training)
+                on_update(measured)
+                if not training.over and (should_stop() or self._stop.exists()):
+                    return keeper.finish(training, "stopped")
+            return keeper.finish(training, "done")
 
     def request_stop(self) -> None:
         """Ask the process that trains the run, whichever it is, to keep everything and end after its update.
@@ -532,41 +541,75 @@ class _Record:
 
 
 class _Keeper:
-    """Writes a training's snapshots, metrics and state, in an order that a kill cannot spoil."""
+    """Writes a training's snapshots, metrics and state while it goes on, in an order that a kill cannot spoil.
+
+    What is handed over is copied at once and written by a thread of its own, one piece after another. Whoever brings
+    the next snapshot waits until the last is on the disk, and hears of it there if it could not be written.
+    """
 
     def __init__(self, run: Run, info: RunInfo, record: _Record, step_now: int):
         self._run, self._info, self._record = run, info, record
         self._kept = set(info.snapshots) | {step for step in run._steps_on_disk() if step <= step_now}
         self._began, self._first, self._reported = time.monotonic(), step_now, time.monotonic()
+        self._last_kept = -1
         self._probes = []
         if info.training.snapshot_dtype == "float16":
             self._probes.append(info.task.test_stream(info.training).next())
         if self._probes and info.task.n_train(info.training):
             self._probes.append(info.task.train_stream(info.training).next())
+        self._writer = ThreadPoolExecutor(1)
+        self._writing: Future = self._writer.submit(self._write_info, step_now, "running")
+
+    def __enter__(self) -> "_Keeper":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._writer.shutdown()
 
     def keep(self, training: Training) -> None:
-        """Snapshot first, state last: a state on disk never speaks of what is not there."""
-        self._write_snapshot(training)
-        self._write_progress(training)
-        self.write_info(training.step)
+        """Keep the weights as they are now, and all that is needed to go on from here."""
+        self._hand_over(self._write_all, training.step, training.weights(), self._record.tensors(), training.state())
+        self._last_kept = training.step
 
     def report(self, training: Training) -> None:
         """Let whoever watches see how far it got, every now and then. The state on disk may be older: what follows it
         is then trained again, to the same rows."""
-        if time.monotonic() - self._reported > REPORT_EVERY:
-            _write_tensors(self._run.folder / "metrics.safetensors", self._record.tensors())
-            self.write_info(training.step)
+        if time.monotonic() - self._reported > REPORT_EVERY and self._writing.done():
+            self._hand_over(self._write_report, training.step, self._record.tensors())
             self._reported = time.monotonic()
 
     def finish(self, training: Training, status: str) -> RunInfo:
-        if training.step not in self._kept:
-            self._write_progress(training)
-        info = self.write_info(training.step, status)
+        if training.step != self._last_kept:
+            self._hand_over(self._write_progress, self._record.tensors(), training.state())
+        self._hand_over(self._write_info, training.step, status)
+        info = self._writing.result()
         if status == "done":
             self._run._resume.unlink(missing_ok=True)
         return info
 
-    def write_info(self, step: int, status: str = "running") -> RunInfo:
+    def _hand_over(self, write: Callable[..., object], *what: object) -> None:
+        self._writing.result()
+        self._writing = self._writer.submit(write, *what)
+
+    # --- In the writer's thread ---
+
+    def _write_all(
+        self, step: int, weights: dict[str, Tensor], metrics: dict[str, Tensor], state: dict[str, Tensor]
+    ) -> None:
+        """Snapshot first, state last: a state on disk never speaks of what is not there."""
+        self._write_snapshot(step, weights)
+        self._write_progress(metrics, state)
+        self._write_info(step, "running")
+
+    def _write_report(self, step: int, metrics: dict[str, Tensor]) -> None:
+        _write_tensors(self._run.folder / "metrics.safetensors", metrics)
+        self._write_info(step, "running")
+
+    def _write_progress(self, metrics: dict[str, Tensor], state: dict[str, Tensor]) -> None:
+        _write_tensors(self._run.folder / "metrics.safetensors", metrics)
+        _write_tensors(self._run._resume, state)
+
+    def _write_info(self, step: int, status: str) -> RunInfo:
         snapshots = tuple(sorted(self._kept))
         info = dataclasses.replace(self._info, status=status, steps_done=step, snapshots=snapshots)
         if step > self._first:
@@ -575,19 +618,15 @@ class _Keeper:
         self._run._write_info(info)
         return info
 
-    def _write_progress(self, training: Training) -> None:
-        _write_tensors(self._run.folder / "metrics.safetensors", self._record.tensors())
-        _write_tensors(self._run._resume, training.state())
-
-    def _write_snapshot(self, training: Training) -> None:
-        weights, info = training.weights(), self._info
+    def _write_snapshot(self, step: int, weights: dict[str, Tensor]) -> None:
+        info = self._info
         if info.training.snapshot_dtype == "float16":
             half = {name: weight.half() for name, weight in weights.items()}
             if self._close(half, weights):
                 weights = half
-        metadata = {"format": "pt", "step": str(training.step), **_description(info)}
-        _write_tensors(self._run._snapshot_path(training.step), weights, metadata)
-        self._kept.add(training.step)
+        metadata = {"format": "pt", "step": str(step), **_description(info)}
+        _write_tensors(self._run._snapshot_path(step), weights, metadata)
+        self._kept.add(step)
 
     @torch.no_grad()
     def _close(self, half: Mapping[str, Tensor], full: Mapping[str, Tensor]) -> bool:
@@ -598,7 +637,9 @@ class _Keeper:
             for weights in (half, full)
         ]
         for probe in self._probes:
-            rounded, exact = (task.losses(model(probe.tokens), probe).mean() for model in models)
+            rounded, exact = (
+                task.losses(asked_logits(model, probe.tokens, probe.positions), probe).mean() for model in models
+            )
             if not (rounded - exact).abs() <= HALF_PRECISION_TOLERANCE * exact:
                 return False
         return True

@@ -5,6 +5,7 @@ step ``i``. `Training` may be stopped between any two updates and put back from 
 what would have followed.
 """
 
+import functools
 import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -13,13 +14,15 @@ import psutil
 import torch
 from torch import Tensor
 
+from explorer.asked import asked_logits
 from explorer.errors import UserError, quoted
-from explorer.models import activation_bytes, new_model, weight_shapes
+from explorer.models import new_model, weight_shapes
 from explorer.settings import TrainingConfig
-from explorer.tasks.base import Batch, Task
+from explorer.tasks.base import Task
 from explorer.transformer import ModelConfig
 
 MOMENTS = ("step", "exp_avg", "exp_avg_sq")  # what AdamW keeps of each weight
+DEVICES = ("auto", "cpu", "cuda")
 SMOOTHING = 0.9  # of the exponential average of losses that decides when to keep a snapshot
 
 
@@ -91,13 +94,32 @@ def learning_rate(training: TrainingConfig, step: int) -> float:
     return training.lr * up * down
 
 
-class Training:
-    """One training, from its first step or from a state that was kept."""
+def device_named(name: str) -> torch.device:
+    """A device to train on; "auto" is the GPU if there is one.
 
-    def __init__(self, task: Task, model_config: ModelConfig, training: TrainingConfig):
-        self.task, self.training = task, training
+    Raises:
+        UserError: there is no such device here.
+    """
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    if name not in DEVICES:
+        raise UserError(f"There is no device {quoted(name)}; known are {', '.join(DEVICES)}.")
+    if name == "cuda" and not torch.cuda.is_available():
+        raise UserError("torch sees no GPU on this machine; leave --device out, or install a torch that has CUDA.")
+    return torch.device(name)
+
+
+class Training:
+    """One training, from its first step or from a state that was kept.
+
+    Weights and data are drawn on the CPU, whatever the device, so that one seed means one run.
+    """
+
+    def __init__(self, task: Task, model_config: ModelConfig, training: TrainingConfig, device: str = "cpu"):
+        """Raises UserError where the settings do not fit the task, or there is no such device."""
+        self.task, self.training, self.device = task, training, device_named(device)
         self.step = 0
-        self.model = new_model(model_config, training.seed)
+        self.model = new_model(model_config, training.seed).to(self.device)
         self.schedule = SnapshotSchedule(training)
         self._optimiser = torch.optim.AdamW(
             self.model.parameters(),
@@ -137,49 +159,64 @@ class Training:
         training, task = self.training, self.task
         for group in self._optimiser.param_groups:
             group["lr"] = learning_rate(training, self.step)
-        batch = self._train.next()
+        batch = self._train.next().to(self.device)
         gradients: dict[str, Tensor] = {}
 
         def watch(gradient: Tensor, name: str) -> None:
             gradients[name] = gradient
 
         with self.model.hooks(backward=dict.fromkeys(task.watched_gradients, watch)):
-            logits = self.model(batch.tokens)
+            logits = asked_logits(self.model, batch.tokens, batch.positions)
         losses = task.losses(logits, batch)
         loss = losses.mean()
-        if not loss.isfinite():
-            raise UserError(
-                f"The loss is {loss.item()} at step {self.step}: this training diverged; a smaller lr than "
-                f"{training.lr} may help."
-            )
         self._optimiser.zero_grad()
         loss.backward()
         with torch.no_grad():
-            measured = self._measured(loss, losses, task.measure(logits, batch, gradients), batch)
+            found = {"loss": loss, "per_token": task.per_token(losses, batch), **task.measure(logits, batch, gradients)}
+            if self._test is not None and self.step % training.test_every == 0:
+                found |= {f"test_{name}": values for name, values in self._tested().items()}
         self._optimiser.step()
-        return measured
+        return self._measured(found)
 
-    def _measured(self, loss: Tensor, losses: Tensor, measures: dict[str, Tensor], batch: Batch) -> Measured:
-        """The row of this step, with a test where one is due."""
-        task, row = self.task, (self.step, loss.item(), self.task.per_token(losses, batch))
-        if self._test is None or self.step % self.training.test_every:
-            return Measured(*row, measures=measures)
-        test = self._test.next()
-        logits = self.model(test.tokens)
-        test_losses = task.losses(logits, test)
-        measures |= {f"test_{name}": values for name, values in task.measure(logits, test, {}).items()}
-        return Measured(*row, test_losses.mean().item(), task.per_token(test_losses, test), measures)
+    def _tested(self) -> dict[str, Tensor]:
+        """What one batch of unseen examples gives."""
+        task, batch = self.task, self._test.next().to(self.device)
+        logits = asked_logits(self.model, batch.tokens, batch.positions)
+        losses = task.losses(logits, batch)
+        return {"loss": losses.mean(), "per_token": task.per_token(losses, batch), **task.measure(logits, batch, {})}
+
+    def _measured(self, found: Mapping[str, Tensor]) -> Measured:
+        """The row of this step. Only here is a device waited for, once, when all of the update has been asked of it.
+
+        Raises:
+            UserError: the loss is not finite.
+        """
+        if self.device.type != "cpu":
+            numbers = torch.cat([values.double().flatten() for values in found.values()]).cpu()
+            parts = numbers.split([values.numel() for values in found.values()])
+            found = {name: part.view(found[name].shape) for name, part in zip(found, parts, strict=True)}
+        measures = {name: values.detach() for name, values in found.items()}
+        loss, per_token = measures.pop("loss").item(), measures.pop("per_token")
+        if not math.isfinite(loss):
+            raise UserError(
+                f"The loss is {loss} at step {self.step}: this training diverged; a smaller lr than "
+                f"{self.training.lr} may help."
+            )
+        test_loss, test_per_token = measures.pop("test_loss", None), measures.pop("test_per_token", None)
+        return Measured(
+            self.step, loss, per_token, None if test_loss is None else test_loss.item(), test_per_token, measures
+        )
 
     def weights(self) -> dict[str, Tensor]:
-        """A copy of the weights as they are now: the live ones go on changing."""
-        return {name: weight.detach().clone() for name, weight in self.model.state_dict().items()}
+        """A copy of the weights as they are now, on the CPU: the live ones go on changing."""
+        return {name: _copy(weight) for name, weight in self.model.state_dict().items()}
 
     def state(self) -> dict[str, Tensor]:
         """All that decides what follows, as named tensors."""
         state = {f"weights.{name}": weight for name, weight in self.weights().items()}
         for name, parameter in self.model.named_parameters():
             for key, value in self._optimiser.state.get(parameter, {}).items():
-                state[f"optimiser.{key}.{name}"] = value.detach().clone()
+                state[f"optimiser.{key}.{name}"] = _copy(value)
         state["step"] = torch.tensor(self.step)
         state["over"] = torch.tensor(self._over)
         state["schedule"] = self.schedule.state()
@@ -201,7 +238,8 @@ class Training:
         self.step, self._over = int(state["step"]), bool(state["over"])
         for name, parameter in self.model.named_parameters():
             if self.step:
-                self._optimiser.state[parameter] = {key: state[f"optimiser.{key}.{name}"].clone() for key in MOMENTS}
+                kept = {key: state[f"optimiser.{key}.{name}"] for key in MOMENTS}
+                self._optimiser.state[parameter] = {k: v.to(self.device, copy=True) for k, v in kept.items()}
         self.schedule.restore(state["schedule"])
         self._train.restore(state["train_stream"])
         if self._test is not None:
@@ -229,21 +267,42 @@ class Training:
                 )
 
 
+def _copy(tensor: Tensor) -> Tensor:
+    return tensor.detach().to("cpu", copy=True)
+
+
 def memory_needed(task: Task, model_config: ModelConfig, training: TrainingConfig) -> int:
     """Bytes that a training takes at its peak, estimated from shapes without making anything.
 
-    The weights, their gradients and AdamW's two averages, and copies of them while they are written; the activations
-    of a batch, and as much again for the way back, or those of a test, whichever is more; the training data, which
-    are drawn again for tests and to check half precision.
+    The weights, their gradients and AdamW's two averages, and copies of them while they are written; what a batch
+    keeps for the way back, and twice as much there, or a test, whichever is more; the training data, which are drawn
+    again for tests and to check half precision.
     """
     examples = task.n_train(training)
     batch = examples if examples and training.full_batch else training.batch_size
     test = task.n_test(training) if examples else 0
     weights = sum(math.prod(shape) for shape in weight_shapes(model_config).values())
-    learn, look = (activation_bytes(model_config, max(n, 1), task.n_ctx) for n in (batch, test))
+    learn, look = (_kept_for_gradients(task, model_config, max(n, 1)) for n in (batch, test))
     one = task.endless_stream(1, 0).next()
     row = sum(values.nbytes for values in (one.tokens, one.positions, one.targets, *one.extra.values()))
-    return 4 * 10 * weights + max(2 * learn, look) + row * (3 * examples + batch + 2 * test)
+    return 4 * 10 * weights + max(3 * learn, look) + row * (3 * examples + batch + 2 * test)
+
+
+@functools.lru_cache(maxsize=256)
+def _kept_for_gradients(task: Task, model_config: ModelConfig, n_examples: int) -> int:
+    """Bytes that the losses of a batch keep until their gradients are known, counted on tensors without memory."""
+    meta, kept = torch.device("meta"), {}
+    batch = task.endless_stream(1, 0).next().to(meta).rows(torch.zeros(n_examples, dtype=torch.int64, device=meta))
+    with meta:
+        model = new_model(model_config)
+
+    def note(tensor: Tensor) -> Tensor:
+        kept[tensor.untyped_storage()._cdata] = tensor
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
+        task.losses(asked_logits(model, batch.tokens, batch.positions), batch)
+    return sum(tensor.untyped_storage().nbytes() for tensor in kept.values())
 
 
 def check_memory(task: Task, model_config: ModelConfig, training: TrainingConfig) -> None:

@@ -73,7 +73,7 @@ def test_a_snapshot_gives_the_losses_that_were_recorded(small):
     stream = TASK.train_stream(TRAINING)
     batches = [stream.next() for _ in range(31)]
     for step in (0, 10, 30):
-        loss = TASK.losses(small.model(step)(batches[step].tokens), batches[step]).mean().item()
+        loss = TASK.losses(batches[step].asked(small.model(step)(batches[step].tokens)), batches[step]).mean().item()
         assert loss == pytest.approx(small.metrics()["train_loss"][step].item(), rel=1e-6)
 
 
@@ -116,8 +116,8 @@ def test_half_precision_is_kept_only_where_losses_stay(tmp_path):
     assert all(weight.dtype == torch.float16 for weight in stored.values())
     assert all(weight.dtype == torch.float32 for weight in run.snapshot(0).values())
     probe = TASK.test_stream(training).next()
-    loss = TASK.losses(run.model(0)(probe.tokens), probe).mean().item()
-    exact = TASK.losses(Transformer(MODEL, seed=0)(probe.tokens), probe).mean().item()
+    loss = TASK.losses(probe.asked(run.model(0)(probe.tokens)), probe).mean().item()
+    exact = TASK.losses(probe.asked(Transformer(MODEL, seed=0)(probe.tokens)), probe).mean().item()
     assert loss == pytest.approx(exact, rel=0.01)
 
 
@@ -332,7 +332,11 @@ def test_progress_is_told_between_snapshots(tmp_path, monkeypatch):
         told.append((info.steps_done, len(run.metrics()["train_loss"]), info.status, info.steps_per_second > 0))
 
     run.train(on_update=look)
-    assert told == [(step, step, "running", True) for step in range(1, 41)]
+    assert len(told) == 40
+    assert told == sorted(told)
+    assert all(done <= rows <= step for step, (done, rows, _, _) in enumerate(told, 1))
+    assert told[-1][0] > 20  # the writer is not far behind
+    assert {(status, rate) for done, _, status, rate in told if done} == {("running", True)}
 
 
 def test_a_run_that_would_not_fit_is_not_created(tmp_path):

@@ -50,7 +50,7 @@ def test_batches_ask_for_tokens_that_there_are(task, training):
 @case
 def test_a_uniform_guess_costs_what_the_references_say(task, training):
     batch = task.train_stream(training).next()
-    logits = torch.zeros(2, *batch.tokens.shape, len(task.answer_tokens))  # of two snapshots
+    logits = torch.zeros(2, *batch.targets.shape, len(task.answer_tokens))  # of two snapshots
     losses = task.losses(logits, batch)
     assert losses.dtype == torch.float64
     per_token = task.per_token(losses, batch)
@@ -105,15 +105,13 @@ def test_shuffled_batches_see_every_example_once_a_round():
 def test_measures_have_the_lines_that_are_announced(task, training):
     batch = task.train_stream(training).next()
     logits = torch.nn.functional.one_hot(batch.targets, len(task.answer_tokens)).float()
-    whole = torch.zeros(*batch.tokens.shape, len(task.answer_tokens))
-    whole[torch.arange(len(batch.tokens))[:, None], batch.positions] = logits
     pattern = torch.ones(len(batch.tokens), 1, task.n_ctx, task.n_ctx)
-    measured = task.measure(whole, batch, dict.fromkeys(task.watched_gradients, pattern))
+    measured = task.measure(logits, batch, dict.fromkeys(task.watched_gradients, pattern))
     assert {name: tuple(values.shape) for name, values in measured.items()} == {
         name: (len(measure.lines),) for name, measure in task.measures.items()
     }
     assert measured["accuracy"].item() == 1
-    assert task.measure(torch.zeros_like(whole), batch, {})["accuracy"].item() < 0.5
+    assert task.measure(torch.zeros_like(logits), batch, {})["accuracy"].item() < 0.5
 
 
 @each

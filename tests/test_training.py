@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from explorer.asked import asked_logits
 from explorer.errors import UserError
 from explorer.runs import Runs
 from explorer.settings import TrainingConfig
@@ -56,7 +57,7 @@ def test_rows_are_measured_before_their_update():
     replay = Training(TASK, MODEL, INFINITE)
     for _ in range(5):
         next(replay.updates())
-    losses = TASK.losses(replay.model(batch.tokens), batch)
+    losses = TASK.losses(asked_logits(replay.model, batch.tokens, batch.positions), batch)
     assert losses.mean().item() == expected.loss
     assert torch.equal(TASK.per_token(losses, batch), expected.per_token)
     assert int(state["step"]) == 6

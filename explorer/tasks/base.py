@@ -34,8 +34,20 @@ class Batch:
 
     def rows(self, which: Tensor | slice) -> "Batch":
         """Some of the examples."""
-        extra = {name: values[which] for name, values in self.extra.items()}
-        return Batch(self.tokens[which], self.positions[which], self.targets[which], extra)
+        return self._each(lambda values: values[which])
+
+    def to(self, device: torch.device) -> "Batch":
+        """The same examples on a device; the very same batch if it is there."""
+        return self if self.tokens.device == device else self._each(lambda values: values.to(device, non_blocking=True))
+
+    def _each(self, change: Callable[[Tensor], Tensor]) -> "Batch":
+        extra = {name: change(values) for name, values in self.extra.items()}
+        return Batch(change(self.tokens), change(self.positions), change(self.targets), extra)
+
+    def asked(self, logits: Tensor) -> Tensor:
+        """Of logits (... batch pos d_vocab_out) those that are asked for, (... batch answer d_vocab_out)."""
+        rows = torch.arange(len(self.tokens), device=logits.device)[:, None]
+        return logits[..., rows, self.positions, :]
 
 
 @dataclass(frozen=True)
@@ -274,15 +286,14 @@ class Task(ABC):
         """The loss of every answer, float64 in nats.
 
         Args:
-            logits: (... batch pos d_vocab_out).
+            logits: (... batch answer d_vocab_out), those that are asked for.
 
         Returns:
             (... batch answer). The softmax is in float64: in float32 it hides losses below 1e-7.
         """
-        rows = torch.arange(len(batch.tokens), device=logits.device)[:, None]
-        asked = logits[..., rows, batch.positions, :].double().log_softmax(-1)
-        targets = batch.targets.expand(asked.shape[:-1])
-        return -asked.gather(-1, targets[..., None])[..., 0]
+        log_probabilities = logits.double().log_softmax(-1)
+        targets = batch.targets.expand(logits.shape[:-1])
+        return -log_probabilities.gather(-1, targets[..., None])[..., 0]
 
     def per_token(self, losses: Tensor, batch: Batch) -> Tensor:
         """The mean loss of each of `loss_names`, (... token), from `losses`, (... batch answer)."""
@@ -297,13 +308,11 @@ class Task(ABC):
         """Values of `measures` on one batch, each (line,).
 
         Args:
-            logits: (batch pos d_vocab_out).
-            gradients: of the batch's loss at each of `watched_gradients`; empty where nothing is learnt from the
-                batch, and measures that need them are left out then.
+            logits: (batch answer d_vocab_out), those that are asked for.
+            gradients: of the batch's loss at each of `watched_gradients`, in the last block of the queries that are
+                asked for; empty where nothing is learnt from the batch, and measures that need them are left out then.
         """
-        rows = torch.arange(len(batch.tokens))[:, None]
-        said = logits[rows, batch.positions].argmax(-1)
-        return {"accuracy": (said == batch.targets).double().mean()[None]}
+        return {"accuracy": (logits.argmax(-1) == batch.targets).double().mean()[None]}
 
     # --- Its examples ---
 

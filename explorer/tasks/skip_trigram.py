@@ -169,8 +169,8 @@ class SkipTrigram(Task):
         head 0, from the end to the trigger, averaged over the texts of each trigram."""
         measured = super().measure(logits, batch, gradients)
         if gradients:
-            rows = torch.arange(len(batch.tokens))
-            at_trigger = gradients[PATTERN][rows, 0, -1, batch.extra["trigger"]]  # (batch,)
+            last = gradients[PATTERN][:, 0, -1]  # (batch key)
+            at_trigger = last.gather(1, batch.extra["trigger"][:, None])[:, 0]  # (batch,)
             measured["attention_grad"] = self.per_token(at_trigger[:, None].double(), batch)
         return measured
 

@@ -27,7 +27,7 @@ def film(subject: Subject, text: str, hook: str, kind: str) -> Film:
     batch = example.batch
 
     def loss(logits: Tensor) -> Tensor:
-        return task.losses(logits, batch).mean((-2, -1))  # (snapshot,)
+        return task.losses(batch.asked(logits), batch).mean((-2, -1))  # (snapshot,)
 
     _, cache = subject.ensemble.run(batch.tokens, [hook], loss if kind == "gradient" else None)
     values = cache[f"{hook}_grad" if kind == "gradient" else hook]
