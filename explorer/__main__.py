@@ -17,7 +17,7 @@ from explorer.errors import UserError
 from explorer.runs import Run, Runs
 from explorer.settings import TrainingConfig, parse_assignments
 from explorer.tasks import TASKS, task_named
-from explorer.training import Measured
+from explorer.training import DEVICES, Measured, device_named
 from explorer.transformer import ModelConfig
 
 
@@ -47,6 +47,7 @@ def parser() -> argparse.ArgumentParser:
     train.add_argument("--seed", type=int, help="of weights and data")
     train.add_argument("--finite", type=int, metavar="N", help="train on N examples, drawn once")
     train.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="any other setting")
+    train.add_argument("--device", default="auto", help=f"{', '.join(DEVICES)}; auto is the GPU if there is one")
     train.add_argument("--resume", action="store_true", help="go on with a run that was stopped")
 
     runs = command("runs", "List the runs there are.")
@@ -79,6 +80,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _train(options: argparse.Namespace) -> None:
+    device_named(options.device)  # before a run is made that it could not train
     runs = Runs(options.checkpoints)
     run = _to_resume(runs, options) if options.resume else _created(runs, options)
     info = run.info()
@@ -101,7 +103,7 @@ def _train(options: argparse.Namespace) -> None:
             bar.set_postfix(losses, refresh=False)
             bar.update(measured.step + 1 - bar.n)
 
-        info = run.train(on_update=show, should_stop=lambda: bool(stopped))
+        info = run.train(on_update=show, should_stop=lambda: bool(stopped), device=options.device)
     if info.status == "stopped":
         where = "" if options.checkpoints == "checkpoints" else f" --checkpoints {shlex.quote(options.checkpoints)}"
         print(

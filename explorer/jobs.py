@@ -22,7 +22,6 @@ from explorer.runs import Run, Runs
 
 CORES = os.cpu_count() or 1
 LIMIT = max(2, CORES // 2)  # runs at once
-THREADS = max(1, CORES // LIMIT)  # of each, so that they do not fight for the cores
 START_WITHIN = 120  # seconds for a process to begin, on a machine that is busy
 
 

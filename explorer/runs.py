@@ -37,7 +37,7 @@ from explorer.models import check_weights, model_from_weights
 from explorer.settings import TrainingConfig, from_dict
 from explorer.tasks import task_named
 from explorer.tasks.base import Task
-from explorer.training import Measured, Training, check_memory, device_named
+from explorer.training import Measured, Training, check_memory, device_named, threads_for
 from explorer.transformer import ModelConfig
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
@@ -178,7 +178,7 @@ class Runs:
         Args:
             preset: whose settings these are, if they are one's.
             threads: that torch computes it with, from beginning to end, since the last bits of a sum depend on them;
-                as many as it uses now if not given.
+                if not given, as many as there are where that makes a step faster, else one.
 
         Raises:
             UserError: the name is taken or cannot be a folder's, the data cannot be made, the training would not fit
@@ -189,7 +189,7 @@ class Runs:
                 f"{quoted(name)} cannot be the name of a run; use up to 64 letters, digits, dots, dashes and "
                 f"underscores, beginning with a letter or a digit."
             )
-        folder, threads = self.root / name, threads or torch.get_num_threads()
+        folder, threads = self.root / name, threads or threads_for(task, model, training)
         taken = f"There is already something called {name} in {self.root}; choose another name."
         if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
             raise UserError(taken)

@@ -23,6 +23,7 @@ from explorer.transformer import ModelConfig
 
 MOMENTS = ("step", "exp_avg", "exp_avg_sq")  # what AdamW keeps of each weight
 DEVICES = ("auto", "cpu", "cuda")
+LONG_STEP = 8 * 2**20  # bytes kept for gradients from which on a step is shared between threads
 SMOOTHING = 0.9  # of the exponential average of losses that decides when to keep a snapshot
 
 
@@ -303,6 +304,14 @@ def _kept_for_gradients(task: Task, model_config: ModelConfig, n_examples: int) 
     with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
         task.losses(asked_logits(model, batch.tokens, batch.positions), batch)
     return sum(tensor.untyped_storage().nbytes() for tensor in kept.values())
+
+
+def threads_for(task: Task, model_config: ModelConfig, training: TrainingConfig) -> int:
+    """How many threads to train with: all that torch has, or one where a step is over before a second has woken up."""
+    examples = task.n_train(training)
+    batch = examples if examples and training.full_batch else training.batch_size
+    is_long = _kept_for_gradients(task, model_config, max(batch, 1)) >= LONG_STEP
+    return torch.get_num_threads() if is_long else 1
 
 
 def check_memory(task: Task, model_config: ModelConfig, training: TrainingConfig) -> None:

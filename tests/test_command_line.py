@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 
 from explorer.__main__ import main
 from explorer.runs import Runs
@@ -150,8 +151,14 @@ def test_predict_prints_what_is_promised(small, root, capsys):
         (["predict", "small", "123+1"], "more than the 2 digits"),
         (["predict", "small", "1+2", "--step", "11"], "the nearest is at 10"),
         (["predict", "small", "1+2", "--step", "1", "--all-steps"], "not allowed with"),
+        (["train", "addition", "--name", "new", "--device", "tpu"], "There is no device 'tpu'; known are auto, cpu"),
+        pytest.param(
+            ["train", "addition", "--name", "new", "--device", "cuda"],
+            "torch sees no GPU on this machine",
+            marks=pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU"),
+        ),
     ],
-    ids=" ".join,
+    ids=lambda of: " ".join(of) if isinstance(of, list) else "",
 )
 def test_mistakes_get_one_line_and_status_2(command, said, root, capsys):
     there = ["--checkpoints", str(root)] if command and command[0] in ("train", "predict") else []

@@ -16,7 +16,7 @@ from explorer.settings import TrainingConfig
 from explorer.tasks.addition import Addition
 from explorer.tasks.modular_addition import ModularAddition
 from explorer.tasks.skip_trigram import SkipTrigram
-from explorer.training import SnapshotSchedule, Training, check_memory, learning_rate, memory_needed
+from explorer.training import SnapshotSchedule, Training, check_memory, learning_rate, memory_needed, threads_for
 
 ROOT = Path(__file__).parents[1]
 TASK = Addition(2)
@@ -154,6 +154,32 @@ def test_memory_is_estimated_near_what_a_run_takes(tmp_path, model, changed):
     command = [sys.executable, "-c", script, str(tmp_path)]
     taken = int(subprocess.run(command, capture_output=True, check=True, text=True, cwd=ROOT).stdout)
     assert 0.8 * taken < memory_needed(task, cfg, settings) < 3 * taken
+
+
+def test_only_long_steps_are_shared_between_threads():
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(2)
+        assert threads_for(TASK, MODEL, INFINITE) == 1
+        assert threads_for(TASK, MODEL, replace(INFINITE, batch_size=50_000)) == 2
+        assert threads_for(TASK, MODEL, replace(INFINITE, finite=4_000)) == 2
+        assert threads_for(TASK, MODEL, replace(INFINITE, finite=4_000, full_batch=False)) == 1
+        torch.set_num_threads(1)
+        assert threads_for(TASK, MODEL, replace(INFINITE, batch_size=50_000)) == 1
+    finally:
+        torch.set_num_threads(before)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+@pytest.mark.parametrize("config", [INFINITE, FINITE], ids=["infinite", "finite"])
+def test_a_gpu_gives_the_same_losses(config):
+    runs = [Training(TASK, MODEL, config, device) for device in ("cpu", "cuda")]
+    for (on_cpu, _), (on_gpu, _) in zip(*(run.updates() for run in runs), strict=True):
+        assert on_gpu.loss == pytest.approx(on_cpu.loss, rel=1e-4)
+        torch.testing.assert_close(on_gpu.per_token, on_cpu.per_token, rtol=1e-3, atol=1e-5)
+    resumed = Training(TASK, MODEL, config, "cpu")
+    resumed.restore(runs[1].state())
+    assert resumed.over
 
 
 def test_what_does_not_fit_is_refused_with_the_estimate():

@@ -73,7 +73,7 @@ def _new_run() -> None:
 
 def _start(plan: Plan, name: str) -> None:
     jobs.check_room(shared.runs())
-    run = shared.runs().create(name, plan.task, plan.model, plan.training, plan.preset, jobs.THREADS)
+    run = shared.runs().create(name, plan.task, plan.model, plan.training, plan.preset)
     jobs.start(run)
     _watch(name)
 
