@@ -15,6 +15,17 @@ from explorer.transformer import ModelConfig
 MEMORY_BUDGET = 512 * 2**20  # bytes of activations that one chunk of snapshots may hold
 
 
+def _laid_out(name: str, weight: Tensor) -> Tensor:
+    """The same weight; W_Q, W_K and W_V (snapshot head d_model d_head) lie in memory as (snapshot d_model head d_head).
+
+    The heads of a snapshot are then one matrix, which a sum over d_model reads where it lies. Otherwise each forward
+    pass would copy them.
+    """
+    if name.rsplit(".", 1)[-1] in ("W_Q", "W_K", "W_V"):
+        return weight.transpose(1, 2).contiguous().transpose(1, 2)
+    return weight
+
+
 class Ensemble:
     """All snapshots of one run at once.
 
@@ -25,7 +36,8 @@ class Ensemble:
     """
 
     def __init__(self, cfg: ModelConfig, steps: Sequence[int], weights: Mapping[str, Tensor]):
-        self.cfg, self.steps, self.weights = cfg, tuple(steps), dict(weights)
+        self.cfg, self.steps = cfg, tuple(steps)
+        self.weights = {name: _laid_out(name, weight) for name, weight in weights.items()}
 
     def __len__(self) -> int:
         return len(self.steps)

@@ -106,7 +106,7 @@ class Attention(nn.Module):
         v = self.hook_v(einsum(x, self.W_V, project))
 
         dots = "... batch query head d_head, ... batch key head d_head -> ... batch head query key"
-        scores = einsum(q, k, dots) / self.scale
+        scores = einsum(q / self.scale, k, dots)
         n_pos = x.shape[-2]
         future = torch.ones(n_pos, n_pos, dtype=torch.bool, device=x.device).triu(1)
         scores = self.hook_attn_scores(scores.masked_fill(future, -torch.inf))
