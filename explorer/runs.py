@@ -45,6 +45,7 @@ SNAPSHOT = re.compile(r"step-(\d{6,})\.safetensors")
 FORMAT = 1  # of run.json
 STATUSES = ("running", "stopped", "done", "failed")
 REPORT_EVERY = 2.0  # seconds between two reports of a training's progress
+FLOATS = {"F16": torch.float16, "BF16": torch.bfloat16, "F32": torch.float32, "F64": torch.float64}
 HALF_PRECISION_TOLERANCE = 0.01  # share of a loss that float16 weights may change before float32 is kept
 
 
@@ -296,14 +297,17 @@ class Run:
         """
         return self._snapshot(step, self.info(), self.steps())
 
-    def _snapshot(self, step: int, info: RunInfo, known: tuple[int, ...]) -> dict[str, Tensor]:
-        """`snapshot`, for whoever reads many and has read ``info`` and the ``known`` steps once."""
+    def _snapshot(
+        self, step: int, info: RunInfo, known: tuple[int, ...], only_header: bool = False
+    ) -> dict[str, Tensor]:
+        """`snapshot`, for whoever reads many and has read ``info`` and the ``known`` steps once; or only whether it
+        could be read, as tensors without memory."""
         path = self._snapshot_path(step)
         shown = f"{self.name}/snapshots/{path.name}"
         if step not in known:
             nearest = min(known, key=lambda there: abs(there - step), default="none")
             raise UserError(f"{self.name} has no snapshot at step {step}; the nearest is at {nearest}.")
-        weights, metadata = _read(path, shown)
+        weights, metadata = _read(path, shown, only_header)
         if metadata.get("step", str(step)) != str(step):
             raise UserError(f"{shown} holds step {quoted(metadata['step'])}; restore the right file.")
         if not _belongs(metadata, info):
@@ -314,6 +318,26 @@ class Run:
             raise UserError(f"{shown} does not belong to this run: {error}") from error
         return {name: weight.float() for name, weight in weights.items()}
 
+    def readable(self, problems: list[str]) -> tuple[int, ...]:
+        """The steps of the snapshots that can be read, by what their files say of themselves.
+
+        Args:
+            problems: a sentence on each of the others is added here.
+
+        Raises:
+            UserError: none can be read.
+        """
+        info, known, readable = self.info(), self.steps(), []
+        for step in known:
+            try:
+                self._snapshot(step, info, known, only_header=True)
+                readable.append(step)
+            except UserError as error:
+                problems.append(str(error))
+        if not readable:
+            raise UserError(f"No snapshot of {self.name} can be read; train it, or restore its snapshots folder.")
+        return tuple(readable)
+
     def model(self, step: int) -> HookedModel:
         """The model at ``step``; every call gives a new one.
 
@@ -322,25 +346,17 @@ class Run:
         """
         return model_from_weights(self.info().model, self.snapshot(step))
 
-    def ensemble(self, steps: Iterable[int] | None = None, problems: list[str] | None = None) -> Ensemble:
+    def ensemble(self, steps: Iterable[int] | None = None) -> Ensemble:
         """Snapshots as one stack.
 
         Args:
             steps: which; None for all.
-            problems: if given, snapshots that cannot be read are left out and a sentence on each is added here.
 
         Raises:
-            UserError: a snapshot cannot be read and ``problems`` is None, or none can be read.
+            UserError: a snapshot cannot be read, or there is none.
         """
         info, known = self.info(), self.steps()
-        read: dict[int, dict[str, Tensor]] = {}
-        for step in known if steps is None else steps:
-            try:
-                read[step] = self._snapshot(step, info, known)
-            except UserError as error:
-                if problems is None:
-                    raise
-                problems.append(str(error))
+        read = {step: self._snapshot(step, info, known) for step in (known if steps is None else steps)}
         if not read:
             raise UserError(f"No snapshot of {self.name} can be read; train it, or restore its snapshots folder.")
         names = next(iter(read.values()))
@@ -675,14 +691,22 @@ def _belongs(metadata: Mapping[str, str], info: RunInfo) -> bool:
         return False
 
 
-def _read(path: Path, shown: str) -> tuple[dict[str, Tensor], dict[str, str]]:
+def _read(path: Path, shown: str, only_header: bool = False) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """The tensors of a file, which is mapped into memory, and its metadata; of the header alone, tensors without
+    memory."""
     try:
         with safe_open(path, framework="pt") as file:
-            return {name: file.get_tensor(name) for name in file.keys()}, file.metadata() or {}  # noqa: SIM118
+            read = (lambda name: _described_by(file.get_slice(name))) if only_header else file.get_tensor
+            return {name: read(name) for name in file.keys()}, file.metadata() or {}  # noqa: SIM118
     except FileNotFoundError as error:
         raise UserError(f"{shown} is missing; restore the file, or train the run again.") from error
     except (SafetensorError, OSError, ValueError, TypeError, RuntimeError) as error:
         raise UserError(f"{shown} is damaged or is not a safetensors file; restore it.") from error
+
+
+def _described_by(part: Any) -> Tensor:
+    """A tensor without memory, of the shape and type that a safetensors header gives."""
+    return torch.empty(part.get_shape(), dtype=FLOATS.get(part.get_dtype(), torch.uint8), device="meta")
 
 
 def _write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[str, str] | None = None) -> None:

@@ -475,8 +475,10 @@ def test_a_spoilt_snapshot_gets_one_sentence_that_names_it(copied, small, how):
     assert "small/snapshots/step-000010.safetensors" in str(refused.value)
     assert "\n" not in str(refused.value)
     problems = []
-    assert copied.ensemble(problems=problems).steps == (0, 20, 30, 40)
+    assert copied.readable(problems) == (0, 20, 30, 40)
     assert len(problems) == 1
+    with pytest.raises(UserError, match="step-000010"):
+        copied.ensemble()
 
 
 @pytest.mark.parametrize("how", HOW[:5])

@@ -1,10 +1,12 @@
 """A run in memory: read once, and while it is being trained only what is new."""
 
+import dataclasses
 import shutil
 
 import pytest
 import torch
 
+from explorer.errors import UserError
 from explorer.runs import Run, Runs
 from explorer.views import panels
 from explorer.views.subject import Subject
@@ -15,7 +17,8 @@ from tests.conftest import MODEL, TASK, TRAINING
 def growing(tmp_path) -> Run:
     """A run with the snapshots 0, 10 and 20, of five."""
     run = Runs(tmp_path).create("growing", TASK, MODEL, TRAINING)
-    run.train(should_stop=lambda: len(run.steps()) == 3)
+    seen = []
+    run.train(on_update=seen.append, should_stop=lambda: len(seen) == 25)
     return run
 
 
@@ -34,9 +37,18 @@ def test_what_came_since_is_read_and_what_was_there_is_not(growing, small):
     assert len(after.metrics["train_loss"]) == 40
 
 
+def test_weights_are_read_when_somebody_looks(growing):
+    subject = Subject.load(growing)
+    shutil.rmtree(growing.folder / "snapshots")
+    assert subject.steps == (0, 10, 20)
+    with pytest.raises(UserError, match="step-000000.safetensors is missing"):
+        _ = subject.ensemble
+
+
 def test_nothing_new_is_the_same_memory(growing):
     before = Subject.load(growing)
-    assert Subject.load(growing, before).ensemble is before.ensemble
+    weights = before.ensemble.weights
+    assert Subject.load(growing, before).ensemble.weights is weights
 
 
 @pytest.mark.parametrize("how", ["replaced", "removed", "another run"])
@@ -71,7 +83,7 @@ def test_long_curves_are_thinned_each_by_its_own_length(small):
         "accuracy": torch.rand(n, 1),
         "test_accuracy": torch.rand(n // 50, 1),
     }
-    subject = Subject(subject.name, subject.info, subject.ensemble, metrics, (), {})
+    subject = dataclasses.replace(subject, metrics=metrics)
     lengths = {line.label: len(line.values) for line in panels.losses(subject).lines}
     assert sum(lengths.values()) <= panels.MAX_POINTS
     assert lengths["units"] == lengths["all, test"] == 2000

@@ -1,5 +1,6 @@
 """The run that a view looks at, read into memory once."""
 
+import functools
 from dataclasses import dataclass
 
 import torch
@@ -14,30 +15,29 @@ from explorer.tasks.base import Task
 
 @dataclass(frozen=True)
 class Subject:
-    """A run's weights and losses. Shared between browser sessions, so never changed."""
+    """A run's losses, and its weights as soon as a view asks for them. Shared between browser sessions, so never
+    changed."""
 
-    name: str
+    run: Run
     info: RunInfo
-    ensemble: Ensemble
+    steps: tuple[int, ...]  # of the snapshots that can be read
     metrics: dict[str, Tensor]
     problems: tuple[str, ...]  # a sentence on each file that could not be read
     times: dict[int, int]  # when each snapshot was written
 
     @classmethod
     def load(cls, run: Run, before: "Subject | None" = None) -> "Subject":
-        """Read what can be read.
+        """Read the losses, and of the weights what their files say of themselves.
 
         Args:
-            before: the run as it was read earlier; of a run that is being trained only what is new is read then.
+            before: the run as it was read earlier; what was read of its weights is not read again.
 
         Raises:
-            UserError: no snapshot can.
+            UserError: no snapshot can be read.
         """
         problems: list[str] = []
         info, times = run.info(), run.snapshot_times()
-        ensemble = None if before is None else before._continued(run, info, times)
-        if ensemble is None:
-            ensemble = run.ensemble(problems=problems)
+        steps = run.readable(problems)
         try:
             metrics = run.metrics()
         except UserError as error:
@@ -46,29 +46,34 @@ class Subject:
                 "train_loss": torch.full((1,), torch.nan, dtype=torch.float64),
                 "train_loss_per_token": torch.full((1, len(info.task.loss_names)), torch.nan),
             }
-        return cls(run.name, info, ensemble, metrics, tuple(problems), times)
+        subject = cls(run, info, steps, metrics, tuple(problems), times)
+        if before is not None and "ensemble" in vars(before) and before._goes_on_as(subject):
+            new = steps[len(before.steps) :]
+            vars(subject)["ensemble"] = before.ensemble.followed_by(run.ensemble(new)) if new else before.ensemble
+        return subject
 
-    def _continued(self, run: Run, info: RunInfo, times: dict[int, int]) -> Ensemble | None:
-        """The ensemble with the snapshots that came since; None if any of the others is not as it was."""
-        new = sorted(times.keys() - self.times.keys())
-        same = {step: times.get(step) for step in self.times} == self.times and tuple(self.times) == self.steps
-        config = (info.task, info.model, info.training)
-        if not same or config != (self.task, self.info.model, self.info.training):
-            return None
-        if self.problems or (new and new[0] < self.steps[-1]):
-            return None
-        try:
-            return self.ensemble.followed_by(run.ensemble(new)) if new else self.ensemble
-        except UserError:
-            return None
+    def _goes_on_as(self, later: "Subject") -> bool:
+        """Whether all snapshots are as they were, and others only came after them."""
+        same = {step: later.times.get(step) for step in self.times} == self.times
+        configs = [(subject.task, subject.info.model, subject.info.training) for subject in (self, later)]
+        return same and configs[0] == configs[1] and later.steps[: len(self.steps)] == self.steps
+
+    @functools.cached_property
+    def ensemble(self) -> Ensemble:
+        """The weights, read when they are first asked for.
+
+        Raises:
+            UserError: a snapshot can no longer be read.
+        """
+        return self.run.ensemble(self.steps)
+
+    @property
+    def name(self) -> str:
+        return self.run.name
 
     @property
     def task(self) -> Task:
         return self.info.task
-
-    @property
-    def steps(self) -> tuple[int, ...]:
-        return self.ensemble.steps
 
     def opening_step(self) -> int:
         """The last snapshot before the first phase change begins; step 0 if there is none."""
