@@ -24,7 +24,7 @@ from torch import Tensor
 from torch.nn.functional import embedding, linear, scaled_dot_product_attention
 
 from explorer.hooks import HookedModel
-from explorer.transformer import MLP, Attention, Transformer
+from explorer.transformer import Attention, Transformer
 
 PATTERN = "hook_pattern"  # the one kind of hook point that this forward pass has
 
@@ -51,15 +51,18 @@ def asked_logits(model: HookedModel, tokens: Tensor, positions: Tensor) -> Tenso
     for block in model.blocks:
         asked = positions if block is model.blocks[-1] else everywhere
         if x is None and _few_sources(model, tokens, asked):
-            resid, attn_out = _attend_to_sources(model, tokens, asked)
+            resid, z = _embed(model, tokens, asked), _attend_to_sources(model, tokens, asked)
         else:
             x = _embed(model, tokens, everywhere) if x is None else x
             normed = block.ln1(x)
             resid, queries = (x, normed) if asked is everywhere else (_at(x, asked), _at(normed, asked))
-            attn_out = _attend(block.attn, queries, normed, None if asked is everywhere else asked)
-        x = torch.add(attn_out, resid, alpha=block.gain)
+            z = _attend(block.attn, queries, normed, None if asked is everywhere else asked)
+        x = _plus_product(resid if block.gain == 1 else block.gain * resid, z, block.attn.W_O.flatten(0, 1))
         if not block.attn_only:
-            x = x + _mlp(block.mlp, block.ln2(x))
+            mlp = block.mlp
+            pre = linear(block.ln2(x), mlp.W_in.T, mlp.b_in)
+            post = mlp.act_fn(pre)
+            x = _plus_product(x + mlp.b_out, post, mlp.W_out)
     return model.ln_final(x) @ model.unembed.W_U
 
 
@@ -79,13 +82,14 @@ def _at(x: Tensor, asked: Tensor) -> Tensor:  # (batch pos width) -> (batch aske
     return x.gather(1, asked[..., None].expand(-1, -1, x.shape[-1]))
 
 
-def _mlp(mlp: MLP, x: Tensor) -> Tensor:  # (batch asked d_model)
-    return linear(mlp.act_fn(linear(x, mlp.W_in.T, mlp.b_in)), mlp.W_out.T, mlp.b_out)
+def _plus_product(x: Tensor, y: Tensor, weight: Tensor) -> Tensor:
+    """x + y @ weight, for x (batch asked d_model), in one pass over x."""
+    return torch.addmm(x.flatten(0, 1), y.flatten(0, 1), weight).view_as(x)
 
 
 def _attend(attn: Attention, queries: Tensor, x: Tensor, asked: Tensor | None) -> Tensor:
-    """Attention from ``queries`` (batch asked d_model), at positions ``asked`` or at all, to ``x`` (batch pos
-    d_model)."""
+    """What heads bring from ``x`` (batch pos d_model) to ``queries`` (batch asked d_model), which are at positions
+    ``asked`` or at all: (batch asked (head d_head))."""
     heads = {"head": len(attn.W_Q)}
 
     def project(x: Tensor, weight: Tensor) -> Tensor:
@@ -104,7 +108,7 @@ def _attend(attn: Attention, queries: Tensor, x: Tensor, asked: Tensor | None) -
         z = scaled_dot_product_attention(q, k, v, is_causal=True)
     else:
         z = scaled_dot_product_attention(q, k, v, attn_mask=seen)
-    return rearrange(z, "batch head pos d_head -> batch pos (head d_head)") @ attn.W_O.flatten(0, 1)
+    return rearrange(z, "batch head pos d_head -> batch pos (head d_head)")
 
 
 # --- The first block, by tokens and positions instead of keys ---
@@ -116,8 +120,8 @@ def _few_sources(model: Transformer, tokens: Tensor, asked: Tensor) -> bool:
     return not cfg.layer_norm and n_asked * (cfg.d_vocab + n_pos) < (n_asked + 2 * n_pos) * cfg.d_head
 
 
-def _attend_to_sources(model: Transformer, tokens: Tensor, asked: Tensor) -> tuple[Tensor, Tensor]:
-    """The residual stream before the first block and what its attention adds, both (batch asked d_model)."""
+def _attend_to_sources(model: Transformer, tokens: Tensor, asked: Tensor) -> Tensor:
+    """As `_attend`, for the first block."""
     attn, n_pos, d_vocab = model.blocks[0].attn, tokens.shape[1], model.cfg.d_vocab
     n_heads, n_rows, n_asked = model.cfg.n_heads, asked.numel(), asked.shape[1]
     sources = torch.cat([model.embed.W_E, _positions(model, n_pos)]).expand(n_heads, -1, -1)
@@ -140,7 +144,8 @@ def _attend_to_sources(model: Transformer, tokens: Tensor, asked: Tensor) -> tup
     position = torch.arange(n_pos, device=asked.device)[:, None]  # (key 1)
 
     def look_up(source: Tensor) -> Tensor:  # (key row) -> (head key row)
-        return by_source.flatten(1)[:, source * by_source.shape[-1] + query]
+        index = source * by_source.shape[-1] + query
+        return by_source.flatten(1).gather(1, index.flatten().expand(n_heads, -1)).view(-1, *index.shape)
 
     scores = look_up(token) + look_up(d_vocab + position)
     pattern = scores.masked_fill(position > asked.flatten(), -torch.inf).softmax(1)
@@ -152,5 +157,4 @@ def _attend_to_sources(model: Transformer, tokens: Tensor, asked: Tensor) -> tup
     to_tokens = pattern.new_zeros(n_heads, d_vocab, n_rows).scatter_add(1, token.expand_as(pattern), pattern)
     z = pattern.transpose(1, 2) @ v[:, d_vocab:]  # (head row d_head)
     z = torch.baddbmm(z, to_tokens.transpose(1, 2), v[:, :d_vocab])
-    z = rearrange(z, "head (batch asked) d_head -> batch asked (head d_head)", asked=n_asked)
-    return _embed(model, tokens, asked), z @ attn.W_O.flatten(0, 1)
+    return rearrange(z, "head (batch asked) d_head -> batch asked (head d_head)", asked=n_asked)

@@ -41,7 +41,7 @@ def test_weights_are_read_when_somebody_looks(growing):
     subject = Subject.load(growing)
     shutil.rmtree(growing.folder / "snapshots")
     assert subject.steps == (0, 10, 20)
-    with pytest.raises(UserError, match="step-000000.safetensors is missing"):
+    with pytest.raises(UserError, match=r"step-000000.safetensors is missing"):
         _ = subject.ensemble
 
 
