@@ -42,11 +42,3 @@ def check_weights(cfg: ModelConfig, weights: Mapping[str, Tensor]) -> None:
         UserError: names are missing or unexpected, or a shape or type does not fit.
     """
     hooks.check_weights(weight_shapes(cfg), weights)
-
-
-@functools.lru_cache(maxsize=256)
-def activation_bytes(cfg: ModelConfig, batch: int, n_pos: int) -> int:
-    """What every activation of one forward pass takes together, measured on tensors without memory."""
-    with torch.device("meta"):
-        _, cache = new_model(cfg).run_with_cache(torch.empty(batch, n_pos, dtype=torch.int64))
-    return sum(x.numel() * x.element_size() for x in cache.values())
