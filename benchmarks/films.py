@@ -32,7 +32,7 @@ def main() -> None:
 
 
 def measure(run: Run) -> None:
-    reading = seconds(lambda: Subject.load(run))
+    reading = seconds(lambda: Subject.load(run).ensemble)
     subject = Subject.load(run)
     ensemble, task = subject.ensemble, subject.task
     text = next(iter(task.examples.values()))

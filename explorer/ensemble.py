@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from explorer.hooks import HookedModel
-from explorer.models import model_from_weights
+from explorer.models import activation_bytes, model_from_weights
 from explorer.transformer import ModelConfig
 
 MEMORY_BUDGET = 512 * 2**20  # bytes of activations that one chunk of snapshots may hold
@@ -37,7 +37,6 @@ class Ensemble:
 
     def __init__(self, cfg: ModelConfig, steps: Sequence[int], weights: Mapping[str, Tensor]):
         self.cfg, self.steps = cfg, tuple(steps)
-        self._measured: dict[int, int] = {}  # activation bytes of one example, by its length
         self.weights = {name: _laid_out(name, weight) for name, weight in weights.items()}
 
     def __len__(self) -> int:
@@ -55,15 +54,6 @@ class Ensemble:
         """An ensemble of these snapshots and then those of ``later``."""
         weights = {name: torch.cat([weight, later.weights[name]]) for name, weight in self.weights.items()}
         return Ensemble(self.cfg, self.steps + later.steps, weights)
-
-    def _activation_bytes(self, tokens: Tensor) -> int:
-        """What all activations of one snapshot take together, measured on one example. (On tensors without memory it
-        could be had as well, but the first of them makes torch load its compiler, which takes a second.)"""
-        n_examples, n_pos = tokens.shape[-2:]
-        if n_pos not in self._measured:
-            _, cache = self.model(slice(0, 1)).run_with_cache(tokens.new_zeros(1, n_pos))
-            self._measured[n_pos] = sum(x.nbytes for x in cache.values())
-        return n_examples * self._measured[n_pos]
 
     def run(
         self,
@@ -88,7 +78,7 @@ class Ensemble:
             UserError: no such hook point.
         """
         names = tuple(names)
-        per_snapshot = self._activation_bytes(tokens) * (1 if loss is None else 2)
+        per_snapshot = tokens.shape[-2] * activation_bytes(self.cfg, tokens.shape[-1]) * (1 if loss is None else 2)
         size = max(1, budget // per_snapshot)
         logits, caches = [], []
         for start in range(0, len(self), size):

@@ -42,3 +42,14 @@ def check_weights(cfg: ModelConfig, weights: Mapping[str, Tensor]) -> None:
         UserError: names are missing or unexpected, or a shape or type does not fit.
     """
     hooks.check_weights(weight_shapes(cfg), weights)
+
+
+@functools.lru_cache(maxsize=256)
+def activation_bytes(cfg: ModelConfig, n_pos: int) -> int:
+    """What all activations of one example take together, measured on a model that has not been given weights.
+
+    On tensors without memory it could be had as well, but the first of them makes torch load its compiler, which takes
+    a second.
+    """
+    _, cache = new_model(cfg).run_with_cache(torch.zeros(1, n_pos, dtype=torch.int64))
+    return sum(x.nbytes for x in cache.values())
