@@ -33,10 +33,11 @@ def asked_logits(model: HookedModel, tokens: Tensor, positions: Tensor) -> Tenso
     """What ``model(tokens)`` gives at ``positions``, as fast as it can be had.
 
     Hooks at attention patterns are called, in the last block with the rows of asked queries only. With hooks
-    elsewhere, and for models other than a single transformer, this is the hooked forward pass.
+    elsewhere, and for another model than a transformer, this is the hooked forward pass.
 
     Args:
-        tokens: (batch pos) int64.
+        model: one model, no stack.
+        tokens: (batch pos) int64, no longer than the model reads.
         positions: (batch asked) int64.
 
     Returns:
@@ -74,8 +75,7 @@ def _positions(model: Transformer, n_pos: int) -> Tensor:
 
 
 def _embed(model: Transformer, tokens: Tensor, asked: Tensor) -> Tensor:  # -> (batch asked d_model)
-    own = tokens if asked.shape == tokens.shape else tokens.gather(1, asked)
-    return embedding(own, model.embed.W_E) + embedding(asked, _positions(model, tokens.shape[1]))
+    return embedding(tokens.gather(1, asked), model.embed.W_E) + embedding(asked, _positions(model, tokens.shape[1]))
 
 
 def _at(x: Tensor, asked: Tensor) -> Tensor:  # (batch pos width) -> (batch asked width)

@@ -21,7 +21,7 @@ from explorer.errors import UserError
 from explorer.runs import Run, Runs
 
 CORES = os.cpu_count() or 1
-LIMIT = max(2, CORES // 2)  # runs at once
+LIMIT = max(2, CORES // 2)  # runs at once; they share the cores, since threads that wait sleep
 START_WITHIN = 120  # seconds for a process to begin, on a machine that is busy
 
 

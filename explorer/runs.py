@@ -18,7 +18,7 @@ import os
 import re
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -37,7 +37,7 @@ from explorer.models import check_weights, model_from_weights
 from explorer.settings import TrainingConfig, from_dict
 from explorer.tasks import task_named
 from explorer.tasks.base import Task
-from explorer.training import Measured, Training, check_memory, device_named, threads_for
+from explorer.training import Measured, Training, check_memory, device_named, threads_for, weights_in
 from explorer.transformer import ModelConfig
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
@@ -318,11 +318,12 @@ class Run:
             raise UserError(f"{shown} does not belong to this run: {error}") from error
         return {name: weight.float() for name, weight in weights.items()}
 
-    def readable(self, problems: list[str]) -> tuple[int, ...]:
+    def readable(self, problems: list[str], unchanged: Collection[int] = ()) -> tuple[int, ...]:
         """The steps of the snapshots that can be read, by what their files say of themselves.
 
         Args:
             problems: a sentence on each of the others is added here.
+            unchanged: of these it is known that they can be.
 
         Raises:
             UserError: none can be read.
@@ -330,7 +331,8 @@ class Run:
         info, known, readable = self.info(), self.steps(), []
         for step in known:
             try:
-                self._snapshot(step, info, known, only_header=True)
+                if step not in unchanged:
+                    self._snapshot(step, info, known, only_header=True)
                 readable.append(step)
             except UserError as error:
                 problems.append(str(error))
@@ -573,18 +575,28 @@ class _Keeper:
             self._probes.append(info.task.test_stream(info.training).next())
         if self._probes and info.task.n_train(info.training):
             self._probes.append(info.task.train_stream(info.training).next())
-        self._writer = ThreadPoolExecutor(1)
-        self._writing: Future = self._writer.submit(self._write_info, step_now, "running")
+        self._writer, self._writing = ThreadPoolExecutor(1), Future()
 
     def __enter__(self) -> "_Keeper":
+        self._writing = self._writer.submit(self._write_info, self._first, "running")
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._writer.shutdown()
+        """What is being written is finished, however often somebody presses Ctrl-C: the run's lock goes after it."""
+        interrupted = None
+        while True:
+            try:
+                self._writer.shutdown()
+                break
+            except KeyboardInterrupt as interrupt:
+                interrupted = interrupt
+        if interrupted:
+            raise interrupted
 
     def keep(self, training: Training) -> None:
         """Keep the weights as they are now, and all that is needed to go on from here."""
-        self._hand_over(self._write_all, training.step, training.weights(), self._record.tensors(), training.state())
+        self._writing.result()  # before anything is copied, so that there are never two copies
+        self._hand_over(self._write_all, training.step, self._record.tensors(), training.state())
         self._last_kept = training.step
 
     def report(self, training: Training) -> None:
@@ -595,6 +607,7 @@ class _Keeper:
             self._reported = time.monotonic()
 
     def finish(self, training: Training, status: str) -> RunInfo:
+        self._writing.result()
         if training.step != self._last_kept:
             self._hand_over(self._write_progress, self._record.tensors(), training.state())
         self._hand_over(self._write_info, training.step, status)
@@ -609,11 +622,9 @@ class _Keeper:
 
     # --- In the writer's thread ---
 
-    def _write_all(
-        self, step: int, weights: dict[str, Tensor], metrics: dict[str, Tensor], state: dict[str, Tensor]
-    ) -> None:
+    def _write_all(self, step: int, metrics: dict[str, Tensor], state: dict[str, Tensor]) -> None:
         """Snapshot first, state last: a state on disk never speaks of what is not there."""
-        self._write_snapshot(step, weights)
+        self._write_snapshot(step, weights_in(state))
         self._write_progress(metrics, state)
         self._write_info(step, "running")
 

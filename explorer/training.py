@@ -102,18 +102,19 @@ def device_named(name: str) -> torch.device:
         UserError: there is no such device here.
     """
     if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        name = "cuda" if torch.cuda.is_available() else "cpu"
     if name not in DEVICES:
         raise UserError(f"There is no device {quoted(name)}; known are {', '.join(DEVICES)}.")
     if name == "cuda" and not torch.cuda.is_available():
         raise UserError("torch sees no GPU on this machine; leave --device out, or install a torch that has CUDA.")
-    return torch.device(name)
+    return torch.device(name, 0) if name == "cuda" else torch.device(name)
 
 
 class Training:
     """One training, from its first step or from a state that was kept.
 
-    Weights and data are drawn on the CPU, whatever the device, so that one seed means one run.
+    Its first weights and its data are drawn on the CPU, whatever the device. On the CPU one seed then means one run,
+    to the bit; on a GPU, where sums are taken in any order, to rounding.
     """
 
     def __init__(self, task: Task, model_config: ModelConfig, training: TrainingConfig, device: str = "cpu"):
@@ -187,7 +188,7 @@ class Training:
         return {"loss": losses.mean(), "per_token": task.per_token(losses, batch), **task.measure(logits, batch, {})}
 
     def _measured(self, found: Mapping[str, Tensor]) -> Measured:
-        """The row of this step. Only here is a device waited for, once, when all of the update has been asked of it.
+        """The row of this step. Only here are results waited for, once, when the device has the whole update to do.
 
         Raises:
             UserError: the loss is not finite.
@@ -233,9 +234,7 @@ class Training:
             UserError: it is not the state of such a training.
         """
         self._check(state)
-        self.model.load_state_dict(
-            {name.removeprefix("weights."): v for name, v in state.items() if name.startswith("weights.")}
-        )
+        self.model.load_state_dict(weights_in(state))
         self.step, self._over = int(state["step"]), bool(state["over"])
         for name, parameter in self.model.named_parameters():
             if self.step:
@@ -268,6 +267,11 @@ class Training:
                 )
 
 
+def weights_in(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The weights that a `Training.state` holds."""
+    return {name.removeprefix("weights."): tensor for name, tensor in state.items() if name.startswith("weights.")}
+
+
 def _copy(tensor: Tensor) -> Tensor:
     return tensor.detach().to("cpu", copy=True)
 
@@ -291,7 +295,10 @@ def memory_needed(task: Task, model_config: ModelConfig, training: TrainingConfi
 
 @functools.lru_cache(maxsize=256)
 def _kept_for_gradients(task: Task, model_config: ModelConfig, n_examples: int) -> int:
-    """Bytes that the losses of a batch keep until their gradients are known, counted on tensors without memory."""
+    """Bytes that the losses of a batch keep until their gradients are known, counted on tensors without memory.
+
+    On these, attention also keeps its patterns, so with many positions the count is high, by up to about two.
+    """
     meta, kept = torch.device("meta"), {}
     batch = task.endless_stream(1, 0).next().to(meta).rows(torch.zeros(n_examples, dtype=torch.int64, device=meta))
     with meta:
@@ -307,7 +314,7 @@ def _kept_for_gradients(task: Task, model_config: ModelConfig, n_examples: int) 
 
 
 def threads_for(task: Task, model_config: ModelConfig, training: TrainingConfig) -> int:
-    """How many threads to train with: all that torch has, or one where a step is over before a second has woken up."""
+    """How many threads to train with: all that torch has, or one where a step is over before another has woken up."""
     examples = task.n_train(training)
     batch = examples if examples and training.full_batch else training.batch_size
     is_long = _kept_for_gradients(task, model_config, max(batch, 1)) >= LONG_STEP

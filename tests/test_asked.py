@@ -45,6 +45,11 @@ def compare(model, task, batch, tolerance=1e-5):
         assert (got - expected).norm() <= tolerance * expected.norm() + 1e-9, name
 
 
+def assert_close_at(model, tokens, positions):
+    expected = model(tokens)[torch.arange(len(tokens))[:, None], positions]
+    torch.testing.assert_close(asked_logits(model, tokens, positions), expected, rtol=1e-5, atol=1e-5)
+
+
 @EVERY_PRESET
 def test_loss_and_gradients_are_those_of_the_hooked_forward_pass(kind, name):
     """For every task, with finite and infinite data, at every size that a preset has; also once it has learnt a bit."""
@@ -77,13 +82,10 @@ def test_positions_may_differ_from_example_to_example():
         batch = task.endless_stream(5, 0).next()
         assert len({tuple(row) for row in batch.positions.tolist()}) > 1
         compare(model, task, batch)
+        everywhere = torch.stack([torch.randperm(task.n_ctx, generator=rng) for _ in range(5)])
+        assert_close_at(model, batch.tokens, everywhere)
         shuffled = batch.positions[:, torch.randperm(batch.positions.shape[1], generator=rng)]
-        torch.testing.assert_close(
-            asked_logits(model, batch.tokens, shuffled),
-            model(batch.tokens)[torch.arange(5)[:, None], shuffled],
-            rtol=1e-5,
-            atol=1e-6,
-        )
+        assert_close_at(model, batch.tokens, shuffled)
 
 
 @pytest.mark.parametrize("n_layers", [1, 2])
@@ -115,4 +117,4 @@ def test_a_hook_elsewhere_is_not_passed_over():
     assert not torch.allclose(ablated, plain)
     with model.hooks(forward={PATTERN: lambda x, name: torch.full_like(x, 0.1)}):
         replaced = asked_logits(model, batch.tokens, batch.positions)
-        torch.testing.assert_close(replaced, batch.asked(model(batch.tokens)), rtol=1e-5, atol=1e-6)
+        torch.testing.assert_close(replaced, batch.asked(model(batch.tokens)), rtol=1e-5, atol=1e-5)

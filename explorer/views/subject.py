@@ -1,5 +1,6 @@
 """The run that a view looks at, read into memory once."""
 
+import contextlib
 import functools
 from dataclasses import dataclass
 
@@ -37,7 +38,10 @@ class Subject:
         """
         problems: list[str] = []
         info, times = run.info(), run.snapshot_times()
-        steps = run.readable(problems)
+        config = (info.task, info.model, info.training)
+        as_before = before is not None and config == (before.task, before.info.model, before.info.training)
+        unchanged = {step for step in before.steps if times.get(step, 0) == before.times.get(step)} if as_before else ()
+        steps = run.readable(problems, unchanged)
         try:
             metrics = run.metrics()
         except UserError as error:
@@ -47,16 +51,12 @@ class Subject:
                 "train_loss_per_token": torch.full((1, len(info.task.loss_names)), torch.nan),
             }
         subject = cls(run, info, steps, metrics, tuple(problems), times)
-        if before is not None and "ensemble" in vars(before) and before._goes_on_as(subject):
+        went_on = as_before and len(unchanged) == len(before.steps) and steps[: len(unchanged)] == before.steps
+        if went_on and "ensemble" in vars(before):
             new = steps[len(before.steps) :]
-            vars(subject)["ensemble"] = before.ensemble.followed_by(run.ensemble(new)) if new else before.ensemble
+            with contextlib.suppress(UserError):  # if one has just gone, whoever looks will hear of it
+                vars(subject)["ensemble"] = before.ensemble.followed_by(run.ensemble(new)) if new else before.ensemble
         return subject
-
-    def _goes_on_as(self, later: "Subject") -> bool:
-        """Whether all snapshots are as they were, and others only came after them."""
-        same = {step: later.times.get(step) for step in self.times} == self.times
-        configs = [(subject.task, subject.info.model, subject.info.training) for subject in (self, later)]
-        return same and configs[0] == configs[1] and later.steps[: len(self.steps)] == self.steps
 
     @functools.cached_property
     def ensemble(self) -> Ensemble:
