@@ -40,7 +40,7 @@ class Addition(Task):
     token_noun: ClassVar[str] = "digit"
     presets: ClassVar[Mapping[str, Preset]] = {
         "quick": Preset(
-            about="A small model that learns one digit after another in about a minute.",
+            about="A small model that learns one digit after another in half a minute.",
             model=SMALL,
             training=TrainingConfig(steps=3000, lr=1e-3, weight_decay=0.1, cooldown=0.5, snapshot_dtype="float16"),
         ),
