@@ -368,6 +368,14 @@ def test_of_two_who_want_a_name_one_gets_it(tmp_path):
     assert len(refused) == 3
 
 
+def test_numbers_that_float32_cannot_hold_in_full_are_nothing_while_a_run_trains(tmp_path):
+    run = Runs(tmp_path).create("tiny", TASK, MODEL, TRAINING)
+    products = []
+    run.train(on_update=lambda measured: products.append(float(torch.tensor([1e-30]) * torch.tensor([1e-10]))))
+    assert set(products) == {0.0}
+    assert float(torch.tensor([1e-30]) * torch.tensor([1e-10])) > 0
+
+
 def test_a_run_is_computed_with_the_threads_that_it_began_with(tmp_path):
     """Sums are split between threads, so the last bits depend on them."""
     run = Runs(tmp_path).create("two", TASK, MODEL, TRAINING, threads=2)
