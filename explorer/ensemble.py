@@ -3,16 +3,17 @@
 Axes: ``snapshot`` in front, then as in `explorer.transformer`.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 import torch
 from torch import Tensor
 
-from explorer.hooks import HookedModel
+from explorer.hooks import Hook, HookedModel
 from explorer.models import activation_bytes, model_from_weights
 from explorer.transformer import ModelConfig
 
 MEMORY_BUDGET = 512 * 2**20  # bytes of activations that one chunk of snapshots may hold
+Hooks = Callable[[slice], Mapping[str, Hook]]  # the hooks for some of the snapshots
 
 
 def _laid_out(name: str, weight: Tensor) -> Tensor:
@@ -61,6 +62,7 @@ class Ensemble:
         names: Iterable[str] = (),
         loss: Callable[[Tensor], Tensor] | None = None,
         budget: int = MEMORY_BUDGET,
+        hooks: Hooks | None = None,
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """One forward pass of every snapshot.
 
@@ -68,8 +70,8 @@ class Ensemble:
             tokens: (batch pos), the same for all, or (snapshot batch pos).
             names: the hook points wanted.
             loss: logits (snapshot batch pos d_vocab_out) -> loss, any shape; adds each activation's gradient.
-            budget: bytes of activations, and of their gradients, that a pass may hold, besides what is returned;
-                snapshots go through in chunks that fit. A single snapshot always goes through.
+            budget: see `passes`; what is returned comes on top.
+            hooks: see `passes`.
 
         Returns:
             logits (snapshot batch pos d_vocab_out), and name -> activation with ``snapshot`` in front.
@@ -77,14 +79,34 @@ class Ensemble:
         Raises:
             UserError: no such hook point.
         """
+        logits, caches = zip(*self.passes(tokens, names, loss, budget, hooks), strict=True)
+        return torch.cat(logits), {name: torch.cat([cache[name] for cache in caches]) for name in caches[0]}
+
+    def passes(
+        self,
+        tokens: Tensor,
+        names: Iterable[str] = (),
+        loss: Callable[[Tensor], Tensor] | None = None,
+        budget: int = MEMORY_BUDGET,
+        hooks: Hooks | None = None,
+    ) -> Iterator[tuple[Tensor, dict[str, Tensor]]]:
+        """As `run`, some snapshots at a time, for what need not be kept whole.
+
+        Args:
+            budget: bytes of activations, and of their gradients, that a pass may hold; as many snapshots go through
+                at once as fit, and a single one always.
+            hooks: which snapshots -> name -> forward hook, to change what flows through a pass. A hook is given
+                activations with ``snapshot`` in front, and what it returns is what the cache has.
+
+        Yields:
+            What `run` returns, for the snapshots of each pass in turn.
+        """
         names = tuple(names)
         per_snapshot = tokens.shape[-2] * activation_bytes(self.cfg, tokens.shape[-1]) * (1 if loss is None else 2)
         size = max(1, budget // per_snapshot)
-        logits, caches = [], []
         for start in range(0, len(self), size):
-            chunk = slice(start, start + size)
-            part = tokens[chunk] if tokens.ndim == 3 else tokens
-            chunk_logits, chunk_cache = self.model(chunk).run_with_cache(part, names, loss)
-            logits.append(chunk_logits)
-            caches.append(chunk_cache)
-        return torch.cat(logits), {name: torch.cat([cache[name] for cache in caches]) for name in caches[0]}
+            chunk = slice(start, min(start + size, len(self)))
+            model, part = self.model(chunk), tokens[chunk] if tokens.ndim == 3 else tokens
+            with model.hooks(forward=hooks(chunk) if hooks else None):
+                found = model.run_with_cache(part, names, loss)
+            yield found

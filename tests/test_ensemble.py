@@ -61,6 +61,21 @@ def test_a_hook_reaches_every_snapshot(ensemble, tokens):
     torch.testing.assert_close(ensemble.run(tokens)[0], ensemble.model()(tokens))
 
 
+@pytest.mark.parametrize("budget", [1, 10**9], ids=["one by one", "at once"])
+def test_each_snapshot_may_have_hooks_of_its_own(models, ensemble, tokens, budget):
+    place, factors = "blocks.0.hook_resid_post", torch.arange(5.0)
+
+    def hooks(snapshots):
+        return {place: lambda x, name: x * factors[snapshots, None, None, None]}
+
+    logits, cache = ensemble.run(tokens, [place], budget=budget, hooks=hooks)
+    for i, model in enumerate(models):
+        with model.hooks(forward={place: lambda x, name, i=i: x * factors[i]}):
+            alone, seen = model.run_with_cache(tokens, [place])
+        torch.testing.assert_close(logits[i], alone, rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(cache[place][i], seen[place], rtol=1e-4, atol=1e-5)
+
+
 def test_models_share_the_memory_of_the_stack(ensemble):
     model = ensemble.model(slice(1, 3))
     assert model.embed.W_E.data_ptr() == ensemble.weights["embed.W_E"][1].data_ptr()
