@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from explorer.film.film import Bars, Curves, Film, Heatmaps, Line, Text, Tokens
+from explorer.film.film import Bars, Columns, Curves, Film, Heatmaps, Line, Mark, Raster, Scatter, Text, Tokens
 
 
 def heatmaps(values: np.ndarray, low: float = 0.0, high: float = 1.0) -> Heatmaps:
@@ -62,6 +62,31 @@ def test_a_film_survives_packing():
     assert text["blocks"][2] == "</script>"
 
 
+def test_timelines_columns_and_points_survive_packing():
+    rng = np.random.default_rng(0)
+    line = Line("all", np.arange(9), rng.random(9), 0)
+    onsets = np.array([3.0, np.nan])
+    film = Film(
+        [0, 5, 20],
+        [
+            Curves("loss", [line], marks=[Mark("units: onset", 7, 2)], at=np.array([0, 4, 4])),
+            Raster("losses", ["a", "b"], np.arange(4), rng.random((2, 4)), 0.0, 1.0, "nats", onsets),
+            Columns("norms", ["1", "2"], ["W_E"], rng.random((3, 1, 2)), "norm", "frequency", marked=[1]),
+            Scatter("path", ["weights"], rng.random((3, 1)), rng.random((3, 1)), "PC1", "PC2", trail=True),
+            heatmaps(rng.random((3, 1, 2, 2))),
+        ],
+    )
+    header, _ = unpack(film.pack(start=0))
+    curves, raster, columns, scatter, maps = header["panels"]
+    assert curves["marks"] == [{"label": "units: onset", "step": 7, "colour": 2}]
+    assert curves["at"].tolist() == [0, 4, 4]
+    np.testing.assert_allclose(raster["values"], film.panels[1].values, rtol=1e-6)
+    np.testing.assert_array_equal(raster["onsets"], onsets)
+    np.testing.assert_allclose(columns["values"], film.panels[2].values, rtol=1e-6)
+    np.testing.assert_allclose(scatter["x"], film.panels[3].x, rtol=1e-6)
+    assert maps["outlines"] == []
+
+
 def test_what_is_not_finite_is_drawn_as_nothing():
     values = np.array([[[[0.0, np.nan, 1.0, -np.inf, 0.5]]]])
     _, (levels,) = unpack(Film([0], [heatmaps(values)]).pack(0))
@@ -90,6 +115,11 @@ def test_steps_must_ascend(steps):
         Tokens("tokens", [], np.zeros((2, 1)), np.zeros((2, 2)), [0], [0], ["0"]),
         Tokens("places", ["a"], np.zeros((2, 1)), np.zeros((2, 1)), [0], [2], ["0"]),
         Text("text", ["a", "b", "c"]),
+        Curves("at", [Line("a", np.zeros(2), np.zeros(2), 0)], at=np.zeros(3)),
+        Raster("raster", ["a"], np.zeros(3), np.zeros((1, 2)), 0, 1, ""),
+        Raster("onsets", ["a"], np.zeros(3), np.zeros((1, 3)), 0, 1, "", onsets=np.zeros(2)),
+        Columns("columns", ["x"], ["a", "b"], np.zeros((2, 1, 1)), "", ""),
+        Scatter("scatter", ["a"], np.zeros((2, 1)), np.zeros((2, 2)), "x", "y"),
     ],
     ids=lambda panel: panel.kind,
 )

@@ -32,6 +32,15 @@ class Line:
 
 
 @dataclass(frozen=True)
+class Mark:
+    """A step to be seen on a timeline, in the colour of the line that it belongs to."""
+
+    label: str
+    step: int
+    colour: int
+
+
+@dataclass(frozen=True)
 class Curves:
     """Curves over the steps; the panel is a timeline to drag on."""
 
@@ -40,8 +49,30 @@ class Curves:
     lines: Sequence[Line]
     unit: str = "nats"
     references: Sequence[tuple[str, float]] = ()  # horizontal lines
+    marks: Sequence[Mark] = ()
+    smoothing: float = 0.9  # a step, of the exponential average behind the switch "smooth"; 0: no such switch
+    at: np.ndarray | None = None  # (frame,) ascending: the steps at which a panel stands that shows another run
+    log: bool = False  # whether the scale is logarithmic to begin with
     span: int = 12  # of the 12 columns of the page
     height: int = 320  # pixels
+
+
+@dataclass(frozen=True)
+class Raster:
+    """Rows of values over the steps, drawn as one picture; a timeline too."""
+
+    kind: ClassVar[str] = "raster"
+    title: str
+    rows: Sequence[str]
+    steps: np.ndarray  # (point,) ascending
+    values: np.ndarray  # (row point); nan is drawn as nothing
+    low: float
+    high: float
+    unit: str
+    onsets: np.ndarray | None = None  # (row,) a step to be marked in each row; nan: none
+    at: np.ndarray | None = None  # as for Curves
+    scale: Literal["sequential", "diverging"] = "sequential"
+    span: int = 12
 
 
 @dataclass(frozen=True)
@@ -59,7 +90,40 @@ class Heatmaps:
     low: float
     high: float
     scale: Literal["sequential", "diverging"] = "sequential"
+    outlines: Sequence[tuple[int, int, int, int]] = ()  # row, column, height and width of cells to frame, in each map
     span: int = 12
+
+
+@dataclass(frozen=True)
+class Columns:
+    """A value for each category of one or several series, as columns on an axis that stays fixed over all frames."""
+
+    kind: ClassVar[str] = "columns"
+    title: str
+    categories: Sequence[str]
+    series: Sequence[str]  # one name, or several that are drawn beside each other
+    values: np.ndarray  # (frame series category)
+    unit: str
+    category_axis: str
+    marked: Sequence[int] = ()  # categories whose labels stand out
+    span: int = 12
+    height: int = 280  # pixels
+
+
+@dataclass(frozen=True)
+class Scatter:
+    """Points that move, on axes that stay fixed over all frames and have one scale."""
+
+    kind: ClassVar[str] = "scatter"
+    title: str
+    labels: Sequence[str]  # (point,)
+    x: np.ndarray  # (frame point)
+    y: np.ndarray  # (frame point)
+    x_axis: str
+    y_axis: str
+    trail: bool = False  # each point draws its path through all frames
+    ring: bool = False  # a line joins the points, the last with the first
+    span: int = 6
 
 
 @dataclass(frozen=True)
@@ -104,7 +168,7 @@ class Text:
     span: int = 12
 
 
-Panel = Curves | Heatmaps | Bars | Tokens | Text
+Panel = Curves | Raster | Heatmaps | Columns | Scatter | Bars | Tokens | Text
 
 
 @dataclass(frozen=True)
@@ -126,6 +190,15 @@ class Film:
             match panel:
                 case Curves():
                     fits = bool(panel.lines) and all(line.steps.shape == line.values.shape for line in panel.lines)
+                    fits = fits and (panel.at is None or panel.at.shape == (n,))
+                case Raster():
+                    fits = panel.values.shape == (len(panel.rows), len(panel.steps))
+                    fits = fits and (panel.onsets is None or panel.onsets.shape == (len(panel.rows),))
+                    fits = fits and (panel.at is None or panel.at.shape == (n,))
+                case Columns():
+                    fits = panel.values.shape == (n, len(panel.series), len(panel.categories))
+                case Scatter():
+                    fits = panel.x.shape == panel.y.shape == (n, len(panel.labels))
                 case Heatmaps():
                     fits = panel.values.shape == (n, len(panel.maps), len(panel.rows), len(panel.columns))
                 case Bars():
@@ -168,13 +241,13 @@ class Film:
         def plain(thing: Any) -> Any:
             if isinstance(thing, np.ndarray):
                 return place(thing, "f4")
-            if isinstance(thing, Heatmaps | Curves | Bars | Tokens | Text | Line):
+            if isinstance(thing, Panel | Line | Mark):
                 values = {field.name: getattr(thing, field.name) for field in fields(thing)}
                 if isinstance(thing, Heatmaps):
                     values["values"] = place(_levels(thing), "u2")
                 else:
                     values = {name: plain(value) for name, value in values.items()}
-                return values if isinstance(thing, Line) else {"kind": thing.kind, **values}
+                return {"kind": thing.kind, **values} if isinstance(thing, Panel) else values
             if isinstance(thing, list | tuple):
                 return [plain(item) for item in thing]
             return thing

@@ -13,7 +13,6 @@ const ICONS = {
 };
 const SPEEDS = [0.25, 0.5, 1, 2, 4];
 const SECONDS = 12; // a whole film at speed 1
-const SMOOTHING = 0.9; // a step, of the exponential average behind the switch "smooth"
 const REPORT_DELAY = 150; // ms after the last key before the position is reported
 
 // What outlives a player, which goes with its page: the step it stood at and the one it last reported, speed, the
@@ -187,9 +186,9 @@ class Panel {
     return this.player.theme;
   }
 
-  // What people have set on the first, second... panel of this kind.
+  // What people have set on the first, second... panel of this kind; one that begins otherwise than most has its own.
   get options() {
-    return (memory.options[`${this.panel.kind} ${this.panel.place}`] ??= {});
+    return (memory.options[`${this.panel.kind} ${this.panel.log ? this.panel.title : this.panel.place}`] ??= {});
   }
 
   // A switch in the panel's header.
@@ -287,24 +286,15 @@ class CanvasPanel extends Panel {
   }
 }
 
-class Curves extends CanvasPanel {
+// A panel whose horizontal axis are the steps, to drag on.
+class Timeline extends CanvasPanel {
   moves = true; // between snapshots too, while playing
+  room = 48; // left of the axis
 
   constructor(panel, player) {
     super(panel, player);
     this.stage.classList.add("timeline");
-    this.log = this.toggle("log", false);
-    this.smooth = this.toggle("smooth", true);
-    this.hidden = this.options.hidden ??= new Set();
-    this.keys = element("div", { class: "keys" });
-    this.stage.before(this.keys);
-    this.groups = new Map(); // name -> its lines and its key
-    for (const line of panel.lines) {
-      line.group ||= line.label;
-      if (!this.groups.has(line.group)) this.groups.set(line.group, { lines: [], ...this.key(line.group) });
-      this.groups.get(line.group).lines.push(line);
-    }
-    const drag = (event) => this.player.seek(nearest(this.player.film.steps, this.stepAt(this.local(event)[0])));
+    const drag = (event) => this.player.seek(nearest(this.steps, this.stepAt(this.local(event)[0])));
     this.stage.addEventListener("pointerdown", (event) => {
       if (event.button !== 0) return;
       this.stage.setPointerCapture(event.pointerId);
@@ -319,6 +309,79 @@ class Curves extends CanvasPanel {
         this.dragging = false;
         this.player.catchUp();
       });
+    }
+  }
+
+  // Where the panel stands in each frame: at the film's step, or at one of its own where it shows another run.
+  get steps() {
+    return this.panel.at ?? this.player.film.steps;
+  }
+
+  get here() {
+    return this.steps[this.player.index];
+  }
+
+  // Timelines of one width begin at the same place, so that a step is above itself in all of them.
+  get left() {
+    const same = this.player.panels.filter((other) => other instanceof Timeline && other.panel.span === this.panel.span);
+    return Math.max(...same.map((other) => other.room));
+  }
+
+  // The horizontal scale, over the steps of all snapshots and of everything measured.
+  scaleSteps(measured) {
+    const { box, steps } = this;
+    // While a run is being trained, its curves are ahead of its snapshots.
+    const [first, last] = [steps[0], Math.max(steps.at(-1), steps[0] + 1, ...measured)];
+    this.x = (step) => box.left + ((step - first) / (last - first)) * (box.right - box.left);
+    this.stepAt = (x) => first + ((x - box.left) / (box.right - box.left)) * (last - first);
+  }
+
+  stepAxis(context) {
+    const { box, theme } = this;
+    const [first, last] = [this.stepAt(box.left), this.stepAt(box.right)];
+    for (const step of ticks(first, last, this.width < 560 ? 4 : 8)) {
+      this.write(context, count(step), this.x(step), box.bottom + 18, { align: "center" });
+    }
+    this.write(context, "step", box.right, box.bottom + 32, { align: "right" });
+    // Where the snapshots are.
+    context.fillStyle = theme.soft;
+    for (const step of this.steps) context.fillRect(this.x(step) - 0.5, box.bottom + 2, 1, 5);
+  }
+
+  // The cursor; returns its place.
+  cursor(context) {
+    const { box, steps, theme } = this;
+    const { position } = this.player;
+    const whole = Math.floor(position);
+    const between = steps[whole] + (position - whole) * ((steps[whole + 1] ?? steps[whole]) - steps[whole]);
+    const x = this.x(between);
+    context.strokeStyle = theme.cursor;
+    context.fillStyle = theme.cursor;
+    context.lineWidth = 2;
+    context.beginPath();
+    context.moveTo(x, box.top);
+    context.lineTo(x, box.bottom + 6);
+    context.stroke();
+    context.beginPath();
+    context.arc(x, box.bottom + 6, 6, 0, 7);
+    context.fill();
+    return x;
+  }
+}
+
+class Curves extends Timeline {
+  constructor(panel, player) {
+    super(panel, player);
+    this.log = this.toggle("log", panel.log);
+    this.smooth = panel.smoothing ? this.toggle("smooth", true) : () => false;
+    this.hidden = this.options.hidden ??= new Set();
+    this.keys = element("div", { class: "keys" });
+    this.stage.before(this.keys);
+    this.groups = new Map(); // name -> its lines and its key
+    for (const line of panel.lines) {
+      line.group ||= line.label;
+      if (!this.groups.has(line.group)) this.groups.set(line.group, { lines: [], ...this.key(line.group) });
+      this.groups.get(line.group).lines.push(line);
     }
   }
 
@@ -349,7 +412,7 @@ class Curves extends CanvasPanel {
     const { lines } = this.groups.get(name);
     const { steps } = lines[0];
     if (!steps.length) return `${name}: nothing measured yet`;
-    const step = steps[before(steps, this.player.here)];
+    const step = steps[before(steps, this.here)];
     const shown = exact(this.meanAt(lines, step, (line) => line.shown));
     const measured = this.smooth() ? `, smoothed; as measured ${exact(this.meanAt(lines, step, (line) => line.values))}` : "";
     const mean = lines.length > 1 ? `, mean of ${lines.length} curves` : "";
@@ -369,8 +432,8 @@ class Curves extends CanvasPanel {
   layout() {
     const { panel, theme } = this;
     if (!this.fit(this.root.clientWidth < 480 ? 240 : panel.height)) return;
-    this.box = { left: 48, top: 8, right: this.width - 16, bottom: this.height - 40 };
-    for (const line of panel.lines) line.shown = this.smooth() ? smoothed(line, this.log()) : line.values;
+    this.box = { left: this.left, top: 8, right: this.width - 16, bottom: this.height - 40 };
+    for (const line of panel.lines) line.shown = this.smooth() ? smoothed(line, panel.smoothing, this.log()) : line.values;
     this.scales();
     const { base: context, box } = this;
     context.clearRect(0, 0, this.width, this.height);
@@ -391,14 +454,30 @@ class Curves extends CanvasPanel {
       }
     }
     context.restore();
-    // Where the snapshots are.
-    context.fillStyle = theme.soft;
-    for (const step of this.player.film.steps) context.fillRect(this.x(step) - 0.5, box.bottom + 2, 1, 5);
+    for (const mark of panel.marks) this.mark(context, mark);
+  }
+
+  // A small flag at the top, with a line down through the curves.
+  mark(context, { step, colour }) {
+    const { box } = this;
+    const x = this.x(step);
+    context.strokeStyle = context.fillStyle = this.theme.palette[colour % this.theme.palette.length];
+    context.lineWidth = 1;
+    context.setLineDash([3, 3]);
+    context.beginPath();
+    context.moveTo(x, box.top);
+    context.lineTo(x, box.bottom);
+    context.stroke();
+    context.setLineDash([]);
+    context.beginPath();
+    context.moveTo(x - 5, box.top - 6);
+    context.lineTo(x + 5, box.top - 6);
+    context.lineTo(x, box.top + 3);
+    context.fill();
   }
 
   scales() {
     const { panel, box } = this;
-    const steps = this.player.film.steps;
     let low = Infinity;
     let high = -Infinity;
     for (const line of panel.lines) {
@@ -411,16 +490,12 @@ class Curves extends CanvasPanel {
     }
     if (!(low <= high)) [low, high] = [0, 1];
     for (const [, value] of panel.references) if (value > 0) high = Math.max(high, value);
-    this.low = this.log() ? Math.max(low, high * 1e-10) : Math.min(0, low);
-    this.high = high * (this.log() ? 1.3 : 1.05);
+    this.low = this.log() ? Math.max(low, high * 1e-10) : Math.min(0, low * 1.05);
+    this.high = this.log() ? high * 1.3 : Math.max(0, high * 1.05);
     const scale = this.log() ? Math.log10 : (value) => value;
     const [bottom, top] = [scale(this.low), scale(this.high)];
     this.y = (value) => box.bottom - ((scale(value) - bottom) / (top - bottom || 1)) * (box.bottom - box.top);
-    // While a run is being trained, its curves are ahead of its snapshots.
-    const measured = panel.lines.map((line) => line.steps.at(-1) ?? 0);
-    const [first, last] = [steps[0], Math.max(steps.at(-1), steps[0] + 1, ...measured)];
-    this.x = (step) => box.left + ((step - first) / (last - first)) * (box.right - box.left);
-    this.stepAt = (x) => first + ((x - box.left) / (box.right - box.left)) * (last - first);
+    this.scaleSteps(panel.lines.map((line) => line.steps.at(-1) ?? 0));
   }
 
   axes(context) {
@@ -428,13 +503,9 @@ class Curves extends CanvasPanel {
     context.lineWidth = 1;
     for (const value of this.log() ? decades(this.low, this.high) : ticks(this.low, this.high, 5)) {
       const y = this.rule(context, value, theme.line);
-      this.write(context, value !== 0 && Math.abs(value) < 0.01 ? value.toExponential(1) : String(Number(value.toPrecision(3))), box.left - 8, y, { align: "right" });
+      this.write(context, tick(value), box.left - 8, y, { align: "right" });
     }
-    const [first, last] = [this.stepAt(box.left), this.stepAt(box.right)];
-    for (const step of ticks(first, last, this.width < 560 ? 4 : 8)) {
-      this.write(context, count(step), this.x(step), box.bottom + 18, { align: "center" });
-    }
-    this.write(context, "step", box.right, box.bottom + 32, { align: "right" });
+    this.stepAxis(context);
     this.write(context, panel.unit, 0, box.bottom + 32, {});
     context.setLineDash([2, 4]);
     for (const [label, value] of panel.references) {
@@ -477,6 +548,8 @@ class Curves extends CanvasPanel {
   // The curve nearest to the pointer, and its value there.
   under(x, y) {
     if (!this.box || this.dragging) return null;
+    const flag = y < this.box.top + 8 && this.panel.marks.find(({ step }) => Math.abs(this.x(step) - x) < 7);
+    if (flag) return `${flag.label} at step ${count(flag.step)}`;
     let found = null;
     for (const line of this.panel.lines) {
       if (this.hidden.has(line.group)) continue;
@@ -489,23 +562,9 @@ class Curves extends CanvasPanel {
 
   live() {
     if (!this.top || !this.box) return;
-    const { top: context, box, theme } = this;
-    const { film, index, position } = this.player;
+    const { top: context, here: step } = this;
     context.clearRect(0, 0, this.width, this.height);
-    const whole = Math.floor(position);
-    const between = film.steps[whole] + (position - whole) * ((film.steps[whole + 1] ?? film.steps[whole]) - film.steps[whole]);
-    const x = this.x(between);
-    context.strokeStyle = theme.cursor;
-    context.fillStyle = theme.cursor;
-    context.lineWidth = 2;
-    context.beginPath();
-    context.moveTo(x, box.top);
-    context.lineTo(x, box.bottom + 6);
-    context.stroke();
-    context.beginPath();
-    context.arc(x, box.bottom + 6, 6, 0, 7);
-    context.fill();
-    const step = film.steps[index];
+    const x = this.cursor(context);
     for (const [name, { lines, value: shown }] of this.groups) {
       const value = this.meanAt(lines, step, (line) => line.shown);
       const text = brief(value);
@@ -521,9 +580,9 @@ class Curves extends CanvasPanel {
 
 // An exponential average forwards and again backwards, so that it lags behind neither way; of logarithms where the
 // scale has them, or a single high value would draw a slope of many steps.
-const smoothed = ({ steps, values }, log) => {
+const smoothed = ({ steps, values }, smoothing, log) => {
   const spacing = (steps.at(-1) - steps[0]) / (steps.length - 1) || 1; // curves may be thinned, or measured now and then
-  const beta = SMOOTHING ** spacing;
+  const beta = smoothing ** spacing;
   const out = log ? Float32Array.from(values, (value) => Math.log(value)) : Float32Array.from(values);
   const follow = (from, to, by) => {
     let mean = NaN;
@@ -554,11 +613,93 @@ const decades = (low, high) => {
   return out;
 };
 
+class Raster extends Timeline {
+  constructor(panel, player) {
+    super(panel, player);
+    this.tools.append(...rampBetween(panel));
+    this.room = clamp(8 * longest(panel.rows) + 12, 48, 160);
+  }
+
+  layout() {
+    const { panel, theme } = this;
+    const n = panel.rows.length;
+    const pitch = clamp(Math.round(240 / n), 10, 24);
+    if (!this.fit(8 + pitch * n + 40)) return;
+    this.box = { left: this.left, top: 8, right: this.width - 16, bottom: 8 + pitch * n };
+    const { base: context, box } = this;
+    this.scaleSteps([panel.steps.at(-1) ?? 0]);
+    context.clearRect(0, 0, this.width, this.height);
+    context.fillStyle = theme.wash; // shows where there is no value
+    context.fillRect(box.left, box.top, box.right - box.left, box.bottom - box.top);
+    const every = Math.ceil(12 / pitch);
+    panel.rows.forEach((label, r) => {
+      if (r % every === 0) this.write(context, label, box.left - 8, box.top + (r + 0.5) * pitch, { align: "right", size: clamp(pitch, 11, 13) });
+    });
+    // A column of the picture for each pixel, with the value measured last before it.
+    const width = Math.max(1, Math.round(box.right - box.left));
+    const picture = element("canvas", { width, height: n });
+    const image = picture.getContext("2d").createImageData(width, n);
+    const packed = new Uint32Array(image.data.buffer);
+    const colours = theme.ramps[panel.scale];
+    for (let px = 0; px < width; px += 1) {
+      const at = before(panel.steps, this.stepAt(box.left + px + 0.5));
+      for (let r = 0; r < n; r += 1) {
+        const value = panel.values[r * panel.steps.length + at];
+        const level = clamp((value - panel.low) / (panel.high - panel.low || 1), 0, 1);
+        packed[r * width + px] = Number.isFinite(value) ? colours[Math.round(255 * level)] : 0;
+      }
+    }
+    picture.getContext("2d").putImageData(image, 0, 0);
+    context.imageSmoothingEnabled = false;
+    context.drawImage(picture, box.left, box.top, width, box.bottom - box.top);
+    context.strokeStyle = theme.line;
+    context.lineWidth = 1;
+    context.strokeRect(box.left - 0.5, box.top - 0.5, width + 1, box.bottom - box.top + 1);
+    panel.onsets?.forEach((step, r) => {
+      if (!Number.isFinite(step)) return;
+      context.fillStyle = theme.paper;
+      context.fillRect(this.x(step) - 2.5, box.top + r * pitch, 5, pitch);
+      context.fillStyle = theme.ink;
+      context.fillRect(this.x(step) - 1, box.top + r * pitch, 2, pitch);
+    });
+    this.stepAxis(context);
+    paintRamp(this);
+  }
+
+  live() {
+    if (!this.top || !this.box) return;
+    this.top.clearRect(0, 0, this.width, this.height);
+    this.cursor(this.top);
+  }
+
+  under(x, y) {
+    const { box, panel } = this;
+    if (!box || this.dragging || x < box.left || x > box.right || y < box.top || y >= box.bottom) return null;
+    const row = Math.floor(((y - box.top) / (box.bottom - box.top)) * panel.rows.length);
+    const at = before(panel.steps, this.stepAt(x));
+    const onset = panel.onsets?.[row];
+    const marked = Number.isFinite(onset) ? `; onset at step ${count(onset)}` : "";
+    return `${panel.rows[row]} at step ${count(panel.steps[at])}: ${exact(panel.values[row * panel.steps.length + at])} ${panel.unit}${marked}`;
+  }
+}
+
+const longest = (labels) => Math.max(0, ...labels.map((label) => label.length));
+
+// The key to a panel's colours: its lowest value, the ramp, its highest.
+const rampBetween = (panel) => [brief(panel.low), element("canvas", { class: "ramp", width: 96, height: 1, "aria-hidden": "true" }), brief(panel.high)];
+
+const paintRamp = ({ tools, panel, theme }) => {
+  const strip = tools.querySelector(".ramp").getContext("2d");
+  const image = strip.createImageData(96, 1);
+  const colours = new Uint32Array(image.data.buffer);
+  for (let i = 0; i < 96; i += 1) colours[i] = theme.ramps[panel.scale][Math.round((i * 255) / 95)];
+  strip.putImageData(image, 0, 0);
+};
+
 class Heatmaps extends CanvasPanel {
   constructor(panel, player) {
     super(panel, player);
-    this.bar = element("canvas", { class: "ramp", width: 96, height: 1, "aria-hidden": "true" });
-    this.tools.append(brief(panel.low), this.bar, brief(panel.high));
+    this.tools.append(...rampBetween(panel));
     const [, , rows, columns] = panel.values.shape;
     this.cells = element("canvas", { width: columns, height: rows });
     this.pixels = this.cells.getContext("2d").createImageData(columns, rows);
@@ -587,7 +728,6 @@ class Heatmaps extends CanvasPanel {
 
   // Room for the row labels, and above for the column labels, which are turned where they are long.
   margins() {
-    const longest = (labels) => Math.max(...labels.map((label) => label.length));
     const [rows, columns] = [longest(this.panel.rows), longest(this.panel.columns)];
     return [clamp(9 * rows + 8, 20, 96), columns > 2 ? clamp(8 * columns + 8, 18, 64) : 18];
   }
@@ -650,11 +790,7 @@ class Heatmaps extends CanvasPanel {
     }
     const first = this.boxes[0];
     this.write(context, `${panel.row_axis} ↓   ${panel.column_axis} →`, first.x, this.height - 6, {});
-    const strip = this.bar.getContext("2d");
-    const image = strip.createImageData(96, 1);
-    const colours = new Uint32Array(image.data.buffer);
-    for (let i = 0; i < 96; i += 1) colours[i] = theme.ramps[panel.scale][Math.round((i * 255) / 95)];
-    strip.putImageData(image, 0, 0);
+    paintRamp(this);
   }
 
   live() {
@@ -672,6 +808,11 @@ class Heatmaps extends CanvasPanel {
       }
       this.cells.getContext("2d").putImageData(this.pixels, 0, 0);
       context.drawImage(this.cells, box.x, box.y, box.w, box.h);
+      context.strokeStyle = this.theme.palette[1];
+      context.lineWidth = 1.5;
+      for (const [row, column, height, width] of panel.outlines) {
+        context.strokeRect(box.x + (column * box.w) / columns, box.y + (row * box.h) / rows, (width * box.w) / columns, (height * box.h) / rows);
+      }
     }
     if (this.pointer) this.retip();
   }
@@ -768,6 +909,198 @@ class Bars extends CanvasPanel {
   }
 }
 
+// Columns up and down from zero.
+class Columns extends CanvasPanel {
+  constructor(panel, player) {
+    super(panel, player);
+    const several = panel.series.length > 1;
+    this.keys = panel.series.map((name) => element("span", { class: "key" }, element("i"), name));
+    if (several) this.stage.before(element("div", { class: "keys" }, ...this.keys));
+    const finite = panel.values.filter(Number.isFinite);
+    const [low, high] = finite.reduce(([low, high], value) => [Math.min(low, value), Math.max(high, value)], [0, 0]);
+    const edge = (high - low) * 0.05 || 1;
+    [this.low, this.high] = [low < 0 ? low - edge : 0, high > 0 || !low ? high + edge : 0];
+  }
+
+  layout() {
+    const { panel, theme } = this;
+    const n = panel.categories.length;
+    const label = longest(panel.categories);
+    const pitch = (this.root.clientWidth - 64) / n;
+    const turned = pitch < 8 * label + 4 && label > 2;
+    const foot = turned ? clamp(7 * label + 12, 24, 120) : 24;
+    if (!this.fit(panel.height)) return;
+    this.box = { left: 48, top: 8, right: this.width - 16, bottom: this.height - foot - 18, pitch: Math.min((this.width - 64) / n, 96) };
+    const { base: context, box } = this;
+    this.y = (value) => box.bottom - ((value - this.low) / (this.high - this.low)) * (box.bottom - box.top);
+    context.clearRect(0, 0, this.width, this.height);
+    context.lineWidth = 1;
+    for (const value of ticks(this.low, this.high, 5)) {
+      const y = Math.round(this.y(value)) + 0.5;
+      context.strokeStyle = value === 0 ? theme.soft : theme.line;
+      context.beginPath();
+      context.moveTo(box.left, y);
+      context.lineTo(box.left + n * box.pitch, y);
+      context.stroke();
+      this.write(context, tick(value), box.left - 8, y, { align: "right" });
+    }
+    const every = Math.ceil((turned ? 13 : 8 * label + 6) / box.pitch);
+    panel.categories.forEach((name, c) => {
+      const marked = panel.marked.includes(c);
+      if (c % every && !marked) return;
+      const style = marked ? { weight: 700, colour: theme.ink } : {};
+      const x = box.left + (c + 0.5) * box.pitch;
+      if (!turned) return void this.write(context, name, x, box.bottom + 14, { align: "center", ...style });
+      context.save();
+      context.translate(x, box.bottom + 8);
+      context.rotate(-Math.PI / 2);
+      this.write(context, fitting(name, 108), 0, 0, { align: "right", size: 12, ...style });
+      context.restore();
+    });
+    this.write(context, `${panel.unit} ↑   ${panel.category_axis} →`, box.left, this.height - 6, {});
+    this.keys.forEach((key, i) => (key.firstChild.style.borderTop = `3px solid ${theme.palette[i % theme.palette.length]}`));
+  }
+
+  live() {
+    if (!this.top || !this.box) return;
+    const { top: context, panel, box, theme } = this;
+    const [, series, categories] = panel.values.shape;
+    const inner = box.pitch > 6 ? box.pitch * 0.8 : box.pitch;
+    const width = inner / series;
+    context.clearRect(0, 0, this.width, this.height);
+    for (let s = 0; s < series; s += 1) {
+      for (let c = 0; c < categories; c += 1) {
+        const value = panel.values[(this.player.index * series + s) * categories + c];
+        if (!Number.isFinite(value)) continue;
+        context.fillStyle = theme.palette[series > 1 ? s % theme.palette.length : value < 0 ? 1 : 0];
+        const [from, to] = [this.y(0), this.y(value)];
+        const x = box.left + (c + 0.5) * box.pitch - inner / 2 + s * width;
+        context.fillRect(x, Math.min(from, to), Math.max(width - (width > 4 ? 1 : 0), 0.5), Math.abs(to - from));
+      }
+    }
+    if (this.pointer) this.retip();
+  }
+
+  under(x) {
+    const { box, panel } = this;
+    if (!box) return null;
+    const [, series, categories] = panel.values.shape;
+    const category = Math.floor((x - box.left) / box.pitch);
+    if (category < 0 || category >= categories) return null;
+    const values = panel.series.map((name, s) => {
+      const value = exact(panel.values[(this.player.index * series + s) * categories + category]);
+      return series > 1 ? `${name} ${value}` : value;
+    });
+    return `${panel.category_axis} ${panel.categories[category]}: ${values.join(", ")} ${panel.unit}`;
+  }
+}
+
+// Points on two axes of one scale.
+class Scatter extends CanvasPanel {
+  layout() {
+    const { panel, theme } = this;
+    const size = clamp(this.root.clientWidth - 64, 160, 420);
+    if (!this.fit(size + 48)) return;
+    const side = Math.min(this.width - 64, size);
+    this.box = { left: 56, top: 8, side };
+    const extent = (values) => values.reduce(([low, high], value) => [Math.min(low, value), Math.max(high, value)], [Infinity, -Infinity]);
+    const [xs, ys] = [extent(panel.x), extent(panel.y)];
+    const span = 1.1 * Math.max(xs[1] - xs[0], ys[1] - ys[0]) || 1;
+    const [left, low] = [xs, ys].map(([from, to]) => (from + to - span) / 2);
+    const { base: context, box } = this;
+    this.at = (x, y) => [box.left + ((x - left) / span) * side, box.top + side - ((y - low) / span) * side];
+    context.clearRect(0, 0, this.width, this.height);
+    context.lineWidth = 1;
+    const rule = (value, from, to) => {
+      context.strokeStyle = Math.abs(value) < span * 1e-9 ? theme.soft : theme.line;
+      context.beginPath();
+      context.moveTo(...from);
+      context.lineTo(...to);
+      context.stroke();
+    };
+    for (const value of ticks(left, left + span, 4)) {
+      const [x] = this.at(value, low);
+      rule(value, [x, box.top], [x, box.top + side]);
+      this.write(context, tick(value), x, box.top + side + 14, { align: "center" });
+    }
+    for (const value of ticks(low, low + span, 4)) {
+      const [, y] = this.at(left, value);
+      rule(value, [box.left, y], [box.left + side, y]);
+      this.write(context, tick(value), box.left - 8, y, { align: "right" });
+    }
+    this.write(context, `${panel.y_axis} ↑   ${panel.x_axis} →`, box.left, this.height - 6, {});
+    if (panel.trail) {
+      const [frames, points] = panel.x.shape;
+      context.strokeStyle = theme.line;
+      context.lineWidth = 2;
+      for (let p = 0; p < points; p += 1) this.path(context, p, frames);
+    }
+  }
+
+  colour(p) {
+    const points = this.panel.labels.length;
+    // In a ring the hue goes around with it; of few points each has its own colour.
+    if (this.panel.ring) return `hsl(${(360 * p) / points} 60% ${this.theme.mode === "light" ? 42 : 66}%)`;
+    return this.theme.palette[p % this.theme.palette.length];
+  }
+
+  // The way of a point through the first frames.
+  path(context, p, frames) {
+    const { panel } = this;
+    const points = panel.labels.length;
+    context.lineJoin = "round";
+    context.beginPath();
+    for (let f = 0; f < frames; f += 1) context.lineTo(...this.at(panel.x[f * points + p], panel.y[f * points + p]));
+    context.stroke();
+  }
+
+  places() {
+    const { panel } = this;
+    const first = this.player.index * panel.labels.length;
+    return panel.labels.map((_, p) => this.at(panel.x[first + p], panel.y[first + p]));
+  }
+
+  live() {
+    if (!this.top || !this.box) return;
+    const { top: context, panel, theme } = this;
+    const places = this.places();
+    context.clearRect(0, 0, this.width, this.height);
+    if (panel.ring) {
+      context.strokeStyle = theme.line;
+      context.lineWidth = 1;
+      context.beginPath();
+      for (const place of [...places, places[0]]) context.lineTo(...place);
+      context.stroke();
+    }
+    places.forEach(([x, y], p) => {
+      if (panel.trail) {
+        context.strokeStyle = this.colour(p);
+        context.lineWidth = 2;
+        this.path(context, p, this.player.index + 1);
+      }
+      context.fillStyle = panel.trail ? theme.cursor : this.colour(p);
+      context.beginPath();
+      context.arc(x, y, panel.trail ? 6 : 4, 0, 7);
+      context.fill();
+      if (places.length <= 128 && !panel.trail) this.write(context, panel.labels[p], x + 6, y - 6, { size: 11 });
+    });
+    if (this.pointer) this.retip();
+  }
+
+  under(x, y) {
+    if (!this.box) return null;
+    const { panel } = this;
+    const off = this.places().map(([px, py]) => Math.hypot(px - x, py - y));
+    const p = off.indexOf(Math.min(...off));
+    if (!(off[p] < 16)) return null;
+    const i = this.player.index * panel.labels.length + p;
+    return `${panel.labels[p]}: ${panel.x_axis} ${exact(panel.x[i])}, ${panel.y_axis} ${exact(panel.y[i])}`;
+  }
+}
+
+// A number beside an axis.
+const tick = (value) => (value !== 0 && Math.abs(value) < 0.01 ? value.toExponential(1) : String(Number(value.toPrecision(3))));
+
 const fitting = (label, width) => (label.length * 6 <= width ? label : `${label.slice(0, Math.max(2, Math.floor(width / 6) - 1))}…`);
 
 class Tokens extends Panel {
@@ -826,7 +1159,7 @@ class Text extends Panel {
   }
 }
 
-const KINDS = { curves: Curves, heatmaps: Heatmaps, bars: Bars, tokens: Tokens, text: Text };
+const KINDS = { curves: Curves, raster: Raster, heatmaps: Heatmaps, columns: Columns, scatter: Scatter, bars: Bars, tokens: Tokens, text: Text };
 
 // --- The player ---
 
