@@ -1,13 +1,16 @@
-"""What several tests need: a small run that was really trained."""
+"""What several tests need: a small run that was really trained, and stacks of models that were not."""
 
 from pathlib import Path
 
 import pytest
 import torch
 
+from explorer.ensemble import Ensemble
+from explorer.models import weight_shapes
 from explorer.runs import Run, Runs
 from explorer.settings import TrainingConfig
 from explorer.tasks.addition import Addition
+from explorer.transformer import ModelConfig
 
 torch.set_num_threads(1)  # small tensors on shared cores: a second thread only waits
 
@@ -15,6 +18,13 @@ SHIPPED = Path(__file__).parents[1] / "checkpoints"
 TASK = Addition(n_digits=2)
 MODEL = TASK.model_config(d_model=16, n_heads=2, d_head=8, d_mlp=32, n_layers=2)
 TRAINING = TrainingConfig(steps=40, batch_size=16, seed=3, snapshot_every=10)
+
+
+def random_ensemble(cfg: ModelConfig, n: int = 3) -> Ensemble:
+    """``n`` snapshots of which every weight is random, also those that are drawn as zeros or ones."""
+    rng = torch.Generator().manual_seed(0)
+    weights = {name: torch.randn(n, *shape, generator=rng) / 3 for name, shape in weight_shapes(cfg).items()}
+    return Ensemble(cfg, range(n), weights)
 
 
 @pytest.fixture(scope="session")

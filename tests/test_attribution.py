@@ -1,0 +1,124 @@
+"""Logits taken apart add up to the logits."""
+
+import pytest
+import torch
+
+from explorer.analysis.attribution import attribute, logit_lens
+from explorer.ensemble import Ensemble
+from explorer.tasks.skip_trigram import SkipTrigram
+from explorer.transformer import ModelConfig
+from tests.conftest import TASK, random_ensemble
+
+EXAMPLE = TASK.encode("48+76")
+CONFIGS = {
+    "plain": ModelConfig(12, 10, 9, 2, 16, 2, 8, 32),
+    "attention only": ModelConfig(12, 10, 9, 2, 16, 2, 8, attn_only=True, residual_gain=2, positions="sinusoidal"),
+    "gain and MLP": ModelConfig(12, 10, 9, 3, 16, 2, 8, 32, residual_gain=-1.5),
+    "layer norm": ModelConfig(12, 10, 9, 1, 16, 2, 8, 32, act_fn="gelu", layer_norm=True, positions="none"),
+}
+TRIGRAMS = SkipTrigram()
+TABLE = TRIGRAMS.model_config(n_layers=1, n_heads=1, architecture="table")
+CASES = [(cfg, EXAMPLE) for cfg in CONFIGS.values()] + [(TABLE, TRIGRAMS.encode("hbgjCaied"))]
+each = pytest.mark.parametrize(("cfg", "example"), CASES, ids=[*CONFIGS, "table"])
+
+
+def right_logits(ensemble, example) -> tuple[torch.Tensor, torch.Tensor]:
+    """The right answers' logits and the mean logits, each (snapshot answer)."""
+    logits = ensemble.run(example.tokens[None])[0][:, 0, example.positions]
+    return logits[:, range(len(example.targets)), example.targets], logits.mean(-1)
+
+
+@each
+def test_components_add_up_to_the_logit(cfg, example):
+    ensemble = random_ensemble(cfg)
+    right, mean = right_logits(ensemble, example)
+    for centred, expected in ((False, right), (True, right - mean)):
+        found = attribute(ensemble, example, centred)
+        assert found.values.shape == (3, len(example.targets), len(found.components))
+        torch.testing.assert_close(found.logits, expected)
+        torch.testing.assert_close(found.values.sum(-1), expected, rtol=1e-4, atol=1e-4)
+
+
+def test_components_have_the_names_of_what_there_is():
+    names = {name: attribute(random_ensemble(cfg), EXAMPLE).components for name, cfg in CONFIGS.items()}
+    blocks = [("L0H0", "L0H1", "L0 MLP"), ("L1H0", "L1H1", "L1 MLP")]
+    assert names["plain"] == ("embedding", "positions", *blocks[0], *blocks[1])
+    assert names["attention only"] == ("embedding", "positions", *blocks[0][:2], *blocks[1][:2])
+    assert names["layer norm"] == ("embedding", *blocks[0], "bias")
+    assert attribute(random_ensemble(TABLE), TRIGRAMS.encode("C")).components == ("L0H0",)
+
+
+def test_a_head_that_is_taken_away_takes_its_share_with_it():
+    """In the last block nothing reads what a head has written, so its share is what the logit loses."""
+    ensemble = random_ensemble(CONFIGS["attention only"])
+
+    def without(snapshots):
+        return {"blocks.1.attn.hook_z": lambda z, name: z * torch.tensor([1.0, 0.0])[:, None]}
+
+    whole, rest = attribute(ensemble, EXAMPLE), attribute(ensemble, EXAMPLE, hooks=without)
+    gone = whole.components.index("L1H1")
+    assert (rest.values[..., gone] == 0).all()
+    torch.testing.assert_close(whole.logits - rest.logits, whole.values[..., gone], rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(rest.values.sum(-1), rest.logits, rtol=1e-4, atol=1e-4)
+
+
+def test_a_model_without_attention_answers_from_what_it_reads():
+    cfg = CONFIGS["attention only"]
+    ensemble = random_ensemble(cfg)
+    weights = {name: torch.zeros_like(w) if name.endswith("W_O") else w for name, w in ensemble.weights.items()}
+    weights["pos_embed.W_pos"] = torch.zeros(3, 9, 16)
+    found = attribute(Ensemble(cfg, range(3), weights), EXAMPLE)
+    direct = 4 * weights["embed.W_E"] @ weights["unembed.W_U"]  # twice the gain of two
+    expected = direct[:, EXAMPLE.tokens[EXAMPLE.positions], EXAMPLE.targets]
+    torch.testing.assert_close(found.values[..., 0], expected, rtol=1e-4, atol=1e-5)
+    assert (found.values[..., 1:] == 0).all()
+
+
+@each
+def test_the_last_stage_of_the_lens_is_the_answer(cfg, example):
+    ensemble = random_ensemble(cfg)
+    stages, logits = logit_lens(ensemble, example)
+    expected = ensemble.run(example.tokens[None])[0][:, 0, example.positions]
+    assert logits.shape == (3, len(stages), len(example.targets), cfg.d_vocab_out)
+    assert stages[-1] == f"after block {cfg.n_layers - 1}"
+    torch.testing.assert_close(logits[:, -1], expected, rtol=1e-4, atol=1e-4)
+
+
+def test_stages_stand_in_the_order_of_the_stream():
+    blocks = [("attention 0", "after block 0"), ("attention 1", "after block 1")]
+    assert logit_lens(random_ensemble(CONFIGS["plain"]), EXAMPLE)[0] == ("embedding", *blocks[0], *blocks[1])
+    attention = logit_lens(random_ensemble(CONFIGS["attention only"]), EXAMPLE)
+    assert attention[0] == ("embedding", "after block 0", "after block 1")
+    assert logit_lens(random_ensemble(TABLE), TRIGRAMS.encode("C"))[0] == ("after block 0",)
+
+
+@pytest.mark.parametrize("name", ["plain", "attention only", "gain and MLP"])
+def test_between_two_stages_the_lens_moves_by_the_components_between_them(name):
+    ensemble = random_ensemble(CONFIGS[name])
+    stages, logits = logit_lens(ensemble, EXAMPLE)
+    found = attribute(ensemble, EXAMPLE)
+    right = logits[:, :, range(len(EXAMPLE.targets)), EXAMPLE.targets]  # (snapshot stage answer)
+    sums = {"embedding": ("embedding", "positions")}
+    for layer in range(CONFIGS[name].n_layers):
+        heads = (f"L{layer}H0", f"L{layer}H1")
+        mlp = (f"L{layer} MLP",)
+        sums |= {f"attention {layer}": heads, f"after block {layer}": mlp}
+        if CONFIGS[name].attn_only:
+            sums[f"after block {layer}"] = heads
+    for i, stage in enumerate(stages):
+        added = sum(found.values[..., found.components.index(component)] for component in sums[stage])
+        before = right[:, i - 1] if i else 0
+        torch.testing.assert_close(right[:, i] - before, added, rtol=1e-3, atol=1e-3)
+
+
+def test_each_snapshot_has_its_own(small):
+    ensemble = small.ensemble()
+    found, (stages, logits) = attribute(ensemble, EXAMPLE), logit_lens(ensemble, EXAMPLE)
+    for i in range(len(ensemble)):
+        alone = ensemble.select(slice(i, i + 1))
+        one = attribute(alone, EXAMPLE)
+        assert one.components == found.components
+        torch.testing.assert_close(one.values, found.values[i : i + 1], rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(one.logits, found.logits[i : i + 1], rtol=1e-4, atol=1e-5)
+        assert logit_lens(alone, EXAMPLE)[0] == stages
+        torch.testing.assert_close(logit_lens(alone, EXAMPLE)[1], logits[i : i + 1], rtol=1e-4, atol=1e-5)

@@ -1,0 +1,159 @@
+"""What heads do, on patterns whose scores are known."""
+
+import math
+
+import pytest
+import torch
+
+from explorer.analysis import heads
+from explorer.analysis.heads import duplicate_token, entropy, head_scores, prefix_matching, previous_token, repeats
+from explorer.ensemble import Ensemble
+from explorer.errors import UserError
+from explorer.tasks.skip_trigram import SkipTrigram
+from explorer.transformer import ModelConfig
+from tests.conftest import TASK, random_ensemble
+
+LENGTH = 6
+TOKENS = heads.repeated_tokens(20, LENGTH, 3)
+TWO_LAYERS = ModelConfig(20, 20, 12, 2, 16, 2, 8, attn_only=True)
+
+
+def looking(back: int) -> torch.Tensor:
+    """(batch head=1 query key): each query attends so many tokens back, or to the first."""
+    n = TOKENS.shape[1]
+    keys = (torch.arange(n) - back).clamp(min=0)
+    return torch.nn.functional.one_hot(keys, n).float().expand(3, 1, n, n)
+
+
+# --- Texts ---
+
+
+def test_a_repeated_text_says_distinct_tokens_twice():
+    assert TOKENS.shape == (3, 2 * LENGTH)
+    assert TOKENS.dtype == torch.int64
+    assert torch.equal(TOKENS[:, :LENGTH], TOKENS[:, LENGTH:])
+    assert all(len(row.unique()) == LENGTH for row in TOKENS)
+    assert not torch.equal(TOKENS[0], TOKENS[1])
+    every = heads.repeated_tokens(7, 6, 2, seed=1)
+    assert every[0].sort().values.tolist() == [token for token in range(1, 7) for _ in range(2)]
+    with pytest.raises(UserError, match="length is 7; there are only 6 tokens"):
+        heads.repeated_tokens(7, 7, 2)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("abcdxabcdy", [(0, 5, 4)]),
+        ("abcxabcy", []),
+        ("abcdeXabcdeYbcde", [(0, 6, 5), (1, 12, 4), (7, 12, 4)]),
+        ("abcdabcd", [(0, 4, 4)]),
+        ("ababababab", [(0, 4, 4), (0, 6, 4)]),
+        ("aaaaaaaa", [(0, 4, 4)]),
+        ("", []),
+    ],
+)
+def test_stretches_that_come_again(text, expected):
+    assert repeats(torch.tensor([ord(letter) for letter in text], dtype=torch.int64)) == expected
+
+
+def test_every_stretch_is_as_long_as_it_can_be():
+    text = torch.randint(0, 3, (40,), generator=torch.Generator().manual_seed(0)).tolist()
+    expected = []
+    for first in range(40):
+        for again in range(first + 1, 40):
+            length = 0
+            while again + length < 40 and text[first + length] == text[again + length]:
+                length += 1
+            begins = first == 0 or text[first - 1] != text[again - 1]
+            if begins and min(length, again - first) >= 2:
+                expected.append((first, again, min(length, again - first)))
+    assert repeats(torch.tensor(text), 2) == expected
+
+
+# --- Patterns ---
+
+
+def test_heads_that_do_one_thing_have_its_score():
+    induction, duplicate, previous = looking(LENGTH - 1), looking(LENGTH), looking(1)
+    assert prefix_matching(induction, TOKENS).tolist() == [1]
+    assert duplicate_token(induction, TOKENS).tolist() == [0]
+    assert duplicate_token(duplicate, TOKENS).tolist() == [1]
+    assert prefix_matching(duplicate, TOKENS).tolist() == [0]
+    assert previous_token(previous).tolist() == [1]
+    assert entropy(previous).tolist() == [0]
+
+
+def test_attention_to_several_occurrences_is_added_up():
+    """In a b a c a, the last a finds two; what came after them is b and c."""
+    tokens, pattern = torch.tensor([[1, 2, 1, 3, 1]]), torch.zeros(1, 1, 5, 5)
+    pattern[0, 0, 2, :3] = torch.tensor([0.1, 0.2, 0.7])
+    pattern[0, 0, 4] = torch.tensor([0.1, 0.3, 0.2, 0.35, 0.05])
+    assert duplicate_token(pattern, tokens).item() == pytest.approx((0.1 + 0.3) / 2)
+    assert prefix_matching(pattern, tokens).item() == pytest.approx((0.2 + 0.65) / 2)
+
+
+def test_a_token_that_follows_itself_came_after_its_earlier_occurrence():
+    pattern = torch.eye(2)[None, None]
+    assert prefix_matching(pattern, torch.tensor([[5, 5]])).item() == 1
+    assert duplicate_token(pattern, torch.tensor([[5, 5]])).item() == 0
+
+
+def test_without_an_earlier_occurrence_there_is_no_score():
+    pattern = torch.full((1, 2, 4, 4), 0.25)
+    tokens = torch.arange(4)[None]
+    assert prefix_matching(pattern, tokens).isnan().all()
+    assert duplicate_token(pattern, tokens).isnan().all()
+
+
+def test_attention_spread_evenly_has_the_entropy_of_a_die():
+    assert entropy(torch.full((2, 1, 6, 6), 1 / 6)).item() == pytest.approx(math.log(6))
+    causal = torch.ones(4, 4).tril()
+    expected = sum(math.log(n) for n in range(1, 5)) / 4
+    assert entropy((causal / causal.sum(-1, keepdim=True))[None, None]).item() == pytest.approx(expected)
+
+
+def test_on_a_repeated_text_the_scores_are_means_of_diagonals():
+    """TransformerLens' quick forms; that of prefix matching has one query more, the last of the first half."""
+    pattern = torch.rand(4, 3, 2, 12, 12, generator=torch.Generator().manual_seed(0)).tril()  # of four snapshots
+    after, same = (pattern.diagonal(offset=offset, dim1=-2, dim2=-1) for offset in (1 - LENGTH, -LENGTH))
+    torch.testing.assert_close(prefix_matching(pattern, TOKENS), after[..., 1:].mean((1, 3)))
+    torch.testing.assert_close(duplicate_token(pattern, TOKENS), same.mean((1, 3)))
+    assert after.shape[-1] == same.shape[-1] + 1 == LENGTH + 1
+
+
+# --- Ensembles ---
+
+
+def test_scores_are_those_of_the_patterns_layer_by_layer():
+    ensemble = random_ensemble(TWO_LAYERS)
+    names = [f"blocks.{layer}.attn.hook_pattern" for layer in range(2)]
+    _, cache = ensemble.run(TOKENS, names)
+    scores = head_scores(ensemble, TOKENS)
+    assert list(scores) == ["previous token", "duplicate token", "prefix matching", "entropy"]
+    for layer, name in enumerate(names):
+        of_layer = slice(2 * layer, 2 * layer + 2)
+        torch.testing.assert_close(scores["previous token"][:, of_layer], previous_token(cache[name]))
+        torch.testing.assert_close(scores["prefix matching"][:, of_layer], prefix_matching(cache[name], TOKENS))
+
+
+def test_a_head_of_equal_scores_looks_everywhere_alike():
+    ensemble = random_ensemble(TWO_LAYERS)
+    weights = {**ensemble.weights, "blocks.1.attn.W_Q": torch.zeros(3, 2, 16, 8)}
+    scores = head_scores(Ensemble(TWO_LAYERS, range(3), weights), TOKENS)
+    expected = sum(math.log(n) for n in range(1, 13)) / 12
+    torch.testing.assert_close(scores["entropy"][:, 2:], torch.full((3, 2), expected))
+
+
+def test_a_table_has_scores_too():
+    task = SkipTrigram()
+    ensemble = random_ensemble(task.model_config(n_layers=1, n_heads=1, architecture="table"))
+    scores = head_scores(ensemble, task.sample(2, torch.Generator().manual_seed(0)).tokens)
+    assert all(values.shape == (3, 1) and values.isfinite().all() for values in scores.values())
+
+
+def test_each_snapshot_has_its_own_scores(small):
+    ensemble, tokens = small.ensemble(), TASK.sample(3, torch.Generator().manual_seed(0)).tokens
+    scores = head_scores(ensemble, tokens)
+    for i in range(len(ensemble)):
+        for name, values in head_scores(ensemble.select(slice(i, i + 1)), tokens).items():
+            torch.testing.assert_close(scores[name][i : i + 1], values)
