@@ -47,6 +47,18 @@ def test_batches_ask_for_tokens_that_there_are(task, training):
         assert batch.positions.max() < task.n_ctx
 
 
+@each
+def test_each_answer_answers_for_an_input_of_its_own(task):
+    inputs = task.answered_inputs
+    assert len(set(inputs)) == len(inputs) == len(task.answer_tokens)
+    assert set(inputs) <= set(range(len(task.tokens)))
+
+
+def test_a_trigger_is_answered_by_its_own_token():
+    assert TRIGRAMS.answered_inputs.index(TRIGRAMS.tokens.index("C")) == 2
+    assert ADDITION.answered_inputs == tuple(range(10))
+
+
 @case
 def test_a_uniform_guess_costs_what_the_references_say(task, training):
     batch = task.train_stream(training).next()

@@ -203,6 +203,11 @@ class Task(ABC):
         """How each token that can be predicted is written: output i is input token i, where it is read again."""
 
     @property
+    def answered_inputs(self) -> tuple[int, ...]:
+        """For each output token the input token that it answers for."""
+        return tuple(range(len(self.answer_tokens)))
+
+    @property
     @abstractmethod
     def n_ctx(self) -> int:
         """The longest sequence, in tokens."""

@@ -108,6 +108,11 @@ class SkipTrigram(Task):
         return tuple(str(i) for i in range(N_TRIGRAMS))
 
     @property
+    def answered_inputs(self) -> tuple[int, ...]:
+        """The triggers."""
+        return tuple(range(TRIGGERS, TRIGGERS + N_TRIGRAMS))
+
+    @property
     def n_ctx(self) -> int:
         return N_LETTERS + 2
 
