@@ -21,7 +21,7 @@ MAY_IMPORT = {
     "training": {"asked", "errors", "models", "settings", "tasks", "transformer"},
     "runs": {"asked", "ensemble", "errors", "hooks", "models", "settings", "tasks", "training", "transformer"},
     "jobs": {"errors", "runs"},
-    "analysis": {"analysis", "ensemble", "errors", "tasks", "transformer"},
+    "analysis": {"analysis", "ensemble", "errors", "hooks", "tasks", "transformer"},
     "film.player": {"film.film"},
     "views": {
         *("analysis", "ensemble", "errors", "figures", "film.film", "hooks", "models", "runs", "settings", "tasks"),

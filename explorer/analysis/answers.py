@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from explorer.ensemble import Ensemble
+from explorer.ensemble import Ensemble, Hooks
 from explorer.tasks.base import Example
 
 
@@ -27,11 +27,11 @@ class Answers:
         return self.right.all(-1)
 
 
-def own_answers(ensemble: Ensemble, example: Example) -> Answers:
+def own_answers(ensemble: Ensemble, example: Example, hooks: Hooks | None = None) -> Answers:
     """Let every snapshot answer the prompt by itself, the most probable token each time.
 
     An answer that stands in the sequence after the prompt is read by the model as it wrote it, right or wrong, so
-    no snapshot is helped by the right answer.
+    no snapshot is helped by the right answer. ``hooks`` are put on every pass, as in `Ensemble.passes`.
     """
     tokens = example.tokens[: example.n_prompt].repeat(len(ensemble), 1, 1)  # (snapshot batch=1 pos)
     probabilities: list[Tensor] = []
@@ -41,14 +41,17 @@ def own_answers(ensemble: Ensemble, example: Example) -> Answers:
             tokens = torch.cat([tokens, probabilities[-1].argmax(-1)[:, None, None]], -1)
             logits = None
         if logits is None:
-            logits, _ = ensemble.run(tokens)
+            logits, _ = ensemble.run(tokens, hooks=hooks)
         probabilities.append(logits[:, 0, position].softmax(-1))
     return _answers(torch.stack(probabilities, 1), example)
 
 
-def taught_answers(ensemble: Ensemble, example: Example) -> Answers:
-    """Ask for each answer with the right ones before it given, as in training: its loss is -log probability."""
-    logits, _ = ensemble.run(example.tokens[None])
+def taught_answers(ensemble: Ensemble, example: Example, hooks: Hooks | None = None) -> Answers:
+    """Ask for each answer with the right ones before it given, as in training: its loss is -log probability.
+
+    ``hooks`` are put on the pass, as in `Ensemble.passes`.
+    """
+    logits, _ = ensemble.run(example.tokens[None], hooks=hooks)
     return _answers(logits[:, 0, example.positions].softmax(-1), example)
 
 

@@ -1,0 +1,391 @@
+"""Components switched off, and activations taken from another prompt."""
+
+import dataclasses
+
+import pytest
+import torch
+
+from explorer.analysis.answers import own_answers, taught_answers
+from explorer.analysis.interventions import (
+    Component,
+    component_named,
+    components,
+    each_off,
+    effect,
+    logit_difference,
+    losses,
+    patch_heads,
+    patch_positions,
+    switched_off,
+    taken_from,
+)
+from explorer.ensemble import Ensemble
+from explorer.errors import UserError
+from explorer.models import new_model
+from explorer.tasks.addition import Addition
+from explorer.transformer import ModelConfig
+
+TASK = Addition(n_digits=2)
+MLPS = TASK.model_config(d_model=16, n_heads=2, d_head=8, d_mlp=32, n_layers=2)
+ATTENTION = TASK.model_config(d_model=16, n_heads=2, d_head=8, n_layers=2, attn_only=True, residual_gain=2.0)
+NORMED = TASK.model_config(d_model=16, n_heads=2, d_head=8, d_mlp=32, layer_norm=True, act_fn="gelu")
+TABLE = TASK.model_config(n_layers=1, n_heads=1, architecture="table")
+CONFIGS = {"MLPs": MLPS, "attention only": ATTENTION, "layer norm": NORMED, "table": TABLE}
+BATCH = TASK.sample(7, torch.Generator().manual_seed(0))
+CLEAN, CORRUPTED = TASK.encode("48+76"), TASK.encode("48+31")  # 124 and 079: every digit differs
+UNITS = 2  # the last answer
+
+
+def stack(cfg: ModelConfig, n: int = 3) -> Ensemble:
+    states = []
+    for seed in range(n):
+        state = new_model(cfg, seed).state_dict()
+        rng = torch.Generator().manual_seed(seed)
+        biases = {name: torch.randn(w.shape, generator=rng) for name, w in state.items() if ".b_" in name}
+        states.append({**state, **biases})
+    return Ensemble(cfg, range(n), {name: torch.stack([state[name] for state in states]) for name in states[0]})
+
+
+def with_weights(ensemble: Ensemble, change) -> Ensemble:
+    """The same ensemble with some weights changed in place, on memory of its own."""
+    weights = {name: weight.clone() for name, weight in ensemble.weights.items()}
+    change(weights)
+    return Ensemble(ensemble.cfg, ensemble.steps, weights)
+
+
+@pytest.fixture(params=CONFIGS.values(), ids=CONFIGS)
+def ensemble(request) -> Ensemble:
+    return stack(request.param)
+
+
+@pytest.fixture
+def one_by_one(monkeypatch):
+    """Every pass takes a single snapshot."""
+    monkeypatch.setattr(Ensemble.run, "__defaults__", ((), None, 1, None))
+    monkeypatch.setattr(Ensemble.passes, "__defaults__", ((), None, 1, None))
+
+
+# --- Components ---
+
+
+def test_components_stand_in_the_order_in_which_they_are_computed():
+    names = [component.name for component in components(MLPS)]
+    assert names == ["L0H0", "L0H1", "L0 MLP", "L1H0", "L1H1", "L1 MLP"]
+    assert [component.name for component in components(ATTENTION)] == ["L0H0", "L0H1", "L1H0", "L1H1"]
+    assert [component.name for component in components(TABLE)] == ["L0H0"]
+
+
+@pytest.mark.parametrize("cfg", CONFIGS.values(), ids=CONFIGS)
+def test_every_component_has_a_hook_point_and_is_known_by_its_name(cfg):
+    for component in components(cfg):
+        assert component.hook in new_model(cfg).hook_names
+        assert component_named(component.name, cfg) == component
+
+
+@pytest.mark.parametrize(
+    ("typed", "component", "hook"),
+    [
+        ("L0H1", Component(0, "head", 1), "blocks.0.attn.hook_z"),
+        (" l1h0 ", Component(1, "head", 0), "blocks.1.attn.hook_z"),
+        ("L1 MLP", Component(1, "mlp"), "blocks.1.hook_mlp_out"),
+        ("l0mlp", Component(0, "mlp"), "blocks.0.hook_mlp_out"),
+        ("L0N31", Component(0, "neuron", 31), "blocks.0.mlp.hook_post"),
+    ],
+)
+def test_components_are_read_however_they_are_written(typed, component, hook):
+    assert component_named(typed, MLPS) == component
+    assert component.hook == hook
+
+
+@pytest.mark.parametrize(
+    "typed", ["", "head 2", "L2H0", "L0H2", "L0N32", "L0H", "L-1H0", "L٠H٠", "9" * 100_000, "L0\nH0x"]
+)
+def test_what_is_no_component_gets_one_sentence_that_says_what_there_is(typed):
+    with pytest.raises(UserError, match="the layers L0 to L1 has the heads H0 to H1, an MLP and the neurons N0 to N31"):
+        component_named(typed, MLPS)
+    with pytest.raises(UserError) as refused:
+        component_named(typed, MLPS)
+    assert len(str(refused.value)) < 200
+    assert "\n" not in str(refused.value)
+
+
+def test_a_model_without_an_mlp_has_none_to_name():
+    with pytest.raises(UserError, match=r"There is no L0 MLP in this model; layer L0 has head H0 and no MLP\."):
+        component_named("L0MLP", TABLE)
+    with pytest.raises(UserError, match="There is no L1N3 in this model"):
+        switched_off(stack(ATTENTION), [Component(1, "neuron", 3)], "zero", BATCH.tokens)
+
+
+# --- Switched off ---
+
+
+@pytest.mark.parametrize("mode", ["zero", "mean"])
+def test_nothing_off_changes_nothing(ensemble, mode):
+    hooks = switched_off(ensemble, [], mode, BATCH.tokens)
+    assert torch.equal(ensemble.run(BATCH.tokens, hooks=hooks)[0], ensemble.run(BATCH.tokens)[0])
+    assert torch.equal(effect(ensemble, BATCH, TASK, [], mode, BATCH.tokens), losses(ensemble, TASK, BATCH))
+
+
+def test_losses_are_those_of_the_task(ensemble):
+    logits, _ = ensemble.run(BATCH.tokens)
+    expected = TASK.per_token(TASK.losses(BATCH.asked(logits), BATCH), BATCH)
+    assert torch.equal(losses(ensemble, TASK, BATCH), expected)
+    assert expected.shape == (3, 3)
+
+
+@pytest.mark.parametrize("cfg", [MLPS, ATTENTION, NORMED], ids=["MLPs", "attention only", "layer norm"])
+def test_a_head_at_zero_is_a_head_without_output_weights(cfg):
+    ensemble = stack(cfg)
+    for component in components(cfg):
+        if component.kind == "head":
+            without = with_weights(ensemble, lambda w, c=component: w[f"blocks.{c.layer}.attn.W_O"][:, c.index].zero_())
+            hooks = switched_off(ensemble, [component], "zero", BATCH.tokens)
+            torch.testing.assert_close(ensemble.run(BATCH.tokens, hooks=hooks)[0], without.run(BATCH.tokens)[0])
+
+
+@pytest.mark.parametrize("cfg", [MLPS, NORMED], ids=["MLPs", "layer norm"])
+def test_an_mlp_at_zero_is_an_mlp_without_output_weights(cfg):
+    def emptied(weights):
+        weights["blocks.0.mlp.W_out"].zero_()
+        weights["blocks.0.mlp.b_out"].zero_()
+
+    ensemble = stack(cfg)
+    hooks = switched_off(ensemble, [Component(0, "mlp")], "zero", BATCH.tokens)
+    without = with_weights(ensemble, emptied)
+    torch.testing.assert_close(ensemble.run(BATCH.tokens, hooks=hooks)[0], without.run(BATCH.tokens)[0])
+
+
+def test_neurons_at_zero_are_rows_without_output_weights():
+    ensemble, off = stack(MLPS), [Component(1, "neuron", 5), Component(1, "neuron", 17)]
+    without = with_weights(ensemble, lambda w: w["blocks.1.mlp.W_out"][:, 5:18:12].zero_())
+    hooks = switched_off(ensemble, off, "zero", BATCH.tokens)
+    torch.testing.assert_close(ensemble.run(BATCH.tokens, hooks=hooks)[0], without.run(BATCH.tokens)[0])
+
+
+def test_a_table_with_its_head_off_says_nothing():
+    hooks = switched_off(stack(TABLE), [Component(0, "head")], "zero", BATCH.tokens)
+    assert not stack(TABLE).run(BATCH.tokens, hooks=hooks)[0].any()
+
+
+def test_several_may_be_off_at_once():
+    ensemble = stack(MLPS)
+
+    def emptied(weights):
+        for head in (0, 1):
+            weights["blocks.0.attn.W_O"][:, head].zero_()
+        weights["blocks.1.mlp.W_out"].zero_()
+        weights["blocks.1.mlp.b_out"].zero_()
+
+    off = [Component(0, "head", 0), Component(0, "head", 1), Component(1, "mlp")]
+    hooks = switched_off(ensemble, off, "zero", BATCH.tokens)
+    without = with_weights(ensemble, emptied)
+    torch.testing.assert_close(ensemble.run(BATCH.tokens, hooks=hooks)[0], without.run(BATCH.tokens)[0])
+
+
+@pytest.mark.parametrize("budget", [1, 10**9], ids=["one by one", "at once"])
+def test_the_mean_is_that_of_the_batch_at_each_position_and_snapshot(ensemble, budget):
+    for component in components(ensemble.cfg):
+        _, plain = ensemble.run(BATCH.tokens, [component.hook])
+        hooks = switched_off(ensemble, [component], "mean", BATCH.tokens)
+        _, cache = ensemble.run(BATCH.tokens[:2], [component.hook], budget=budget, hooks=hooks)
+        expected = plain[component.hook][:, :2].clone()
+        mean = plain[component.hook].mean(1, keepdim=True)  # (snapshot 1 pos ...)
+        if component.kind == "head":
+            expected[..., component.index, :] = mean[..., component.index, :]
+        else:
+            expected[:] = mean
+        torch.testing.assert_close(cache[component.hook], expected)
+
+
+def test_a_neuron_at_its_mean_leaves_the_others():
+    ensemble, hook = stack(MLPS), "blocks.0.mlp.hook_post"
+    _, plain = ensemble.run(BATCH.tokens, [hook])
+    hooks = switched_off(ensemble, [Component(0, "neuron", 3)], "mean", BATCH.tokens)
+    _, cache = ensemble.run(BATCH.tokens, [hook], hooks=hooks)
+    expected = plain[hook].clone()
+    expected[..., 3] = plain[hook][..., 3].mean(1, keepdim=True)
+    torch.testing.assert_close(cache[hook], expected)
+
+
+def test_shorter_texts_take_the_means_of_the_first_positions_and_longer_ones_are_refused():
+    ensemble = stack(MLPS)
+    hooks = switched_off(ensemble, [Component(0, "mlp")], "mean", BATCH.tokens[:, :6])
+    short, _ = ensemble.run(BATCH.tokens[:, :4], hooks=hooks)
+    torch.testing.assert_close(short, ensemble.run(BATCH.tokens[:, :6], hooks=hooks)[0][:, :, :4])
+    with pytest.raises(UserError, match="The text has 9 tokens and the means are those of 6"):
+        ensemble.run(BATCH.tokens, hooks=hooks)
+
+
+@pytest.mark.parametrize("mode", ["zero", "mean"])
+def test_each_off_is_the_rise_of_the_mean_loss(ensemble, mode):
+    names, rises = each_off(ensemble, BATCH, TASK, mode, BATCH.tokens)
+    every = components(ensemble.cfg)
+    assert names == tuple(component.name for component in every)
+    assert rises.shape == (3, len(every))
+    plain = losses(ensemble, TASK, BATCH).mean(-1)
+    for i, component in enumerate(every):
+        off = effect(ensemble, BATCH, TASK, [component], mode, BATCH.tokens).mean(-1)
+        torch.testing.assert_close(rises[:, i], off - plain)
+
+
+@pytest.mark.parametrize("mode", ["zero", "mean"])
+def test_what_is_off_is_off_for_each_snapshot_alone_as_well(ensemble, mode):
+    off, (_, rises) = components(ensemble.cfg)[:2], each_off(ensemble, BATCH, TASK, mode, BATCH.tokens)
+    together = effect(ensemble, BATCH, TASK, off, mode, BATCH.tokens)
+    for i in range(3):
+        alone = ensemble.select(slice(i, i + 1))
+        torch.testing.assert_close(
+            effect(alone, BATCH, TASK, off, mode, BATCH.tokens)[0], together[i], rtol=1e-5, atol=0
+        )
+        torch.testing.assert_close(
+            each_off(alone, BATCH, TASK, mode, BATCH.tokens)[1][0], rises[i], rtol=1e-4, atol=1e-6
+        )
+
+
+def test_answers_are_given_with_components_off():
+    ensemble = stack(MLPS)
+
+    def emptied(weights):
+        weights["blocks.0.attn.W_O"][:, 1].zero_()
+
+    hooks = switched_off(ensemble, [Component(0, "head", 1)], "zero", BATCH.tokens)
+    without = with_weights(ensemble, emptied)
+    for answers in (own_answers, taught_answers):
+        torch.testing.assert_close(answers(ensemble, CLEAN, hooks).probabilities, answers(without, CLEAN).probabilities)
+
+
+# --- Patched ---
+
+
+def test_everything_taken_from_the_clean_prompt_is_the_clean_run():
+    for cfg, hook in [(MLPS, "hook_resid_pre"), (ATTENTION, "hook_resid_pre"), (TABLE, "attn.hook_z")]:
+        ensemble, hook = stack(cfg), f"blocks.0.{hook}"
+        everywhere = torch.ones([1] * (2 + hook.endswith("hook_z")), dtype=torch.bool)[..., None]
+        hooks = taken_from(ensemble, CLEAN, {hook: everywhere})
+        patched, _ = ensemble.run(CORRUPTED.tokens[None], hooks=hooks)
+        torch.testing.assert_close(patched, ensemble.run(CLEAN.tokens[None])[0])
+
+
+@pytest.mark.parametrize("cfg", [MLPS, ATTENTION, NORMED], ids=["MLPs", "attention only", "layer norm"])
+def test_the_embedding_restores_nothing_where_the_tokens_are_the_same(cfg):
+    ensemble, n = stack(cfg), len(CLEAN.tokens)
+    restored = patch_positions(ensemble, CLEAN, CORRUPTED, UNITS, "blocks.0.hook_resid_pre", range(n))
+    assert restored.shape == (3, n)
+    same = CLEAN.tokens == CORRUPTED.tokens
+    assert 0 < same.sum() < n
+    assert restored[:, same].abs().max() < 1e-4
+    assert restored[:, ~same].abs().max() > 1e-3
+
+
+def test_the_last_stream_at_the_answer_restores_everything(ensemble):
+    last = f"blocks.{ensemble.cfg.n_layers - 1}."
+    hook = last + ("attn.hook_z" if ensemble.cfg is TABLE else "hook_resid_post")
+    at = int(CLEAN.positions[UNITS])
+    restored = patch_positions(ensemble, CLEAN, CORRUPTED, UNITS, hook, [at - 1, at])
+    torch.testing.assert_close(restored, torch.tensor([0.0, 1.0]).double().expand(3, -1), rtol=1e-4, atol=1e-4)
+
+
+def test_positions_are_patched_as_by_hand():
+    ensemble, hook, at = stack(ATTENTION), "blocks.0.hook_attn_out", 4
+    _, cache = ensemble.run(CLEAN.tokens[None], [hook])
+
+    def by_hand(snapshots):
+        def put(x, name):
+            x = x.clone()
+            x[:, :, at] = cache[hook][snapshots, :, at]
+            return x
+
+        return {hook: put}
+
+    def difference(example, hooks=None):
+        logits, _ = ensemble.run(example.tokens[None], hooks=hooks)
+        at_answer = logits[:, 0, CLEAN.positions[UNITS]]
+        return at_answer[:, CLEAN.targets[UNITS]] - at_answer[:, CORRUPTED.targets[UNITS]]
+
+    clean, corrupted, patched = difference(CLEAN), difference(CORRUPTED), difference(CORRUPTED, by_hand)
+    expected = ((patched - corrupted) / (clean - corrupted)).double()
+    restored = patch_positions(ensemble, CLEAN, CORRUPTED, UNITS, hook, [at, 0])
+    torch.testing.assert_close(restored[:, 0], expected, rtol=1e-3, atol=1e-4)
+    both = torch.stack([CLEAN.tokens, CORRUPTED.tokens])
+    found = logit_difference(ensemble, both, CLEAN, CORRUPTED, UNITS)
+    torch.testing.assert_close(found, torch.stack([clean, corrupted], 1))
+
+
+def test_positions_of_no_prompt_restore_nothing():
+    """Positions are embedded alike in every prompt, as one row for the whole batch."""
+    restored = patch_positions(stack(MLPS), CLEAN, CORRUPTED, UNITS, "hook_pos_embed", range(3))
+    torch.testing.assert_close(restored, torch.zeros(3, 3).double(), rtol=0, atol=1e-4)
+
+
+def test_heads_are_patched_as_by_hand():
+    ensemble = stack(MLPS)
+    names, restored = patch_heads(ensemble, CLEAN, CORRUPTED, UNITS)
+    assert names == ("L0H0", "L0H1", "L1H0", "L1H1")
+    for i, name in enumerate(names):
+        head = component_named(name, MLPS)
+        own = torch.zeros(1, 1, 2, 1, dtype=torch.bool)
+        own[0, 0, head.index] = True
+        hooks = taken_from(ensemble, CLEAN, {head.hook: own})
+        tokens = torch.stack([CORRUPTED.tokens])
+        patched = logit_difference(ensemble, tokens, CLEAN, CORRUPTED, UNITS, hooks)[:, 0]
+        clean = logit_difference(ensemble, CLEAN.tokens[None], CLEAN, CORRUPTED, UNITS)[:, 0]
+        corrupted = logit_difference(ensemble, tokens, CLEAN, CORRUPTED, UNITS)[:, 0]
+        expected = ((patched - corrupted) / (clean - corrupted)).double()
+        torch.testing.assert_close(restored[:, i], expected, rtol=1e-3, atol=1e-4)
+
+
+def test_the_only_head_of_a_table_restores_everything():
+    names, restored = patch_heads(stack(TABLE), CLEAN, CORRUPTED, UNITS)
+    assert names == ("L0H0",)
+    torch.testing.assert_close(restored, torch.ones(3, 1).double(), rtol=1e-4, atol=0)
+
+
+def test_each_snapshot_is_patched_with_its_own_activations(ensemble):
+    hook = "blocks.0.attn.hook_z"
+    positions = patch_positions(ensemble, CLEAN, CORRUPTED, UNITS, hook, range(9))
+    _, heads = patch_heads(ensemble, CLEAN, CORRUPTED, UNITS)
+    for i in range(3):
+        alone = ensemble.select(slice(i, i + 1))
+        again = patch_positions(alone, CLEAN, CORRUPTED, UNITS, hook, range(9))
+        torch.testing.assert_close(again[0], positions[i], rtol=1e-3, atol=1e-4)
+        torch.testing.assert_close(patch_heads(alone, CLEAN, CORRUPTED, UNITS)[1][0], heads[i], rtol=1e-3, atol=1e-4)
+
+
+def test_some_snapshots_at_a_time_give_the_same(ensemble, request):
+    def everything():
+        hook = "blocks.0.attn.hook_z"
+        yield each_off(ensemble, BATCH, TASK, "mean", BATCH.tokens)[1]
+        yield effect(ensemble, BATCH, TASK, components(ensemble.cfg)[:1], "mean", BATCH.tokens)
+        yield patch_positions(ensemble, CLEAN, CORRUPTED, UNITS, hook, range(9))
+        yield patch_heads(ensemble, CLEAN, CORRUPTED, UNITS)[1]
+
+    whole = list(everything())
+    request.getfixturevalue("one_by_one")
+    for chunked, at_once in zip(everything(), whole, strict=True):
+        torch.testing.assert_close(chunked, at_once, rtol=1e-3, atol=1e-4)
+
+
+def test_where_clean_and_corrupted_do_not_differ_there_is_no_share():
+    ensemble = with_weights(stack(MLPS), lambda weights: weights["unembed.W_U"][1].zero_())
+    _, restored = patch_heads(ensemble, CLEAN, CORRUPTED, UNITS)
+    assert restored[1].isnan().all()
+    assert not restored[[0, 2]].isnan().any()
+
+
+def test_pairs_that_cannot_be_compared_are_refused_in_one_sentence():
+    ensemble, longer = stack(MLPS), dataclasses.replace(CORRUPTED, tokens=CORRUPTED.tokens[:-1])
+    elsewhere = dataclasses.replace(CORRUPTED, positions=CORRUPTED.positions - 1)
+    for other, answer, why in [
+        (longer, UNITS, r"'48\+76' and '48\+31' have different lengths, 9 and 8 tokens"),
+        (elsewhere, UNITS, "at different places"),
+        (CLEAN, UNITS, "both have the same right answer at units; choose an answer where they differ"),
+        (TASK.encode("47+76"), 0, "at hundreds; choose an answer where they differ"),
+        (CORRUPTED, 3, "There is no answer 3; '48.76' has the answers 0 to 2"),
+    ]:
+        for patch in (patch_heads, lambda *pair: patch_positions(*pair, "blocks.0.hook_resid_pre", [0])):
+            with pytest.raises(UserError, match=why):
+                patch(ensemble, CLEAN, other, answer)
+    with pytest.raises(UserError, match=r"'blocks.0.attn.hook_pattern' has no positions"):
+        patch_positions(ensemble, CLEAN, CORRUPTED, UNITS, "blocks.0.attn.hook_pattern", [0])
+    with pytest.raises(UserError, match=r"no hook point 'blocks[.]9[.]hook_resid_pre'"):
+        patch_positions(ensemble, CLEAN, CORRUPTED, UNITS, "blocks.9.hook_resid_pre", [0])
