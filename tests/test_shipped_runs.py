@@ -8,6 +8,8 @@ import torch
 
 from explorer.__main__ import main
 from explorer.analysis.answers import own_answers, taught_answers
+from explorer.analysis.circuits import composition, copying, ov_circuit, scores_from
+from explorer.analysis.heads import head_scores, repeated_tokens
 from explorer.analysis.phases import smooth
 from explorer.runs import Run, Runs
 from explorer.views.subject import Subject
@@ -124,6 +126,56 @@ def test_trigrams_are_learnt_one_after_another_within_a_hundred_steps(run):
     assert (losses[-1] < 0.2).all()
     assert metrics["attention_grad"].shape == (1000, 10)
     assert metrics["accuracy"][-1] == 1
+
+
+@pytest.mark.parametrize("run", ["skip-trigram", "skip-trigram-finite"], indirect=True)
+def test_the_head_of_skip_trigrams_ends_as_a_table(run):
+    """Each trigger writes its own answer most, and the end looks at every trigger rather than at any filler."""
+    task, ensemble = run.info().task, run.ensemble()
+    triggers = list(task.answered_inputs)
+    own = ov_circuit(ensemble, 0)[:, 0, triggers].argmax(-1) == torch.arange(10)
+    assert own[0].sum() < 5
+    assert own[-1].all()
+    end = task.tokens.index("=")
+    scores = scores_from(ensemble, 0, end, task.n_ctx - 1)[:, 0]
+    fillers = [token for token in range(len(task.tokens)) if task.tokens[token].islower()]
+    assert scores[0, triggers].min() < scores[0, fillers].max()
+    assert scores[-1, triggers].min() > scores[-1, fillers].max() + 5
+
+
+@pytest.mark.parametrize("run", ["induction"], indirect=True)
+def test_induction_heads_form_while_the_loss_falls(run):
+    """On a text that begins as training texts do and then says an interval of 28 tokens twice, heads of layer 1 begin
+    to attend to what came after the earlier occurrence; those of layer 0 never do."""
+    task, ensemble = run.info().task, run.ensemble()
+    tokens = repeated_tokens(len(task.tokens), task.interval, 4)
+    tokens = torch.cat([torch.zeros_like(tokens[:, :1]), tokens], 1)
+    scores = head_scores(ensemble, tokens)["prefix matching"]  # (snapshot head)
+    losses = smooth(run.metrics()["train_loss"])
+    loss = losses[torch.tensor(ensemble.steps).clamp(max=len(losses) - 1)]
+    best = scores[:, 4:].max(1).values
+    assert best[loss > 4].max() < 0.2
+    assert best[loss < 1.4].min() > 0.5
+    assert scores[-1, 4:].min() > 0.6
+    assert scores[:, :4].max() < 0.1
+
+
+@pytest.mark.parametrize("run", ["induction"], indirect=True)
+def test_induction_heads_read_a_previous_token_head_of_the_first_interval(run):
+    """There the first occurrence always stands, so L0H0 learns to look one back there and nowhere else."""
+    task, ensemble = run.info().task, run.ensemble()
+    ends = ensemble.select(slice(None, None, len(ensemble) - 1))
+    _, cache = ends.run(task.test_stream(run.info().training).next().tokens[:8], ["blocks.0.attn.hook_pattern"])
+    back = cache["blocks.0.attn.hook_pattern"][:, :, 0].diagonal(offset=-1, dim1=-2, dim2=-1).mean(1)  # of queries 1 on
+    assert back[0].mean() < 0.1
+    assert back[1, : task.interval].mean() > 0.85
+    assert back[1, task.interval :].mean() < 0.05
+    pairs, scores = composition(ends, "K")
+    with_it = torch.tensor([earlier == "L0H0" for earlier, _ in pairs])
+    assert scores[0].abs().max() < 0.02
+    assert scores[1, with_it].min() > 0.2
+    assert scores[1, ~with_it].max() < 0
+    assert copying(ends, task.answered_inputs)[0][1, 4:].min() > 0.99
 
 
 @pytest.mark.parametrize("run", ["induction"], indirect=True)

@@ -21,7 +21,7 @@ from explorer.ensemble import Ensemble, Hooks
 from explorer.tasks.base import Example
 from explorer.transformer import ModelConfig
 
-LAST = "blocks.0.attn.hook_z"  # where a table's logits are
+TABLE_LOGITS = "blocks.0.attn.hook_z"
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class Attribution:
 
     components: tuple[str, ...]  # "embedding", "positions", "L0H0", ..., "L0 MLP", ..., "bias"; those that there are
     values: Tensor  # (snapshot answer component), logits
-    logits: Tensor  # (snapshot answer), the sum of the components
+    logits: Tensor  # (snapshot answer), the right answer's, less the mean logit if centred: the sum of the components
 
 
 def attribute(ensemble: Ensemble, example: Example, centred: bool = False, hooks: Hooks | None = None) -> Attribution:
@@ -49,8 +49,8 @@ def attribute(ensemble: Ensemble, example: Example, centred: bool = False, hooks
     """
     cfg = ensemble.cfg
     if cfg.architecture == "table":
-        _, cache = ensemble.run(example.tokens[None], [LAST], hooks=hooks)
-        logits = _of_right(cache[LAST][:, 0, example.positions, 0], example.targets, centred)
+        _, cache = ensemble.run(example.tokens[None], [TABLE_LOGITS], hooks=hooks)
+        logits = _of_right(cache[TABLE_LOGITS][:, 0, example.positions, 0], example.targets, centred)
         return Attribution(("L0H0",), logits[..., None], logits)
 
     places = _components(cfg)
