@@ -7,7 +7,7 @@ import torch
 
 from explorer.errors import UserError
 from explorer.settings import TrainingConfig
-from explorer.tasks.addition import Addition, digit_fourier_basis
+from explorer.tasks.addition import Addition, carry_class
 
 
 @pytest.fixture
@@ -224,14 +224,74 @@ def test_written_sum_shows_carries_and_mistakes_in_their_columns(task):
     assert "right" in task.written(task.encode("12345+67890"), [0, 8, 0, 2, 3, 5])
 
 
-def test_fourier_basis_is_orthonormal():
-    names, basis = digit_fourier_basis()
-    assert len(names) == 10
-    torch.testing.assert_close(basis @ basis.T, torch.eye(10, dtype=torch.float64))
-    cosine = torch.cos(2 * math.pi * 3 * torch.arange(10) / 10).double()
-    components = basis @ cosine
-    assert components[names.index("cos 3")].item() == pytest.approx(math.sqrt(5))
-    assert components.abs().sum().item() == pytest.approx(math.sqrt(5), abs=1e-5)
+@pytest.mark.parametrize(
+    ("typed", "expected"),
+    [
+        ("12345+54321", 0),  # 6 6 6 6 6
+        ("44444+55555", 0),  # nines, but nothing to pass on
+        ("90000+00000", 0),
+        ("00005+00005", 1),
+        ("55555+55555", 1),  # every column makes a carry of its own
+        ("50905+50005", 1),  # the nine is not next to a carry
+        ("90009+00001", 1),  # neither is this one
+        ("99999+90000", 1),  # what leaves the leading column counts no further
+        ("00095+00005", 2),  # through the tens
+        ("95000+05000", 2),  # through the leading column
+        ("12345+67890", 2),  # 7 9 11 13 5: the carry of the hundreds goes through the thousands
+        ("09509+00501", 2),  # through the thousands, and a chain of one
+        ("00995+00005", 3),
+        ("99509+00501", 3),  # the longest counts, not the lowest
+        ("09995+00005", 4),
+        ("99999+00001", 5),
+        ("45454+54546", 5),
+    ],
+)
+def test_carry_classes_of_sums_worked_out_by_hand(typed, expected):
+    x, y = (torch.tensor([[int(digit) for digit in term]]) for term in typed.split("+"))
+    assert carry_class(x, y).tolist() == [expected]
+
+
+def test_carry_classes_are_as_frequent_as_they_must_be(task):
+    """Among uniform sums: 5.03, 77.7, 16.0, 1.2, 0.09 and 0.0045 %."""
+    rng = torch.Generator().manual_seed(0)
+    x, y = torch.randint(0, 10, (2, 400_000, 5), generator=rng)
+    shares = carry_class(x, y).bincount(minlength=6) / len(x)
+    for k, (expected, within) in enumerate([(5.03, 0.15), (77.7, 0.3), (16.0, 0.3), (1.2, 0.1), (0.09, 0.03)]):
+        assert 100 * shares[k].item() == pytest.approx(expected, abs=within), k
+    assert shares[5] < 1e-4
+    assert shares.sum().item() == pytest.approx(1)
+
+
+@pytest.mark.parametrize("n", [1, 2, 5, 10])
+def test_examples_of_carry_classes_are_of_their_class(n):
+    classes = Addition(n).classes(40, seed=1)
+    assert classes.names == ("S0", "S1", "S2", "S3", "S4", "S5")[: n + 1]
+    x, y = classes.batch.tokens[:, :n], classes.batch.tokens[:, n + 1 : 2 * n + 1]
+    assert torch.equal(carry_class(x, y), classes.labels)
+    assert number(classes.batch.targets) == [a + b for a, b in zip(number(x), number(y), strict=True)]
+
+
+def test_within_its_class_every_sum_is_as_likely(task):
+    """Shares of digits and of carrying columns, against those of uniform sums that happen to be of the class."""
+    x, y = torch.randint(0, 10, (2, 300_000, 5), generator=torch.Generator().manual_seed(0))
+    happens, classes = carry_class(x, y), task.classes(20_000, seed=0)
+    for k in (0, 1, 2):
+        some = happens == k
+        tokens = classes.batch.tokens[classes.labels == k]
+        for found, expected in ((tokens[:, :5], x[some]), (tokens[:, 6:11], y[some])):
+            assert (found.double().mean(0) - expected.double().mean(0)).abs().max() < 0.1
+            assert (found.double().std(0) - expected.double().std(0)).abs().max() < 0.1
+        carries = ((tokens[:, :5] + tokens[:, 6:11]) >= 10).double().mean(0)
+        assert (carries - (x + y >= 10)[some].double().mean(0)).abs().max() < 0.02
+
+
+def test_a_grid_has_all_pairs_of_digits_in_its_column(task):
+    assert tuple(task.cycle.grids) == ("units", "tens", "hundreds", "thousands", "10k")
+    batch = task.cycle.grids["tens"].batch
+    assert batch.tokens[38].tolist() == task.encode("30+80").tokens.tolist()
+    assert batch.positions[38].tolist() == [15]  # the model has read = 0 0 0 1, and is to say 1
+    assert batch.targets[38].tolist() == [1]
+    assert batch.targets[:, 0].tolist() == [(x + y) % 10 for x in range(10) for y in range(10)]
 
 
 @pytest.mark.parametrize("n", [0, 11])

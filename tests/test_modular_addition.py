@@ -95,3 +95,14 @@ def test_all_pairs_may_be_drawn_afresh():
     stream = task.train_stream(TrainingConfig(batch_size=4000))
     seen = {tuple(row) for row in stream.next().tokens.tolist()}
     assert len(seen) == 169
+
+
+@pytest.mark.parametrize(
+    ("function", "names"), [("add", ("x + y < 13", "x + y ≥ 13")), ("subtract", ("x ≥ y", "x < y"))]
+)
+def test_classes_are_of_pairs_that_wrap_around_and_of_pairs_that_do_not(function, names):
+    classes = ModularAddition(p=13, function=function).classes(200, seed=0)
+    x, y = classes.batch.tokens[:, 0], classes.batch.tokens[:, 1]
+    plain = x + y if function == "add" else x - y
+    assert classes.names == names
+    assert torch.equal(classes.labels == 0, plain == classes.batch.targets[:, 0])

@@ -146,3 +146,16 @@ def test_the_table_learns_to_look_at_triggers():
 def test_a_table_has_one_head():
     with pytest.raises(UserError, match="one layer with one head"):
         TASK.model_config(architecture="table")
+
+
+def test_classes_are_texts_by_the_third_of_their_trigger():
+    task = SkipTrigram()
+    classes = task.classes(500, seed=0)
+    batch = classes.batch
+    assert classes.about[1] == "the trigger is one of letters 14 to 26"
+    triggers = batch.tokens >= 12
+    assert (triggers.sum(1) == 1).all()
+    assert torch.equal(triggers.long().argmax(1), batch.extra["trigger"])
+    assert torch.equal(batch.tokens[triggers] - 12, batch.targets[:, 0])
+    for third, places in enumerate([range(1, 14), range(14, 27), range(27, 41)]):
+        assert set(batch.extra["trigger"][classes.labels == third].tolist()) == set(places)

@@ -169,6 +169,69 @@ def test_what_was_trained_on_is_known(task, training):
     assert task.was_trained_on(tested, training) is False
 
 
+@case
+def test_learnt_rows_are_told_from_others(task, training):
+    learnt, others = task.training_set(training), task.test_stream(training).next()
+    if learnt is None:
+        assert task.learnt(others, training) is None
+        return
+    assert task.learnt(learnt, training).all()
+    assert not task.learnt(others, training).any()
+    mixed = dataclasses.replace(
+        others,
+        tokens=torch.cat([others.tokens[:3], learnt.tokens[5:7]]),
+        positions=torch.cat([others.positions[:3], learnt.positions[5:7]]),
+    )
+    assert task.learnt(mixed, training).tolist() == [False] * 3 + [True] * 2
+
+
+@each
+def test_a_cycle_has_all_pairs_and_their_right_answers(task):
+    if task.cycle is None:
+        assert task in (TRIGRAMS, INDUCTION)
+        return
+    n = task.cycle.n
+    assert task.answer_tokens[:n] == task.tokens[:n] == tuple(str(number) for number in range(n))
+    assert task.cycle.grids
+    x, y = (axis.flatten() for axis in torch.meshgrid(torch.arange(n), torch.arange(n), indexing="ij"))
+    for grid in task.cycle.grids.values():
+        batch = grid.batch
+        assert batch.tokens.dtype == batch.positions.dtype == batch.targets.dtype == torch.int64
+        assert batch.tokens.shape == (n * n, task.n_ctx)
+        assert batch.tokens.max() < len(task.tokens)
+        assert batch.positions.shape == batch.targets.shape == (n * n, 1)
+        assert len(batch.tokens.unique(dim=0)) == n * n
+        if grid.sign:
+            assert torch.equal(batch.targets[:, 0], (x + grid.sign * y) % n)
+        else:
+            for sign in (1, -1):  # pairs of one sum, or difference, have several answers
+                same = batch.targets[(x + sign * y) % n == 1]
+                assert len(same.unique()) > 1
+        read = (batch.tokens == x[:, None]).all(0), (batch.tokens == y[:, None]).all(0)
+        assert all(places.any() for places in read)
+
+
+@each
+def test_classes_are_balanced_and_drawn_from_the_seed(task):
+    classes = task.classes(12, seed=3)
+    if classes is None:
+        assert task is INDUCTION or task.cycle.grids["answer"].sign == 0
+        return
+    n = len(classes.names)
+    assert n == len(classes.about) >= 2
+    assert len(set(classes.names)) == len(set(classes.about)) == n
+    assert classes.labels.dtype == torch.int64
+    assert classes.labels.bincount().tolist() == [12] * n
+    batch = classes.batch
+    assert batch.tokens.shape == (12 * n, task.n_ctx)
+    assert 0 <= batch.tokens.min() <= batch.tokens.max() < len(task.tokens)
+    assert batch.positions.shape == batch.targets.shape
+    assert 0 <= batch.targets.min() <= batch.targets.max() < len(task.answer_tokens)
+    assert task.per_token(torch.zeros(batch.targets.shape), batch).shape == (len(task.loss_names),)
+    assert torch.equal(task.classes(12, seed=3).batch.tokens, batch.tokens)
+    assert not torch.equal(task.classes(12, seed=4).batch.tokens, batch.tokens)
+
+
 @pytest.mark.parametrize("kind", TASKS.values(), ids=TASKS)
 def test_presets_can_be_built(kind):
     assert {"quick", "notebook"} <= set(kind.presets)

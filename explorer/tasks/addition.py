@@ -20,12 +20,20 @@ from torch import Tensor
 
 from explorer.errors import UserError, quoted
 from explorer.settings import TrainingConfig, check_settings, setting
-from explorer.tasks.base import Batch, Example, Preset, Reference, SampledStream, Stream, Task
+from explorer.tasks.base import Batch, Classes, Cycle, Example, Grid, Preset, Reference, SampledStream, Stream, Task
 
 PLUS, EQUALS = 10, 11
 SYMBOLS = "0123456789+="
 PLACES = ("units", "tens", "hundreds", "thousands", "10k", "100k", "1M", "10M", "100M", "1B", "10B")
 SMALL = {"d_model": 128, "n_heads": 4, "d_head": 32, "d_mlp": 256}
+CARRY_CLASSES = {
+    "S0": "no column carries",
+    "S1": "carries, none through a nine",
+    "S2": "a carry through one nine",
+    "S3": "a carry through two nines",
+    "S4": "a carry through three nines",
+    "S5": "a carry through four nines or more",
+}
 MAX_TYPED = 200  # characters; longer input is refused before it is looked at
 
 
@@ -175,6 +183,37 @@ class Addition(Task):
         powers = 10 ** torch.arange(2 * self.n_digits)
         return (torch.cat(self._terms(batch.tokens), 1) * powers).sum(1)
 
+    # --- What is measured on it ---
+
+    @property
+    def cycle(self) -> Cycle:
+        """The digits, with a grid for each column: x and y in this column, 0 in all others."""
+        return Cycle(10, {PLACES[column]: self._grid(column) for column in range(self.n_digits)})
+
+    def _grid(self, column: int) -> Grid:
+        x, y = torch.zeros(2, 100, self.n_digits, dtype=torch.int64)
+        x[:, -1 - column], y[:, -1 - column] = torch.cartesian_prod(torch.arange(10), torch.arange(10)).unbind(1)
+        batch, answer = self.sums(x, y), slice(self.n_digits - column, self.n_digits - column + 1)
+        return Grid(Batch(batch.tokens, batch.positions[:, answer], batch.targets[:, answer]), sign=1)
+
+    def classes(self, n: int, seed: int) -> Classes:
+        """Sums of each carry class that there is with so many digits; within its class, every sum is as likely."""
+        rng, names = torch.Generator().manual_seed(seed), tuple(CARRY_CLASSES)[: self.n_digits + 1]
+        # A column adds up to less than nine (kind 0), to nine (1) or to more (2). All ways, and how likely they are:
+        kinds = torch.arange(3**self.n_digits)[:, None] // 3 ** torch.arange(self.n_digits) % 3  # (way column)
+        weights = torch.tensor([0.45, 0.1, 0.45])[kinds].prod(1)  # (way,)
+        of_class = carry_class(torch.tensor([0, 9, 9])[kinds], torch.tensor([0, 0, 9])[kinds])  # (way,)
+        drawn = [weights.where(of_class == k, 0).multinomial(n, True, generator=rng) for k in range(len(names))]
+        kinds = kinds[torch.cat(drawn)]  # (batch column)
+
+        pairs = torch.cartesian_prod(torch.arange(10), torch.arange(10))  # (pair 2)
+        pairs = pairs[pairs.sum(1).sort(stable=True).indices]  # 45 below nine, 10 of nine, 45 above
+        first, size = torch.tensor([0, 45, 55])[kinds], torch.tensor([45, 10, 45])[kinds]
+        among = torch.rand(kinds.shape, generator=rng, dtype=torch.float64) * size
+        x, y = pairs[first + among.long()].unbind(-1)  # (batch column)
+        labels = torch.arange(len(names)).repeat_interleave(n)
+        return Classes(names, tuple(CARRY_CLASSES.values())[: len(names)], self.sums(x, y), labels)
+
     # --- Text and tokens ---
 
     def tokens_to_string(self, tokens: Tensor) -> str:
@@ -268,20 +307,23 @@ class Addition(Task):
         return {label: sibling for label, sibling in variations.items() if sibling != example.text}
 
 
-def digit_fourier_basis() -> tuple[tuple[str, ...], Tensor]:
-    """The orthonormal Fourier basis over the ten digits.
+def carry_class(x: Tensor, y: Tensor) -> Tensor:
+    """How far a carry runs in each sum, after the carry classes of Quirke and Barez, "Understanding Addition in
+    Transformers".
+
+    A column makes a carry when its own two digits add up to ten or more, and passes one on when they add up to nine.
+    Class 0 makes no carry. In class 1 none is passed on; in 2, 3, 4 and 5 the longest passes through exactly one, two
+    and three nines, and through four or more. What leaves the leading column counts no further.
+
+    Args:
+        x, y: (batch n_digits) digits, most significant first.
 
     Returns:
-        Names of the components, and the basis (component digit) in float64: the constant, then cosine and sine of
-        2 pi k d / 10 for k = 1..4, then the alternating vector, each of norm 1.
+        (batch,) int64.
     """
-    digit = torch.arange(10, dtype=torch.float64)
-    names, rows = ["constant"], [torch.ones(10, dtype=torch.float64)]
-    for k in range(1, 5):
-        angle = 2 * math.pi * k * digit / 10
-        names += [f"cos {k}", f"sin {k}"]
-        rows += [angle.cos(), angle.sin()]
-    names.append("alternating")
-    rows.append((-1.0) ** digit)
-    basis = torch.stack(rows)
-    return tuple(names), basis / basis.norm(dim=1, keepdim=True)
+    length = longest = torch.zeros_like(x[:, 0])  # in columns, of the chain that reaches a column
+    for total in (x + y).flip(1).unbind(1):  # units first
+        passed = torch.where((total == 9) & (length > 0), length + 1, 0)
+        length = torch.where(total >= 10, 1, passed)
+        longest = longest.maximum(length)
+    return longest.clamp(max=5)

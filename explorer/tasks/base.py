@@ -95,6 +95,32 @@ class Measure:
     lines: tuple[str, ...]  # a name for each value of a step
 
 
+@dataclass(frozen=True)
+class Grid:
+    """All n * n pairs of two numbers x and y, x outer, with one answer asked of each."""
+
+    batch: Batch  # (pair) rows; positions and targets are (pair 1)
+    sign: int  # 1 where the answer is a function of x + y modulo n, -1 of x - y, 0 of neither
+
+
+@dataclass(frozen=True)
+class Cycle:
+    """Numbers modulo n that are tokens 0 to n - 1, both where they are read and where they are predicted."""
+
+    n: int
+    grids: Mapping[str, Grid]  # by the name of an answer
+
+
+@dataclass(frozen=True)
+class Classes:
+    """Examples of each of several kinds, as many of one as of another."""
+
+    names: tuple[str, ...]  # (class,)
+    about: tuple[str, ...]  # (class,): what they have in common, in a few words
+    batch: Batch
+    labels: Tensor  # (batch,) int64: the class of each example
+
+
 class Stream(Protocol):
     """An endless source of batches that can be put back where it was."""
 
@@ -279,13 +305,26 @@ class Task(ABC):
             UserError: there are not examples enough for both.
         """
 
-    def was_trained_on(self, example: "Example", training: TrainingConfig) -> bool | None:
+    def was_trained_on(self, example: Example, training: TrainingConfig) -> bool | None:
         """Whether the example's prompt stands in the training data; None where they are endless."""
+        found = self._among_learnt(example.tokens[None, : example.n_prompt], training)
+        return None if found is None else bool(found)
+
+    def learnt(self, batch: Batch, training: TrainingConfig) -> Tensor | None:
+        """Which rows' prompts stand in the training data, (batch,) bool; None where they are endless.
+
+        A prompt goes up to the first position that any row of the batch asks at.
+        """
+        return self._among_learnt(batch.tokens[:, : int(batch.positions.min()) + 1], training)
+
+    def _among_learnt(self, prompts: Tensor, training: TrainingConfig) -> Tensor | None:
+        """Which of ``prompts`` (batch pos) begin a row of the training data, (batch,) bool; None: endless data."""
         examples = self.training_set(training)
         if examples is None:
             return None
-        prompt = example.tokens[: example.n_prompt]
-        return bool((examples.tokens[:, : example.n_prompt] == prompt).all(1).any())
+        rows = torch.cat([prompts, examples.tokens[:, : prompts.shape[1]]])
+        _, same = rows.unique(dim=0, return_inverse=True)  # (row,): equal numbers for equal rows
+        return torch.isin(same[: len(prompts)], same[len(prompts) :])
 
     def losses(self, logits: Tensor, batch: Batch) -> Tensor:
         """The loss of every answer, float64 in nats.
@@ -345,6 +384,17 @@ class Task(ABC):
     def siblings(self, example: Example) -> Mapping[str, str]:
         """Named variations of an example that are harder, as texts."""
         return {}
+
+    # --- What is measured on it ---
+
+    @property
+    def cycle(self) -> Cycle | None:
+        """Its numbers, if they are taken modulo something; None where they are not."""
+        return None
+
+    def classes(self, n: int, seed: int) -> Classes | None:
+        """``n`` examples of each kind of prompt that may be learnt at a time of its own; None where none is known."""
+        return None
 
     # --- Its models ---
 

@@ -21,7 +21,19 @@ from torch import Tensor
 
 from explorer.errors import UserError, quoted
 from explorer.settings import TrainingConfig, check_settings, setting
-from explorer.tasks.base import Batch, Example, FixedStream, Preset, Reference, SampledStream, Stream, Task
+from explorer.tasks.base import (
+    Batch,
+    Classes,
+    Cycle,
+    Example,
+    FixedStream,
+    Grid,
+    Preset,
+    Reference,
+    SampledStream,
+    Stream,
+    Task,
+)
 
 FUNCTIONS: Mapping[str, Callable[[Tensor, Tensor, int], Tensor]] = {
     "add": lambda x, y, p: (x + y) % p,
@@ -166,6 +178,29 @@ class ModularAddition(Task):
         if self.train_share < 1:
             return FixedStream(others)
         return self.endless_stream(training.test_batch_size, training.seed + 1)
+
+    # --- What is measured on it ---
+
+    @property
+    def cycle(self) -> Cycle:
+        pairs = torch.cartesian_prod(torch.arange(self.p), torch.arange(self.p))
+        sign = {"add": 1, "subtract": -1}.get(self.function, 0)
+        return Cycle(self.p, {"answer": Grid(self._batch(pairs), sign)})
+
+    def classes(self, n: int, seed: int) -> Classes | None:
+        """Pairs whose sum or difference is the answer as it stands, and pairs that need the modulus."""
+        rng, pairs = torch.Generator().manual_seed(seed), torch.cartesian_prod(*[torch.arange(self.p)] * 2)
+        x, y = pairs.unbind(1)
+        if self.function == "add":
+            names, wraps = (f"x + y < {self.p}", f"x + y ≥ {self.p}"), x + y >= self.p
+        elif self.function == "subtract":
+            names, wraps = ("x ≥ y", "x < y"), x < y
+        else:
+            return None
+        kinds = (pairs[~wraps], pairs[wraps])
+        drawn = [kind[torch.randint(0, len(kind), (n,), generator=rng)] for kind in kinds]
+        labels = torch.arange(2).repeat_interleave(n)
+        return Classes(names, ("does not wrap around", "wraps around"), self._batch(torch.cat(drawn)), labels)
 
     # --- Its examples ---
 

@@ -10,6 +10,7 @@ Each pair of a trigger and its answer is a trigram to be learnt on its own. The 
 table: one attention score and one row of logits for each token (`explorer.table`).
 """
 
+import itertools
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -20,7 +21,7 @@ from torch import Tensor
 
 from explorer.errors import UserError, quoted
 from explorer.settings import TrainingConfig
-from explorer.tasks.base import Batch, Example, Measure, Preset, Reference, SampledStream, Stream, Task
+from explorer.tasks.base import Batch, Classes, Example, Measure, Preset, Reference, SampledStream, Stream, Task
 
 BEGIN, END, FILLERS, TRIGGERS = 0, 1, 2, 12  # the first token of each kind
 N_TRIGRAMS = 10
@@ -134,13 +135,19 @@ class SkipTrigram(Task):
 
         ``extra["trigger"]`` is the position of each text's trigger, (batch,).
         """
-        letters = torch.randint(FILLERS, TRIGGERS, (n, N_LETTERS), generator=rng)
-        answers = torch.randint(0, N_TRIGRAMS, (n,), generator=rng)
+        letters, answers = self._drawn(n, rng)
         if trigram is not None:
             answers = torch.full_like(answers, trigram)
         trigger = torch.randint(1, N_LETTERS + 1, (n,), generator=rng)
-        letters[torch.arange(n), trigger - 1] = TRIGGERS + answers
-        return self._batch(letters, answers, trigger)
+        return self._batch(self._with_triggers(letters, answers, trigger), answers, trigger)
+
+    def _drawn(self, n: int, rng: torch.Generator) -> tuple[Tensor, Tensor]:
+        """Fillers for ``n`` texts, (batch letter), and their answers, (batch,)."""
+        letters = torch.randint(FILLERS, TRIGGERS, (n, N_LETTERS), generator=rng)
+        return letters, torch.randint(0, N_TRIGRAMS, (n,), generator=rng)
+
+    def _with_triggers(self, letters: Tensor, answers: Tensor, trigger: Tensor) -> Tensor:
+        return letters.scatter(1, trigger[:, None] - 1, TRIGGERS + answers[:, None])
 
     def _batch(self, letters: Tensor, answers: Tensor, trigger: Tensor) -> Batch:
         begin, end = (torch.full_like(letters[:, :1], token) for token in (BEGIN, END))
@@ -178,6 +185,19 @@ class SkipTrigram(Task):
             at_trigger = last.gather(1, batch.extra["trigger"][:, None])[:, 0]  # (batch,)
             measured["attention_grad"] = self.per_token(at_trigger[:, None].double(), batch)
         return measured
+
+    # --- What is measured on it ---
+
+    def classes(self, n: int, seed: int) -> Classes:
+        """Texts by the third in which their trigger stands."""
+        rng, names = torch.Generator().manual_seed(seed), ("early", "middle", "late")
+        letters, answers = self._drawn(3 * n, rng)
+        ends = [0, *(N_LETTERS * third // 3 for third in (1, 2, 3))]
+        thirds = list(itertools.pairwise(ends))
+        trigger = torch.cat([torch.randint(start + 1, end + 1, (n,), generator=rng) for start, end in thirds])
+        batch = self._batch(self._with_triggers(letters, answers, trigger), answers, trigger)
+        about = tuple(f"the trigger is one of letters {start + 1} to {end}" for start, end in thirds)
+        return Classes(names, about, batch, torch.arange(3).repeat_interleave(n))
 
     # --- Its examples ---
 
