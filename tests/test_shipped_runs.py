@@ -9,6 +9,17 @@ import torch
 from explorer.__main__ import main
 from explorer.analysis.answers import own_answers, taught_answers
 from explorer.analysis.circuits import composition, copying, ov_circuit, scores_from
+from explorer.analysis.fourier import (
+    basis,
+    by_frequency,
+    gini,
+    key_frequencies,
+    neuron_frequencies,
+    progress,
+    top_terms,
+    two_d,
+    weight_norms,
+)
 from explorer.analysis.heads import head_scores, repeated_tokens
 from explorer.analysis.phases import smooth
 from explorer.runs import Run, Runs
@@ -214,6 +225,48 @@ def test_modular_addition_is_memorised_and_understood_thousands_of_steps_later(r
     assert metrics["test_loss"][steps == 1500].item() > 20
     assert accuracy[steps == 7000].item() > 0.99
     assert metrics["test_loss"][-1] < 0.001
+
+
+@pytest.mark.parametrize("run", ["modular-addition"], indirect=True)
+def test_modular_addition_turns_to_three_frequencies_long_before_unseen_pairs_are_right(run):
+    """The loss by the key frequencies alone falls while the loss on unseen pairs still climbs."""
+    info, ensemble = run.info(), run.ensemble()
+    task, cycle, steps = info.task, info.task.cycle, torch.tensor(ensemble.steps)
+    norms = weight_norms(ensemble, cycle)
+    keys = key_frequencies(by_frequency(norms["W_E"])[-1])
+    assert keys == (4, 12, 21)
+    sparsity = gini(by_frequency(norms["W_out W_U"]))
+    assert sparsity[0] < 0.1
+    assert sparsity[-1] > 0.75
+
+    grid, guess = cycle.grids["answer"], math.log(cycle.n)
+    found = progress(ensemble, cycle, grid, task.learnt(grid.batch, info.training), keys)
+    metrics = run.metrics()
+    shown = torch.isin(metrics["test_step"], steps)
+    torch.testing.assert_close(  # the other way to the same numbers, up to the float16 of the snapshots
+        found.test[torch.isin(steps, metrics["test_step"])], metrics["test_loss"][shown], rtol=0.05, atol=0.01
+    )
+
+    half = int(steps[found.restricted <= guess / 2][0])
+    lowest = int(found.excluded.argmin())
+    doubled = int(steps[lowest:][found.excluded[lowest:] > 2 * found.excluded[lowest]][0])
+    peak = int(found.test.argmax())
+    crossed = int(steps[peak:][found.test[peak:] < guess][0])
+    assert 1000 < half < 1250
+    assert steps[lowest] < 600
+    assert 1100 < doubled < 1400
+    assert 1500 < steps[peak] < 1900
+    assert 5600 < crossed < 6100
+    # After the learnt pairs are memorised one falls and the other rises until unseen pairs are understood.
+    between = (steps >= steps[lowest]) & (steps <= crossed)
+    assert (found.restricted[between].diff() < 0).all()
+    assert (found.excluded[between].diff() > 0).all()
+
+    energy = two_d(ensemble.select(slice(-1, None)), grid, cycle.n)
+    assert sum(share for *_, share, _ in top_terms(energy[0], basis(cycle.n)[0])) > 0.98
+    frequency, share = neuron_frequencies(ensemble, grid, cycle.n)
+    assert set(frequency.tolist()) == set(keys)
+    assert share.median() > 0.9
 
 
 def test_predict_answers_the_sum_of_the_readme(capsys):

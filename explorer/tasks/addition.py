@@ -308,8 +308,7 @@ class Addition(Task):
 
 
 def carry_class(x: Tensor, y: Tensor) -> Tensor:
-    """How far a carry runs in each sum, after the carry classes of Quirke and Barez, "Understanding Addition in
-    Transformers".
+    """How far a carry runs in each sum: the carry classes of Quirke and Barez.
 
     A column makes a carry when its own two digits add up to ten or more, and passes one on when they add up to nine.
     Class 0 makes no carry. In class 1 none is passed on; in 2, 3, 4 and 5 the longest passes through exactly one, two

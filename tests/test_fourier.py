@@ -1,0 +1,370 @@
+"""Fourier measures, on functions whose components are known."""
+
+import math
+from collections.abc import Mapping
+
+import pytest
+import torch
+
+from explorer.analysis.fourier import (
+    basis,
+    by_frequency,
+    components,
+    directions,
+    gini,
+    key_frequencies,
+    neuron_frequencies,
+    participation,
+    progress,
+    split_logits,
+    top_terms,
+    transform,
+    two_d,
+    weight_norms,
+)
+from explorer.ensemble import Ensemble
+from explorer.errors import UserError
+from explorer.models import new_model, weight_shapes
+from explorer.tasks.addition import Addition
+from explorer.tasks.base import Task
+from explorer.tasks.modular_addition import ModularAddition
+
+MODULAR = ModularAddition(p=7)
+SUBTRACT = ModularAddition(p=7, function="subtract")
+DIGITS = Addition(n_digits=1)
+PLACES: Mapping[type[Task], tuple[int, int, int]] = {ModularAddition: (0, 1, 2), Addition: (0, 2, 4)}  # x, y, asked
+SIZES = pytest.mark.parametrize("n", [2, 5, 10, 59])
+
+
+def rng(seed: int = 0) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def wave(n: int, k: int, sign: int = 1) -> torch.Tensor:
+    """cos(w_k (x + sign y - z)), (pair z) float64."""
+    x, y, z = torch.arange(n)[:, None, None], torch.arange(n)[:, None], torch.arange(n)
+    return torch.cos(2 * math.pi * k * (x + sign * y - z).double() / n).flatten(0, 1)
+
+
+def looks_up(task: Task, functions: torch.Tensor) -> Ensemble:
+    """Snapshots whose logits at the place asked at are what they are told to be.
+
+    One head copies x there and one y, each number a direction of its own; a neuron for each pair fires, at 1, if both
+    are there; and it writes the pair's logits.
+
+    Args:
+        functions: (snapshot pair d_vocab_out).
+    """
+    n, places = task.cycle.n, PLACES[type(task)]
+    number, place, out = torch.arange(n), n, n + task.n_ctx  # where in the stream their directions begin
+    cfg = task.model_config(d_model=out + 3 * n, n_heads=2, d_head=n, d_mlp=n * n)
+    weights = {name: torch.zeros(shape) for name, shape in weight_shapes(cfg).items()}
+    weights["embed.W_E"][number, number] = 1
+    weights["pos_embed.W_pos"][range(task.n_ctx), range(place, out)] = 1
+    for head in (0, 1):
+        weights["blocks.0.attn.W_Q"][head, place + places[2], 0] = 100
+        weights["blocks.0.attn.W_K"][head, place + places[head], 0] = 100
+        weights["blocks.0.attn.W_V"][head, number, number] = 1
+        weights["blocks.0.attn.W_O"][head, number, out + head * n + number] = 1
+    x, y = torch.cartesian_prod(number, number).unbind(1)
+    weights["blocks.0.mlp.W_in"][out + x, range(n * n)] = 1
+    weights["blocks.0.mlp.W_in"][out + n + y, range(n * n)] = 1
+    weights["blocks.0.mlp.b_in"][:] = -1
+    weights["unembed.W_U"][out + 2 * n :] = torch.eye(n)
+    stack = {name: weight.repeat(len(functions), *[1] * weight.ndim) for name, weight in weights.items()}
+    stack["blocks.0.mlp.W_out"][..., out + 2 * n :] = functions
+    return Ensemble(cfg, range(len(functions)), stack)
+
+
+def only_grid(task: Task):
+    (grid,) = task.cycle.grids.values()
+    return grid
+
+
+@pytest.mark.parametrize("task", [MODULAR, DIGITS], ids=lambda task: task.title)
+def test_the_model_of_these_tests_looks_up_what_it_is_told_to(task):
+    grid, n = only_grid(task), task.cycle.n
+    functions = torch.randn(2, n * n, n, generator=rng())
+    logits, cache = looks_up(task, functions).run(grid.batch.tokens, ["blocks.0.mlp.hook_post"])
+    torch.testing.assert_close(grid.batch.asked(logits)[:, :, 0], functions)
+    torch.testing.assert_close(grid.batch.asked(cache["blocks.0.mlp.hook_post"])[0, :, 0], torch.eye(n * n))
+
+
+# --- One input ---
+
+
+@SIZES
+def test_the_basis_is_orthonormal_and_whole(n):
+    names, waves = basis(n)
+    assert waves.shape == (n, n)
+    assert len(set(names)) == n
+    torch.testing.assert_close(waves @ waves.T, torch.eye(n, dtype=torch.float64))
+    assert names[0] == "constant"
+    assert (names[-1] == "alternating") == (n % 2 == 0)
+    if n == 10:
+        assert names == ("constant", *(f"{f} {k}" for k in range(1, 5) for f in ("cos", "sin")), "alternating")
+        assert (waves[-1] * math.sqrt(10)).tolist() == pytest.approx([1, -1] * 5)
+    if n == 59:
+        assert names[-2:] == ("cos 29", "sin 29")  # the frequencies end at (n - 1) / 2
+
+
+@pytest.mark.parametrize("n", [10, 59])
+def test_a_pure_cosine_has_one_component(n):
+    names, _ = basis(n)
+    cosine = torch.cos(2 * math.pi * 3 * torch.arange(n) / n).double()
+    found = components(cosine, 0)
+    assert found[names.index("cos 3")].item() == pytest.approx(math.sqrt(n / 2))
+    assert found.abs().sum().item() == pytest.approx(math.sqrt(n / 2), abs=1e-4)
+
+
+@SIZES
+def test_components_keep_the_norm_and_stand_where_the_numbers_did(n):
+    x = torch.randn(3, n, 4, generator=rng(), dtype=torch.float64)
+    found = components(x, 1)
+    assert found.shape == x.shape
+    torch.testing.assert_close(found.norm(dim=1), x.norm(dim=1))
+    torch.testing.assert_close(components(x.movedim(1, 2), -1), found.movedim(1, 2))
+    torch.testing.assert_close(found[2, :, 3], basis(n)[1] @ x[2, :, 3])
+    assert components(x.float(), 1).dtype == torch.float32
+
+
+def test_a_frequency_is_its_cosine_and_sine_together():
+    odd = by_frequency(torch.tensor([[9.0, 3.0, 4.0, 0.0, 2.0]]))
+    assert odd.tolist() == [[5.0, 2.0]]
+    even = by_frequency(torch.tensor([9.0, 3.0, 4.0, 7.0]))
+    assert even.tolist() == [5.0, 7.0]
+
+
+def test_norms_of_weights_are_those_of_each_snapshots_numbers():
+    task, n = MODULAR, 7
+    cfg = task.model_config(d_model=12, n_heads=2, d_head=6, d_mlp=9)
+    models = [new_model(cfg, seed) for seed in range(3)]
+    states = [model.state_dict() for model in models]
+    ensemble = Ensemble(cfg, range(3), {name: torch.stack([s[name] for s in states]) for name in states[0]})
+    norms = weight_norms(ensemble, task.cycle)
+    assert list(norms) == ["W_E", "W_U", "W_out W_U"]
+    waves = basis(n)[1].float()
+    for i, model in enumerate(models):
+        torch.testing.assert_close(norms["W_E"][i], (waves @ model.embed.W_E[:n]).norm(dim=1))
+        torch.testing.assert_close(norms["W_U"][i], (model.unembed.W_U @ waves.T).norm(dim=0))
+        map_ = model.blocks[0].mlp.W_out @ model.unembed.W_U
+        torch.testing.assert_close(norms["W_out W_U"][i], (map_ @ waves.T).norm(dim=0))
+    bare = task.model_config(d_model=12, n_heads=2, d_head=6, attn_only=True)
+    weights = {name: weight[None] for name, weight in new_model(bare, 0).state_dict().items()}
+    assert list(weight_norms(Ensemble(bare, [0], weights), task.cycle)) == ["W_E", "W_U"]
+
+
+def test_a_table_has_no_embedding():
+    cfg = MODULAR.model_config(architecture="table", n_heads=1)
+    weights = {name: weight[None] for name, weight in new_model(cfg, 0).state_dict().items()}
+    with pytest.raises(UserError, match="A table has no embedding to transform"):
+        weight_norms(Ensemble(cfg, [0], weights), MODULAR.cycle)
+    with pytest.raises(UserError, match="no MLP, so there are no neurons"):
+        two_d(Ensemble(cfg, [0], weights), only_grid(MODULAR), 7, "neurons")
+
+
+def test_sparsity_of_equal_values_and_of_a_single_one():
+    equal, single = torch.full((2, 8), 3.0), torch.eye(8)[:2] * 5
+    torch.testing.assert_close(gini(equal), torch.zeros(2))
+    torch.testing.assert_close(gini(single), torch.full((2,), 7 / 8))
+    torch.testing.assert_close(participation(equal), torch.full((2,), 1 / 8))
+    torch.testing.assert_close(participation(single), torch.ones(2))
+    # 1, 2, 3: 2 (1 + 4 + 9) / (3 * 6) - 4 / 3 = 2 / 9, whatever the order
+    assert gini(torch.tensor([2.0, 3.0, 1.0])).item() == pytest.approx(2 / 9)
+    assert gini(torch.zeros(4)).isnan()
+    assert participation(torch.zeros(4)).isnan()
+
+
+def test_key_frequencies_are_those_above_a_share_of_the_largest():
+    norms = torch.tensor([0.5, 4.0, 1.0, 1.1])
+    assert key_frequencies(norms) == (2, 4)  # a quarter of the largest is not above it
+    assert key_frequencies(norms, 0.1) == (1, 2, 3, 4)
+
+
+# --- Both inputs ---
+
+
+@SIZES
+def test_the_transform_keeps_the_norm_and_is_undone_by_the_basis(n):
+    x = torch.randn(2, n * n, 3, generator=rng(), dtype=torch.float64)
+    found = transform(x, n)
+    assert found.shape == (2, n, n, 3)
+    torch.testing.assert_close(found.flatten(1).norm(dim=1), x.flatten(1).norm(dim=1))
+    _, waves = basis(n)
+    torch.testing.assert_close(torch.einsum("bfgc,fx,gy->bxyc", found, waves, waves).flatten(1, 2), x)
+
+
+@pytest.mark.parametrize("n", [10, 11])
+def test_a_product_of_waves_has_one_component_of_x_and_one_of_y(n):
+    names, waves = basis(n)
+    product = torch.outer(waves[names.index("cos 2")], waves[names.index("sin 4")]).reshape(n * n, 1)
+    found = transform(product, n)[..., 0]
+    expected = torch.zeros(n, n, dtype=torch.float64)
+    expected[names.index("cos 2"), names.index("sin 4")] = 1
+    torch.testing.assert_close(found, expected)
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+def test_a_rotation_has_all_its_energy_in_four_terms_of_its_frequency(sign):
+    task, (names, _) = (MODULAR if sign == 1 else SUBTRACT), basis(7)
+    ensemble = looks_up(task, torch.stack([wave(7, 2, sign), 5 * wave(7, 3, sign) + 100]))
+    energy = two_d(ensemble, only_grid(task), 7)
+    for snapshot, k in enumerate([2, 3]):
+        pair = [names.index(f"cos {k}"), names.index(f"sin {k}")]
+        expected = torch.zeros(7, 7, dtype=torch.float64)
+        expected[pair[0], pair] = expected[pair[1], pair] = 1 / 4
+        torch.testing.assert_close(energy[snapshot], expected, rtol=0, atol=1e-6)
+        terms = top_terms(energy[snapshot], names, most=5)
+        assert {term[:2] for term in terms[:4]} == {
+            (f"{f} {k}", f"{g} {k}") for f in ("cos", "sin") for g in ("cos", "sin")
+        }
+        assert [term[2] for term in terms] == pytest.approx([1 / 4] * 4 + [0], abs=1e-6)
+        assert [term[3] for term in terms] == pytest.approx([1 / 4, 1 / 2, 3 / 4, 1, 1], abs=1e-6)
+
+
+def test_shares_add_up_to_one_or_to_nothing():
+    functions = torch.randn(3, 100, 10, generator=rng()) + 20
+    functions[1] = torch.randn(10, generator=rng())  # the same for all pairs
+    energy = two_d(looks_up(DIGITS, functions), only_grid(DIGITS), 10)
+    torch.testing.assert_close(energy.sum((1, 2)), torch.tensor([1.0, 0.0, 1.0]).double())
+    assert (energy[:, 0, 0] == 0).all()
+    assert energy.min() >= 0
+    centred = functions.double() - functions.double().mean(1, keepdim=True)
+    by_hand = transform(centred, 10).square().sum(-1) / centred.square().sum((1, 2))[:, None, None]
+    torch.testing.assert_close(energy[[0, 2]], by_hand[[0, 2]], rtol=1e-4, atol=1e-7)
+
+
+def test_largest_terms_come_first_and_count_up():
+    energy = torch.tensor([[0.0, 0.1], [0.6, 0.3]])
+    terms = top_terms(energy, ("constant", "alternating"), most=2)
+    assert [term[:2] for term in terms] == [("alternating", "constant"), ("alternating", "alternating")]
+    assert [term[2] for term in terms] == pytest.approx([0.6, 0.3])
+    assert [term[3] for term in terms] == pytest.approx([0.6, 0.9])
+    assert len(top_terms(energy, ("constant", "alternating"))) == 4
+
+
+def test_a_neuron_for_each_pair_has_the_same_energy_everywhere():
+    """A spike has all components alike."""
+    energy = two_d(looks_up(MODULAR, torch.zeros(1, 49, 7)), only_grid(MODULAR), 7, "neurons")
+    expected = torch.full((7, 7), 1 / 48).double()
+    expected[0, 0] = 0
+    torch.testing.assert_close(energy[0], expected, rtol=1e-5, atol=1e-9)
+
+
+@pytest.mark.parametrize("task", [MODULAR, DIGITS], ids=lambda task: task.title)
+def test_neurons_answer_to_the_frequency_that_they_are_made_of(task):
+    grid, n = only_grid(task), task.cycle.n
+    ensemble, out = looks_up(task, torch.zeros(1, n * n, n)), n + task.n_ctx
+    names, waves = basis(n)
+    cos, sin = waves[names.index("cos 3")], waves[names.index("sin 3")]
+    other = waves[names.index("cos 1")]
+    W_in, b_in = (ensemble.weights[f"blocks.0.mlp.{name}"][0] for name in ("W_in", "b_in"))
+    W_in[:, :5] = 0
+    b_in[:5] = torch.tensor([9, 9, 9, -9, 9])  # above zero for all pairs, except the fourth, which never fires
+    x, y = slice(out, out + n), slice(out + n, out + 2 * n)
+    W_in[x, 0], W_in[y, 0] = cos, sin
+    W_in[x, 1], W_in[y, 1] = 2 * cos, other  # four fifths of the variance
+    W_in[y, 2] = waves[-1]
+    W_in[x, 3] = cos
+    frequency, share = neuron_frequencies(ensemble, grid, n)
+    assert frequency.dtype == torch.int64
+    assert frequency[:5].tolist() == [3, 3, n // 2, 0, 0]
+    assert share[:5].tolist() == pytest.approx([1, 0.8, 1, 0, 0], abs=1e-5)
+    # The others fire for a single pair, which has all components alike: eight of them are of one frequency.
+    assert share[5:].tolist() == pytest.approx([8 / (n * n - 1)] * (n * n - 5), abs=1e-5)
+
+
+# --- Progress ---
+
+
+@pytest.mark.parametrize(("n", "keys", "count"), [(7, (1, 3), 4), (10, (2, 5), 3), (10, (), 0)])
+@pytest.mark.parametrize("sign", [1, -1])
+def test_directions_are_orthonormal_functions_of_the_sum_or_the_difference(n, keys, count, sign):
+    along = directions(n, keys, sign)
+    assert along.shape == (count, n * n)
+    torch.testing.assert_close(along @ along.T, torch.eye(count, dtype=torch.float64))
+    x, y = torch.cartesian_prod(torch.arange(n), torch.arange(n)).unbind(1)
+    for value in range(n):
+        same = along[:, (x + sign * y) % n == value]
+        torch.testing.assert_close(same, same[:, :1].expand(-1, n))
+
+
+def test_both_parts_of_the_logits_are_the_logits_and_their_mean():
+    logits = torch.randn(2, 49, 7, generator=rng(), dtype=torch.float64) + 3
+    restricted, excluded = split_logits(logits, directions(7, (1, 2), 1))
+    torch.testing.assert_close(restricted + excluded, logits + logits.mean(1, keepdim=True))
+    torch.testing.assert_close(restricted.mean(1), logits.mean(1))
+    torch.testing.assert_close(excluded.mean(1), logits.mean(1))
+    nothing, everything = split_logits(logits, directions(7, (), 1))
+    torch.testing.assert_close(nothing, logits.mean(1, keepdim=True).expand_as(logits))
+    assert torch.equal(everything, logits)
+
+
+@pytest.mark.parametrize(
+    ("task", "sign"), [(MODULAR, 1), (SUBTRACT, -1), (DIGITS, 1)], ids=["add", "subtract", "digits"]
+)
+def test_a_rotation_is_its_key_frequency_and_nothing_without_it(task, sign):
+    """Restricted, it does as well as whole; without its frequency it guesses. Another frequency leaves it as it is."""
+    n, grid = task.cycle.n, only_grid(task)
+    learnt = torch.rand(n * n, generator=rng()) < 0.4
+    ensemble = looks_up(task, torch.stack([3 * wave(n, 2, sign), 9 * wave(n, 2, sign)]))
+    found = progress(ensemble, task.cycle, grid, learnt, (2,))
+    logits = torch.stack([3 * wave(n, 2, sign), 9 * wave(n, 2, sign)])
+    expected = task.losses(logits[:, :, None], grid.batch)[..., 0].mean(1)
+    assert found.keys == (2,)
+    for loss in (found.all, found.restricted, found.train, found.test):  # all pairs are alike
+        torch.testing.assert_close(loss, expected, rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(found.excluded, torch.full((2,), math.log(n)).double(), rtol=1e-5, atol=1e-6)
+    elsewhere = progress(ensemble, task.cycle, grid, learnt, (1,))
+    torch.testing.assert_close(elsewhere.excluded, expected, rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(elsewhere.restricted, torch.full((2,), math.log(n)).double(), rtol=1e-5, atol=1e-6)
+
+
+def test_each_loss_is_taken_on_its_own_pairs():
+    """What is learnt by heart is right on the pairs that are learnt, and only there."""
+    grid, learnt = only_grid(MODULAR), torch.rand(49, generator=rng()) < 0.4
+    heart = 20 * torch.nn.functional.one_hot(grid.batch.targets[:, 0], 7) * learnt[:, None]
+    found = progress(looks_up(MODULAR, heart[None].float()), MODULAR.cycle, grid, learnt, (1,))
+    assert found.train.item() == pytest.approx(6 * math.exp(-20), rel=1e-2)  # in float64, or it would be 0
+    assert found.test.item() == pytest.approx(math.log(7))
+    assert found.all.item() == pytest.approx((~learnt).double().mean().item() * math.log(7), rel=1e-5)
+    restricted, excluded = split_logits(heart.double(), directions(7, (1,), 1))
+
+    def losses(logits):
+        return MODULAR.losses(logits[:, None], grid.batch)[:, 0]
+
+    assert found.restricted.item() == pytest.approx(losses(restricted).mean().item(), rel=1e-5)
+    assert found.excluded.item() == pytest.approx(losses(excluded)[learnt].mean().item(), rel=1e-5)
+    endless = progress(looks_up(MODULAR, heart[None].float()), MODULAR.cycle, grid, None, (1,))
+    assert torch.equal(endless.train, endless.all)
+    assert torch.equal(endless.test, endless.all)
+    assert endless.excluded.item() == pytest.approx(losses(excluded).mean().item(), rel=1e-5)
+    unseen = progress(looks_up(MODULAR, heart[None].float()), MODULAR.cycle, grid, torch.zeros_like(learnt), (1,))
+    assert unseen.train.isnan()
+    assert torch.equal(unseen.test, endless.all)
+    assert torch.equal(unseen.excluded, endless.excluded)
+
+
+def test_an_answer_that_is_no_sum_has_no_progress():
+    task = ModularAddition(p=7, function="quadratic")
+    with pytest.raises(UserError, match=r"no function of x \+ y or x - y"):
+        progress(looks_up(task, torch.zeros(1, 49, 7)), task.cycle, only_grid(task), None, (1,))
+
+
+def test_each_snapshot_alone_and_some_at_a_time_give_the_same(monkeypatch):
+    grid, functions = only_grid(MODULAR), torch.randn(3, 49, 7, generator=rng())
+    ensemble, learnt = looks_up(MODULAR, functions), torch.arange(49) % 3 == 0
+
+    def everything(ensemble: Ensemble) -> list[torch.Tensor]:
+        found = progress(ensemble, MODULAR.cycle, grid, learnt, (1, 3))
+        energies = [two_d(ensemble, grid, 7, name) for name in ("logits", "neurons")]
+        norms = weight_norms(ensemble, MODULAR.cycle)
+        return [*energies, *norms.values(), found.all, found.restricted, found.excluded, found.train, found.test]
+
+    whole = everything(ensemble)
+    for i in range(3):
+        for together, alone in zip(whole, everything(ensemble.select(slice(i, i + 1))), strict=True):
+            torch.testing.assert_close(alone[0], together[i])
+    monkeypatch.setattr(Ensemble.passes, "__defaults__", ((), None, 1, None))
+    for together, one_by_one in zip(whole, everything(ensemble), strict=True):
+        torch.testing.assert_close(one_by_one, together)
