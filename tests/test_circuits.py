@@ -251,3 +251,8 @@ def test_each_snapshot_has_its_own(small):
         for i in range(len(ensemble)):
             alone = measure(ensemble.select(slice(i, i + 1)))
             torch.testing.assert_close(alone, found[i : i + 1], rtol=1e-4, atol=1e-5, equal_nan=True, msg=name)
+
+
+def test_effective_rank_counts_values_that_are_alike():
+    values = torch.tensor([[2.0, 2.0, 2.0, 0.0], [5.0, 0.0, 0.0, 0.0]])
+    torch.testing.assert_close(circuits.effective_rank(values), torch.tensor([3.0, 1.0]))

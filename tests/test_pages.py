@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from collections.abc import Iterator
 from dataclasses import replace
 
 import pytest
@@ -17,6 +18,8 @@ from tests.test_runs import FINITE, HOW, spoil
 
 PAGES = {"Watch": "", "Phase changes": "phase-changes", "Attention": "attention", "Activations": "activations"}
 PAGES |= {"Try it": "try"}
+INSIDE = ("attribution", "circuits", "weights", "interventions", "fourier", "compare", "phase-changes", "attention")
+EXAMPLES = ("choice.named", "interventions.partner")  # what is chosen there is not how something is shown
 APP = str(SHIPPED.parent / "streamlit_app.py")
 
 
@@ -104,6 +107,38 @@ def test_every_page_shows_every_shipped_run_and_all_its_examples(monkeypatch, pa
         assert healthy(app), text
         assert app.session_state.example == text
         assert header(app)["steps"] == film["steps"]
+
+
+@pytest.mark.parametrize("run", Runs(SHIPPED).names())
+@pytest.mark.parametrize("page", INSIDE)
+def test_everything_that_can_be_shown_is_shown_of_every_shipped_run(monkeypatch, page, run):
+    monkeypatch.setenv("EXPLORER_CHECKPOINTS", str(SHIPPED))
+    app = opening(page, run=run)
+    steps = list(Runs(SHIPPED).open(run).info().snapshots)
+    if page == "fourier" and "addition" not in run:
+        assert "no numbers that go around" in app.info[0].value
+        return
+    seen = set()
+    for _ in every_choice(app):
+        assert healthy(app)
+        film = header(app)
+        assert film["steps"] == steps
+        shown = str([(panel["title"], panel.get("maps"), panel.get("series")) for panel in film["panels"]])
+        assert shown not in seen
+        seen.add(shown)
+
+
+def every_choice(app: AppTest, above: int = 0) -> Iterator[None]:
+    """Choose everything that there is to choose between, one after another; what there is may depend on it."""
+    groups = [group for group in app.get("button_group") if group.key not in EXAMPLES][above:]
+    if not groups:
+        yield
+        return
+    for option in groups[0].options:
+        (group,) = [group for group in app.get("button_group") if group.key == groups[0].key]
+        if group.value != option:
+            group.set_value(option).run()
+        yield from every_choice(app, above + 1)
 
 
 def test_a_shipped_run_of_another_task_brings_its_own_example(monkeypatch):

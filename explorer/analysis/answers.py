@@ -26,6 +26,10 @@ class Answers:
         """(snapshot,) bool."""
         return self.right.all(-1)
 
+    def at(self, snapshots: list[int]) -> "Answers":
+        """Those of some snapshots, any of which may come again."""
+        return Answers(self.probabilities[snapshots], self.tokens[snapshots], self.right[snapshots])
+
 
 def own_answers(ensemble: Ensemble, example: Example, hooks: Hooks | None = None) -> Answers:
     """Let every snapshot answer the prompt by itself, the most probable token each time.

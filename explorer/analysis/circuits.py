@@ -211,5 +211,13 @@ def singular_values(ensemble: Ensemble, circuit: Literal["QK", "OV"]) -> Tensor:
     return torch.linalg.svdvals(torch.cat(products, 1))
 
 
+def effective_rank(values: Tensor) -> Tensor:
+    """How many singular values (... value) count: the exponential of the entropy of their shares, (...,).
+
+    Source: Roy and Vetterli 2007, The Effective Rank.
+    """
+    return torch.special.entr(values / values.sum(-1, keepdim=True)).sum(-1).exp()
+
+
 def _is_table(cfg: ModelConfig) -> bool:
     return cfg.architecture == "table"

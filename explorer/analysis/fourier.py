@@ -94,6 +94,24 @@ def weight_norms(ensemble: Ensemble, cycle: Cycle) -> dict[str, Tensor]:
     return norms
 
 
+def plane(ensemble: Ensemble, cycle: Cycle, frequency: int) -> Tensor:
+    """The numbers' embeddings seen along the two directions that the last snapshot has for a frequency.
+
+    Numbers that go around at this frequency lie on a ring.
+
+    Args:
+        frequency: 1 or more, below n / 2.
+
+    Returns:
+        (snapshot number 2): along the cosine's direction in d_model, and along the part of the sine's that is
+        orthogonal to it.
+    """
+    W_E = ensemble.weights["embed.W_E"][:, : cycle.n]
+    waves = components(W_E[-1], 0)[2 * frequency - 1 : 2 * frequency + 1]  # (wave d_model)
+    across, upper = torch.linalg.qr(waves.T)
+    return W_E @ (across * upper.diagonal().sign())
+
+
 def gini(x: Tensor) -> Tensor:
     """The Gini coefficient of the non-negative numbers along the last axis: 0 if all N are equal, (N - 1) / N if only
     one is not zero, nan if all are."""
@@ -129,23 +147,25 @@ def transform(x: Tensor, n: int) -> Tensor:
     Returns:
         Coefficients (... component component channel), first of x, then of y.
     """
-    square = rearrange(x, "... (x y) channel -> ... x y channel", x=n)
-    return components(components(square, -2), -3)
+    waves = basis(n)[1].T.to(x.dtype)
+    # Channels in front, so that each transform is one product of matrices.
+    of_y = rearrange(x, "... (x y) channel -> ... channel x y", x=n).contiguous() @ waves
+    of_both = of_y.mT.contiguous() @ waves
+    return rearrange(of_both, "... channel y x -> ... x y channel")
 
 
 Name = Literal["logits", "neurons"]
 
 
 def _on_grid(ensemble: Ensemble, grid: Grid, name: Name) -> Iterator[Tensor]:
-    """What each snapshot in turn computes at the position asked at, (pair channel) float64."""
+    """What each snapshot in turn computes at the position asked at, (pair channel)."""
     mlp = f"blocks.{ensemble.cfg.n_layers - 1}.mlp"
     if name == "neurons" and f"{mlp}.W_out" not in ensemble.weights:
         raise UserError("The last block of this model has no MLP, so there are no neurons; take the logits.")
     names = [f"{mlp}.hook_post"] if name == "neurons" else []
     for logits, cache in ensemble.passes(grid.batch.tokens, names):
         asked = grid.batch.asked(cache[names[0]] if names else logits)  # (snapshot pair 1 channel)
-        for one in asked[:, :, 0]:
-            yield one.double()
+        yield from asked[:, :, 0]
 
 
 def _energy(x: Tensor, n: int) -> Tensor:
@@ -174,7 +194,7 @@ def two_d(ensemble: Ensemble, grid: Grid, n: int, name: Name = "logits") -> Tens
     Raises:
         UserError: there are no neurons.
     """
-    energies = torch.stack([_energy(x, n).sum(-1) for x in _on_grid(ensemble, grid, name)])
+    energies = torch.stack([_energy(x, n).sum(-1) for x in _on_grid(ensemble, grid, name)]).double()
     return _share(energies, energies.sum((-2, -1), keepdim=True))
 
 
@@ -192,7 +212,7 @@ def neuron_frequencies(ensemble: Ensemble, grid: Grid, n: int) -> tuple[Tensor, 
         UserError: there are no neurons.
     """
     (neurons,) = _on_grid(ensemble.select(slice(-1, None)), grid, "neurons")
-    energy = _energy(neurons, n)  # (component component neuron)
+    energy = _energy(neurons.double(), n)  # (component component neuron)
     terms = torch.zeros(n // 2, n, dtype=torch.float64)  # (frequency component)
     component = torch.arange(1, n)
     terms[:, 0] = terms[(component - 1) // 2, component] = 1
@@ -294,6 +314,7 @@ def progress(ensemble: Ensemble, cycle: Cycle, grid: Grid, learnt: Tensor | None
 
     rows = []
     for logits in _on_grid(ensemble, grid, "logits"):
+        logits = logits.double()
         restricted, excluded = split_logits(logits, along)
         whole = losses(logits)
         parts = (whole, losses(restricted), losses(excluded)[without_keys_on], whole[ours], whole[others])

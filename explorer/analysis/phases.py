@@ -8,6 +8,7 @@ the losses by about beta / (1 - beta) rows; that is not corrected.
 
 from dataclasses import dataclass
 
+import pandas as pd
 import torch
 from torch import Tensor
 
@@ -18,12 +19,13 @@ def smooth(losses: Tensor, beta: float = 0.9, start: float | None = None) -> Ten
     Args:
         start: the average before the first step; if None, the first loss.
     """
-    out, mean = [], None if start is None else torch.full(losses.shape[1:], start, dtype=torch.float64)
-    for row in losses.double():
-        mean = row if mean is None else torch.where(row.isnan(), mean, beta * mean + (1 - beta) * row)
-        mean = torch.where(mean.isnan(), row, mean)
-        out.append(mean)
-    return torch.stack(out) if out else losses.double()
+    if not len(losses):
+        return losses.double()
+    rows = losses.double().reshape(len(losses), -1)
+    if start is not None:
+        rows = torch.cat([torch.full_like(rows[:1], start), rows])
+    means = pd.DataFrame(rows.numpy()).ewm(alpha=1 - beta, adjust=False, ignore_na=True).mean()
+    return torch.tensor(means.to_numpy())[int(start is not None) :].view(losses.shape)
 
 
 def first_fall(losses: Tensor, uniform: Tensor, best: Tensor, share: float = 0.1) -> int | None:

@@ -729,7 +729,7 @@ class Heatmaps extends CanvasPanel {
   // Room for the row labels, and above for the column labels, which are turned where they are long.
   margins() {
     const [rows, columns] = [longest(this.panel.rows), longest(this.panel.columns)];
-    return [clamp(9 * rows + 8, 20, 96), columns > 2 ? clamp(8 * columns + 8, 18, 64) : 18];
+    return [clamp(9 * rows + 8, 20, 96), columns > 2 ? clamp(8 * columns + 8, 18, 104) : 18];
   }
 
   layout() {
@@ -947,7 +947,7 @@ class Columns extends CanvasPanel {
     const every = Math.ceil((turned ? 13 : 8 * label + 6) / box.pitch);
     panel.categories.forEach((name, c) => {
       const marked = panel.marked.includes(c);
-      if (c % every && !marked) return;
+      if (!marked && (c % every || panel.marked.some((other) => Math.abs(other - c) < every))) return;
       const style = marked ? { weight: 700, colour: theme.ink } : {};
       const x = box.left + (c + 0.5) * box.pitch;
       if (!turned) return void this.write(context, name, x, box.bottom + 14, { align: "center", ...style });

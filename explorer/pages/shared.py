@@ -7,7 +7,7 @@ The session state holds ``run`` (a name), ``step`` (of the snapshot) and ``examp
 import os
 import re
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Hashable, Sequence
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -19,12 +19,13 @@ from explorer.film.film import Film
 from explorer.film.player import play, take_stop
 from explorer.runs import Run, Runs
 from explorer.tasks.base import Example
+from explorer.views import still
 from explorer.views.subject import Subject
 
 CHECKPOINTS = Path(__file__).parents[2] / "checkpoints"
 URL_KEYS = ("run", "step", "example")
 NO_RUNS = "There are no runs yet. Train one on the page Train, or with `python -m explorer train addition`."
-RUNS_KEPT, VIEWS_KEPT = 4, 8  # in memory; views of each run
+RUNS_KEPT, VIEWS_KEPT = 4, 12  # in memory; views of each run
 PLAYER = "player"  # every page has one player, under one key
 
 
@@ -53,7 +54,7 @@ class _Kept:
         self.lock = threading.RLock()
         self.version: tuple[object, ...] | None = None
         self.subject: Subject | None = None
-        self.views: dict[tuple[str, tuple[str, ...]], tuple[object, Any]] = {}  # the last used last
+        self.views: dict[tuple[Hashable, ...], tuple[object, Any]] = {}  # the last used last
 
     def read(self, run: Run) -> Subject:
         """The run as it is now."""
@@ -63,14 +64,17 @@ class _Kept:
                 self.subject, self.version = Subject.load(run, self.subject), version
             return self.subject
 
-    def view(self, run: Run, view: Callable, parameters: tuple[str, ...]) -> Any:
+    def view(self, run: Run, view: Callable, parameters: tuple[Hashable, ...], other: Run | None) -> Any:
+        beside = None if other is None else _of(other)
+        subjects = () if beside is None else (beside.read(other),)
         with self.lock:
-            subject = self.read(run)
-            key = (f"{view.__module__}.{view.__qualname__}", parameters)
+            subjects = (self.read(run), *subjects)
+            key = (view.__module__, view.__qualname__, other and other.name, *parameters)
             version, made = self.views.pop(key, (None, None))
-            if version != self.version:
-                made = view(subject, *parameters)
-            self.views[key] = (self.version, made)
+            now = (self.version, beside and beside.version)
+            if version != now:
+                made = view(*subjects, *parameters)
+            self.views[key] = (now, made)
             if len(self.views) > VIEWS_KEPT:
                 del self.views[next(iter(self.views))]
             return made
@@ -79,6 +83,10 @@ class _Kept:
 @st.cache_resource(max_entries=RUNS_KEPT, show_spinner=False)
 def _kept(root: str, name: str) -> _Kept:
     return _Kept()
+
+
+def _of(run: Run) -> _Kept:
+    return _kept(str(run.folder.parent), run.name)
 
 
 def subject(quiet: bool = False) -> Subject:
@@ -92,21 +100,23 @@ def subject(quiet: bool = False) -> Subject:
     """
     run = runs().open(st.session_state.run)
     with nullcontext() if quiet else st.spinner("Reading snapshots…"):
-        return _kept(str(run.folder.parent), run.name).read(run)
+        return _of(run).read(run)
 
 
-def viewed(view: Callable, *parameters: str, quiet: bool = False) -> Any:
+def viewed(view: Callable, *parameters: Hashable, beside: str | None = None, quiet: bool = False) -> Any:
     """What ``view(subject, *parameters)`` gives for the chosen run, computed once for all sessions.
 
     Args:
+        beside: the name of another run, which ``view`` is given as its second subject.
         quiet: as for `subject`.
 
     Raises:
-        UserError: the run cannot be read, or the view cannot use the parameters.
+        UserError: a run cannot be read, or the view cannot use the parameters.
     """
     run = runs().open(st.session_state.run)
+    other = None if beside is None else runs().open(beside)
     with nullcontext() if quiet else st.spinner("Asking every snapshot…"):
-        return _kept(str(run.folder.parent), run.name).view(run, view, parameters)
+        return _of(run).view(run, view, parameters, other)
 
 
 # --- State and URL ---
@@ -266,9 +276,37 @@ def example_input(subject: Subject) -> Example:
     return task.encode(state.example)
 
 
-def show(film: Film) -> None:
-    """Play a film at the session's step."""
+def choice(label: str, options: Sequence[str], key: str) -> str:
+    """One of a few, which outlives a look at another page; the first where this run lacks what was chosen."""
+    if st.session_state.get(key) not in options:
+        st.session_state[key] = options[0]
+    if len(options) == 1:
+        return options[0]
+    return st.segmented_control(
+        label, options, required=True, key=key, persist_state="session", label_visibility="collapsed"
+    )
+
+
+def show(film: Film, figures: bool = True) -> None:
+    """Play a film at the session's step.
+
+    Args:
+        figures: whether people may have a panel of this snapshot as a figure.
+    """
     play(film, key=PLAYER, step=st.session_state.step)
+    titles = still.titles(film)
+    if not figures or not titles:
+        return
+    if st.toggle("A panel of this snapshot as a figure, to zoom, point at and download", key="still"):
+        if st.session_state.get("still.panel") not in titles:
+            st.session_state["still.panel"] = titles[0]
+        title = st.selectbox("Panel", titles, key="still.panel", label_visibility="collapsed")
+        picture(still.figure(film, title, st.session_state.step), key="still.figure")
+
+
+def picture(figure: Any, key: str) -> None:
+    """A figure that stands still."""
+    st.plotly_chart(figure, key=key, config={"displaylogo": False, "toImageButtonOptions": {"scale": 2}})
 
 
 # --- Pages ---

@@ -163,7 +163,7 @@ def _film(text: str) -> None:
         shared.settle(subject)
         if st.session_state.pop("train.newest", False):  # from where the player goes on with the run
             st.session_state.step = subject.steps[-1]
-        shared.show(shared.viewed(watch.film, text, quiet=True))
+        shared.show(shared.viewed(watch.film, text, quiet=True), figures=False)
     except UserError as error:
         st.error(shared.plain(str(error)))
     if stopped:  # so that the sidebar and the URL follow; at the end, since what is not drawn again by then vanishes

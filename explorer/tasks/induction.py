@@ -186,6 +186,7 @@ class Induction(Task):
     def examples(self) -> Mapping[str, str]:
         return {
             "a stretch, copied twice": self._text("blacksmith forge", 7),
+            "another stretch there": self._text("uncopyrightables", 7),
             "copies at the ends": self._text("blacksmith forge", 0),
             "with letters that come again": self._text("phase transition", 7),
             "words": "the cat sat on the mat; the cat sat on the"[: self.n_ctx - 1],

@@ -1,40 +1,127 @@
 """Where every head looks, at every snapshot."""
 
+from collections.abc import Mapping
+
+import torch
 from torch import Tensor
 
-from explorer.film.film import Film
+from explorer.analysis.heads import head_scores, repeated_tokens, repeats
+from explorer.errors import UserError
+from explorer.film.film import Film, Heatmaps
+from explorer.tasks.base import Batch, Example
 from explorer.views import panels
-from explorer.views.subject import Subject
+from explorer.views.subject import UNSEEN_TOKENS, Subject
 
-MEAN_BATCH = 32  # examples, fewer where they are long
-MEAN_TOKENS = 1024
+KINDS: Mapping[str, str] = {  # what is shown of attention -> its hook point
+    "pattern": "hook_pattern",
+    "scores": "hook_attn_scores",
+    "gradient": "hook_pattern_grad",
+}
+TITLES = {
+    "pattern": "Attention patterns",
+    "scores": "Attention scores, before softmax",
+    "gradient": "Gradient of the loss at attention patterns",
+}
+PROBES = ("repeated random tokens", "unseen examples")
+OUTLINED = 4  # tokens that come again are outlined where there are so many of them
+REPEATED, LEAST_REPEATED = 4, 4  # texts of repeated tokens, and how many tokens make one
 
 
-def example_film(subject: Subject, text: str) -> Film:
-    """The patterns on one example.
+def example_film(subject: Subject, text: str, kind: str) -> Film:
+    """One of `KINDS` on one example, stretches of tokens that come again outlined.
 
     Raises:
         UserError: ``text`` is not an example of the run's task.
     """
     example = subject.task.encode(text)
-    patterns = panels.mean_patterns(subject, example.tokens[None])
-    return _film(
-        subject,
-        patterns,
-        panels.token_labels(subject, example),
-        f"Attention patterns on {panels.brief(example.text)}{panels.given(example)}",
+    labels = panels.token_labels(subject, example)
+    title = f"{TITLES[kind]} on {panels.brief(example.text)}{panels.given(example)}"
+    return _film(subject, example.batch, kind, labels, title, _outlines(example))
+
+
+def mean_film(subject: Subject, kind: str) -> Film:
+    """One of `KINDS`, averaged over a batch of unseen examples."""
+    batch = subject.unseen(tokens=UNSEEN_TOKENS // 2 if kind == "gradient" else UNSEEN_TOKENS)
+    labels = [str(place) for place in range(batch.tokens.shape[1])]
+    return _film(subject, batch, kind, labels, f"{TITLES[kind]}, mean over {len(batch.tokens)} unseen examples")
+
+
+def scores_film(subject: Subject, probe: str) -> Film:
+    """What heads do, in four numbers each, over training.
+
+    Args:
+        probe: one of `PROBES`, on which it is measured.
+
+    Raises:
+        UserError: the model is too short, or knows too few tokens, for repeated random ones.
+    """
+    tokens = _repeated(subject) if probe == PROBES[0] else subject.unseen().tokens
+    names = panels.head_names(subject.info.model)
+    found = head_scores(subject.ensemble, tokens)
+    curves = [
+        panels.over_snapshots(
+            subject,
+            f"{name.capitalize()}{'' if name == 'entropy' else ' score'}, on {probe}",
+            dict(zip(names, values.unbind(1), strict=True)),
+            unit="nats" if name == "entropy" else "share of attention",
+            span=6,
+        )
+        for name, values in found.items()
+    ]
+    return Film(subject.steps, [panels.timeline(subject), *curves])
+
+
+def probes(subject: Subject) -> tuple[str, ...]:
+    """Those of `PROBES` on which this run can be measured."""
+    length = _length(subject)
+    return PROBES if length >= LEAST_REPEATED and subject.info.model.d_vocab > length else PROBES[1:]
+
+
+def _length(subject: Subject) -> int:
+    """How many random tokens are repeated: a third of what the model reads. Its heads may know only such distances as
+    its texts have, and these have copies in thirds."""
+    return (subject.info.model.n_ctx - 1) // 3
+
+
+def _repeated(subject: Subject) -> Tensor:
+    """Random tokens and the same again, behind the token 0, with which texts begin, (batch pos)."""
+    cfg = subject.info.model
+    if PROBES[0] not in probes(subject):
+        raise UserError(f"This model reads {cfg.n_ctx} of {cfg.d_vocab} tokens; choose {PROBES[1]} instead.")
+    tokens = repeated_tokens(cfg.d_vocab, _length(subject), REPEATED)
+    return torch.cat([torch.zeros_like(tokens[:, :1]), tokens], 1)
+
+
+def _outlines(example: Example) -> list[tuple[int, int, int, int]]:
+    """Where the tokens of a later stretch look when they look at what followed the earlier one."""
+    found = repeats(example.tokens, OUTLINED)
+    return [(again, first + 1, length, length) for first, again, length in found]
+
+
+def _film(
+    subject: Subject,
+    batch: Batch,
+    kind: str,
+    labels: list[str],
+    title: str,
+    outlines: list[tuple[int, int, int, int]] | None = None,
+) -> Film:
+    values = panels.mean_attention(subject, batch, KINDS[kind])
+    return Film(subject.steps, [panels.timeline(subject), _maps(subject, values, kind, labels, title, outlines or [])])
+
+
+def _maps(
+    subject: Subject,
+    values: Tensor,
+    kind: str,
+    labels: list[str],
+    title: str,
+    outlines: list[tuple[int, int, int, int]],
+) -> Heatmaps:
+    if kind == "pattern":
+        return panels.pattern_maps(subject, values, labels, title, outlines)
+    future = torch.ones(values.shape[-2:], dtype=torch.bool).triu(1)
+    names = panels.head_names(subject.info.model)
+    return panels.signed_maps(
+        title, names, values.masked_fill(future, torch.nan), labels, labels, "query", "key", outlines=outlines
     )
-
-
-def mean_film(subject: Subject) -> Film:
-    """The patterns averaged over a batch of unseen examples."""
-    tokens = subject.task.test_stream(subject.info.training).next().tokens
-    tokens = tokens[: min(MEAN_BATCH, max(1, MEAN_TOKENS // tokens.shape[1]))]
-    patterns = panels.mean_patterns(subject, tokens)
-    places = [str(place) for place in range(tokens.shape[1])]
-    return _film(subject, patterns, places, f"Attention patterns, mean over {len(tokens)} unseen examples")
-
-
-def _film(subject: Subject, patterns: Tensor, labels: list[str], title: str) -> Film:
-    timeline = panels.losses(subject, detail=False, height=200)
-    return Film(subject.steps, [timeline, panels.pattern_maps(subject, patterns, labels, title)])

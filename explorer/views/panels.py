@@ -2,6 +2,7 @@
 
 import itertools
 import math
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 import torch
@@ -9,9 +10,11 @@ from torch import Tensor
 
 from explorer.analysis.answers import Answers
 from explorer.analysis.phases import smooth
-from explorer.film.film import Bars, Curves, Heatmaps, Line, Tokens
-from explorer.tasks.base import Example
-from explorer.views.subject import Subject
+from explorer.ensemble import Hooks
+from explorer.film.film import Bars, Curves, Heatmaps, Line, Mark, Tokens
+from explorer.tasks.base import Batch, Example
+from explorer.transformer import ModelConfig
+from explorer.views.subject import SMOOTHING, Subject
 
 MAX_POINTS = 40_000  # of all curves of a panel; longer ones are thinned evenly
 MOST_PER_CURVE = 4000
@@ -19,11 +22,23 @@ FEW_CATEGORIES = 12  # shown in full; of more, each answer shows those that it e
 LIKELY = 9
 
 
-def losses(subject: Subject, detail: bool = True, span: int = 12, height: int = 320) -> Curves:
-    """The losses as a timeline: overall, and for each token that of unseen data where it was measured.
+def losses(
+    subject: Subject,
+    detail: bool = True,
+    span: int = 12,
+    height: int = 320,
+    smoothing: float = SMOOTHING,
+    at: np.ndarray | None = None,
+    title: str = "",
+) -> Curves:
+    """The losses as a timeline: overall, and for each token that of unseen data where it was measured. Flags stand
+    where a phase change has its onset.
 
     Args:
         detail: for finite data, the per-token losses on the training data as well; the customary average, if any.
+        smoothing: of the exponential average, a step.
+        at: see `Curves`.
+        title: if not the usual one.
     """
     task, metrics = subject.task, subject.metrics
     finite = "test_loss" in metrics
@@ -54,9 +69,53 @@ def losses(subject: Subject, detail: bool = True, span: int = 12, height: int = 
         (reference.label, max(loss for loss in reference.losses if not math.isnan(loss)))
         for reference in task.references
     ]
-    references = [(label, value) for label, value in references if value > 0]
-    title = "Loss" if alone else f"Loss by {task.token_noun}"
-    return Curves(title, lines, references=references, span=span, height=height)
+    return Curves(
+        title or ("Loss" if alone else f"Loss by {task.token_noun}"),
+        lines,
+        references=[(label, value) for label, value in references if value > 0],
+        marks=_onsets(subject, smoothing),
+        smoothing=smoothing,
+        at=at,
+        span=span,
+        height=height,
+    )
+
+
+def _onsets(subject: Subject, smoothing: float) -> list[Mark]:
+    """A flag for each group of losses, on unseen data where there are any."""
+    task, marks = subject.task, []
+    groups = list(dict.fromkeys(task.loss_groups))
+    measured = subject.losses()[0]
+    for colour, group in enumerate(groups):
+        members = [i for i, other in enumerate(task.loss_groups) if other == group]
+        (fall,) = measured.of(members, group).falls(smoothing)
+        if fall.onset is not None:
+            shade = colour if len(groups) > 1 or measured.kind == "train" else 1
+            marks.append(Mark(f"{group}: onset", int(measured.steps[fall.onset]), shade))
+    return marks
+
+
+def timeline(subject: Subject, height: int = 200) -> Curves:
+    """The losses above other panels, to drag on."""
+    return losses(subject, detail=False, height=height)
+
+
+def over_snapshots(
+    subject: Subject,
+    title: str,
+    values: Mapping[str, Tensor],
+    unit: str,
+    span: int = 12,
+    height: int = 240,
+    references: Sequence[tuple[str, float]] = (),
+    log: bool = False,
+    total: str = "",
+) -> Curves:
+    """Curves of what was measured at each snapshot, name -> (snapshot,); ``total`` is the one of all together."""
+    steps = torch.tensor(subject.steps)
+    colours = {name: colour for colour, name in enumerate(name for name in values if name != total)}
+    lines = [line(name, steps, row, colours.get(name, 0), strong=name == total) for name, row in values.items()]
+    return Curves(title, lines, unit, references, smoothing=0, log=log, span=span, height=height)
 
 
 def measures(subject: Subject, span: int = 12, height: int = 200) -> list[Curves]:
@@ -144,31 +203,78 @@ def brief(text: str, most: int = 24) -> str:
     return text if len(text) <= most else f"{text[: most - 1]}…"
 
 
-def head_names(n_layers: int, n_heads: int) -> list[str]:
-    """L0H0, L0H1, ..."""
-    return [f"L{layer}H{head}" for layer in range(n_layers) for head in range(n_heads)]
+def head_names(cfg: ModelConfig, layers: Iterable[int] | None = None) -> list[str]:
+    """L0H0, L0H1, ..., of all layers or some."""
+    layers = range(cfg.n_layers) if layers is None else layers
+    return [f"L{layer}H{head}" for layer in layers for head in range(cfg.n_heads)]
 
 
 def token_labels(subject: Subject, example: Example) -> list[str]:
     return [subject.task.tokens[token] for token in example.tokens.tolist()]
 
 
-def pattern_maps(subject: Subject, patterns: Tensor, labels: list[str], title: str) -> Heatmaps:
+def pattern_maps(
+    subject: Subject,
+    patterns: Tensor,
+    labels: list[str],
+    title: str,
+    outlines: Sequence[tuple[int, int, int, int]] = (),
+    span: int = 12,
+) -> Heatmaps:
     """Attention patterns (snapshot map query key), one map a head; what lies in the future is left out."""
     future = np.triu(np.ones(patterns.shape[-2:], dtype=bool), 1)
     values = np.where(future, np.nan, patterns.numpy())
-    cfg = subject.info.model
+    names = head_names(subject.info.model)
     return Heatmaps(
-        title, head_names(cfg.n_layers, cfg.n_heads), values, labels, labels, "query", "key", low=0.0, high=1.0
+        title, names, values, labels, labels, "query", "key", low=0.0, high=1.0, outlines=outlines, span=span
     )
 
 
-def mean_patterns(subject: Subject, tokens: Tensor) -> Tensor:
-    """The attention patterns on ``tokens`` (batch pos), averaged over the batch.
+def signed_maps(
+    title: str,
+    maps: Sequence[str],
+    values: Tensor,
+    rows: Sequence[str],
+    columns: Sequence[str],
+    row_axis: str,
+    column_axis: str,
+    outlines: Sequence[tuple[int, int, int, int]] = (),
+    span: int = 12,
+) -> Heatmaps:
+    """Maps of values (snapshot map row column) around zero, or of values that are never below it."""
+    finite = values[values.isfinite()]
+    high = (float(finite.abs().max()) if len(finite) else 0.0) or 1.0
+    signed = bool((finite < 0).any())
+    return Heatmaps(
+        title,
+        maps,
+        values.masked_fill(~values.isfinite(), torch.nan).numpy(),
+        rows,
+        columns,
+        row_axis,
+        column_axis,
+        low=-high if signed else 0.0,
+        high=high,
+        scale="diverging" if signed else "sequential",
+        outlines=outlines,
+        span=span,
+    )
+
+
+def mean_attention(subject: Subject, batch: Batch, place: str = "hook_pattern", hooks: Hooks | None = None) -> Tensor:
+    """What a hook point of attention has on a batch, or its gradient, averaged over the batch.
+
+    Args:
+        place: "hook_pattern", "hook_attn_scores", or either with "_grad": of each example's own mean loss.
 
     Returns:
         (snapshot map query key): all heads of layer 0, then of layer 1...
     """
-    names = [f"blocks.{layer}.attn.hook_pattern" for layer in range(subject.info.model.n_layers)]
-    _, cache = subject.ensemble.run(tokens, names)
-    return torch.cat([cache[name].mean(1) for name in names], 1)
+    names = [f"blocks.{layer}.attn.{place}" for layer in range(subject.info.model.n_layers)]
+    forward = [name.removesuffix("_grad") for name in names]
+    loss = None if forward == names else subject.loss_on(batch)
+    found = [
+        torch.cat([cache[name].mean(1) for name in names], 1)
+        for _, cache in subject.ensemble.passes(batch.tokens, forward, loss, hooks=hooks)
+    ]
+    return torch.cat(found)

@@ -1,13 +1,41 @@
-"""The losses of every token, and what they mean for one example."""
+"""The losses of every token, where they fall, and what they mean for one example."""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import torch
 
 from explorer.analysis.answers import taught_answers
-from explorer.film.film import Film
+from explorer.analysis.phases import scaled
+from explorer.errors import UserError
+from explorer.film.film import Film, Raster
 from explorer.views import panels
-from explorer.views.subject import Subject
+from explorer.views.subject import SMOOTHING, Losses, Subject
+
+MOST_POINTS = 1500  # of each row of the seismograph, more than a screen has pixels
+EACH_CLASS = 32  # examples of each kind
 
 
-def film(subject: Subject, text: str) -> Film:
-    """All losses as the timeline, train and test; beside it each answer's probabilities, right ones before given.
+@dataclass(frozen=True)
+class Phase:
+    """The phase change of one loss, in steps; None where there is none."""
+
+    name: str
+    onset: int | None
+    steepest: int | None
+    begins: int | None
+    ends: int | None
+    last: float  # nats, the smoothed loss in the end
+
+    @property
+    def width(self) -> int | None:
+        return None if self.begins is None or self.ends is None else self.ends - self.begins
+
+
+def film(subject: Subject, text: str, smoothing: float = SMOOTHING) -> Film:
+    """All losses as the timeline, train and test; beside it each answer's probabilities, right ones before given;
+    below it all of them as a seismograph.
 
     Raises:
         UserError: ``text`` is not an example of the run's task.
@@ -18,8 +46,98 @@ def film(subject: Subject, text: str) -> Film:
     return Film(
         subject.steps,
         [
-            panels.losses(subject, span=7, height=440),
+            panels.losses(subject, span=7, height=440, smoothing=smoothing),
             panels.answer_bars(subject, example, answers, title, span=5),
+            seismograph(subject, smoothing),
             *panels.measures(subject),
         ],
     )
+
+
+def phases(subject: Subject, smoothing: float = SMOOTHING) -> tuple[Phase, ...]:
+    """The phase change of every loss, on unseen and on training data, the earliest onset first."""
+    found = []
+    for losses in subject.losses():
+        last = scaled(losses.values[-1000:], losses.uniform, losses.best, smoothing)[-1]
+        last = losses.best + last * (losses.uniform - losses.best)
+        for token, fall in enumerate(losses.falls(smoothing)):
+            steps = (_step(losses, row) for row in (fall.onset, fall.steepest, fall.begins, fall.ends))
+            found.append(Phase(losses.label(token), *steps, float(last[token])))
+    return tuple(sorted(found, key=lambda phase: math.inf if phase.onset is None else phase.onset))
+
+
+def seismograph(subject: Subject, smoothing: float = SMOOTHING) -> Raster:
+    """Every loss as a row over the steps, scaled from the best possible to a uniform guess, by their onsets."""
+    rows: list[tuple[float, str, Losses, int]] = []
+    for losses in subject.losses():
+        for token, fall in enumerate(losses.falls(smoothing)):
+            step = _step(losses, fall.onset)
+            rows.append((math.inf if step is None else step, losses.label(token), losses, token))
+    rows.sort(key=lambda row: row[0])
+    end = max(int(losses.steps[-1]) for losses in subject.losses())
+    steps = np.unique(np.linspace(0, end, min(MOST_POINTS, end + 1)).round().astype(int))
+    shares = {
+        losses.kind: scaled(losses.values, losses.uniform, losses.best, smoothing).numpy()
+        for losses in subject.losses()
+    }
+    values = []
+    for _, _, losses, token in rows:
+        at = np.searchsorted(losses.steps.numpy(), steps, side="right") - 1  # measured last before
+        values.append(shares[losses.kind][at, token])
+    onsets = np.array([row[0] for row in rows])
+    return Raster(
+        "Seismograph: each loss between the best possible (0) and a uniform guess (1), the earliest onset first",
+        [label for _, label, _, _ in rows],
+        steps,
+        np.stack(values),
+        low=0.0,
+        high=1.0,
+        unit="of the way",
+        onsets=np.where(np.isfinite(onsets), onsets, np.nan),
+    )
+
+
+def class_film(subject: Subject) -> Film:
+    """Loss and share of right answers of each kind of example, over training.
+
+    Raises:
+        UserError: the task tells no kinds apart.
+    """
+    classes = subject.task.classes(EACH_CLASS, subject.info.training.seed + 1)
+    if classes is None:
+        raise UserError(f"{subject.task.title.capitalize()} tells no kinds of {subject.task.noun} apart.")
+    batch, task, found = classes.batch, subject.task, []
+    for logits, _ in subject.ensemble.passes(batch.tokens):
+        asked = batch.asked(logits)
+        right = (asked.argmax(-1) == batch.targets).all(-1)  # (snapshot batch)
+        found.append(torch.stack([task.losses(asked, batch).mean(-1), right.double()]))
+    loss, right = torch.cat(found, 1)
+    members = [classes.labels == label for label in range(len(classes.names))]
+    names = [f"{name}: {about}" if about else name for name, about in zip(classes.names, classes.about, strict=True)]
+    return Film(
+        subject.steps,
+        [
+            panels.timeline(subject),
+            panels.over_snapshots(
+                subject,
+                f"Loss, mean over {EACH_CLASS} {task.noun}s of each kind",
+                {name: loss[:, rows].mean(1) for name, rows in zip(names, members, strict=True)},
+                unit="nats",
+            ),
+            panels.over_snapshots(
+                subject,
+                f"Share of {task.noun}s with every answer right",
+                {name: right[:, rows].mean(1) for name, rows in zip(names, members, strict=True)},
+                unit="share",
+            ),
+        ],
+    )
+
+
+def _step(losses: Losses, row: int | None) -> int | None:
+    return None if row is None else int(losses.steps[row])
+
+
+def has_classes(subject: Subject) -> bool:
+    """Whether the task tells kinds of examples apart."""
+    return subject.task.classes(1, 0) is not None

@@ -2,16 +2,45 @@
 
 import contextlib
 import functools
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from explorer.analysis.phases import first_fall
+from explorer.analysis.phases import Fall, falls, first_fall
 from explorer.ensemble import Ensemble
 from explorer.errors import UserError
 from explorer.runs import Run, RunInfo
-from explorer.tasks.base import Task
+from explorer.tasks.base import Batch, Task
+
+SMOOTHING = 0.9  # of the exponential average of losses, a step, where nobody says
+UNSEEN, UNSEEN_TOKENS = 32, 1024  # examples to look at, fewer where they are long
+
+
+@dataclass(frozen=True)
+class Losses:
+    """Per-token losses as they were measured while training."""
+
+    kind: str  # "train" or "test"; "" where there is but one
+    steps: Tensor  # (step,)
+    values: Tensor  # (step token) nats
+    names: tuple[str, ...]
+    uniform: Tensor  # (token,) nats, of a uniform guess
+    best: Tensor  # (token,) nats, the best possible
+
+    def of(self, tokens: Sequence[int], name: str) -> "Losses":
+        """The mean over some of the tokens."""
+        mean = self.values[:, tokens].double().nanmean(1, keepdim=True)
+        uniform, best = (reference[tokens].mean()[None] for reference in (self.uniform, self.best))
+        return Losses(self.kind, self.steps, mean, (name,), uniform, best)
+
+    def falls(self, smoothing: float = SMOOTHING) -> list[Fall]:
+        """The phase change of each token, in rows."""
+        return falls(self.values, self.uniform, self.best, smoothing)
+
+    def label(self, token: int) -> str:
+        return f"{self.names[token]}, {self.kind}" if self.kind else self.names[token]
 
 
 @dataclass(frozen=True)
@@ -75,15 +104,33 @@ class Subject:
     def task(self) -> Task:
         return self.info.task
 
-    def opening_step(self) -> int:
-        """The last snapshot before the first phase change begins; step 0 if there is none."""
+    def losses(self) -> list[Losses]:
+        """The per-token losses: on unseen data, if they were measured, and then on training data."""
         references = self.task.references
         uniform, best = (torch.tensor(reference.losses) for reference in (references[0], references[-1]))
+        names, found = self.task.loss_names, []
+        if "test_loss" in self.metrics:
+            steps, values = self.metrics["test_step"], self.metrics["test_loss_per_token"]
+            found.append(Losses("test", steps, values, names, uniform, best))
+        values = self.metrics["train_loss_per_token"]
+        kind = "train" if found else ""
+        return [*found, Losses(kind, torch.arange(len(values)), values, names, uniform, best)]
+
+    def unseen(self, most: int = UNSEEN, tokens: int = UNSEEN_TOKENS) -> Batch:
+        """Examples that were not trained on: ``most`` of them, or as many as have about so many tokens."""
+        batch = self.task.test_stream(self.info.training).next()
+        return batch.rows(slice(min(most, max(1, tokens // batch.tokens.shape[1]))))
+
+    def loss_on(self, batch: Batch) -> Callable[[Tensor], Tensor]:
+        """Logits (... batch pos d_vocab_out) -> the mean loss of each example's answers, (... batch)."""
+        return lambda logits: self.task.losses(batch.asked(logits), batch).mean(-1)
+
+    def opening_step(self) -> int:
+        """The last snapshot before the first phase change begins; step 0 if there is none."""
         begins = 0
-        for kind in ("test", "train"):  # where unseen data are never understood, what is learnt by heart
-            losses = self.metrics.get(f"{kind}_loss_per_token", torch.empty(0, len(uniform)))
-            row = first_fall(losses, uniform, best)
+        for losses in self.losses():  # where unseen data are never understood, what is learnt by heart
+            row = first_fall(losses.values, losses.uniform, losses.best)
             if row is not None:
-                begins = int(self.metrics["test_step"][row]) if kind == "test" else row
+                begins = int(losses.steps[row])
                 break
         return max((step for step in self.steps if step <= begins), default=self.steps[0])

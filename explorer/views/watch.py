@@ -22,7 +22,7 @@ def film(subject: Subject, text: str) -> Film:
             panels.answer_bars(subject, example, answers, "How sure it is", span=5),
             panels.pattern_maps(
                 subject,
-                panels.mean_patterns(subject, example.tokens[None]),
+                panels.mean_attention(subject, example.batch),
                 panels.token_labels(subject, example),
                 f"Attention patterns{panels.given(example)}",
             ),

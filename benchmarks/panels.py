@@ -1,0 +1,101 @@
+"""From choosing a panel to seeing it, and how smoothly it scrubs, in a real browser.
+
+    python -m benchmarks.panels [RUN ...]
+
+Goes through the pages of the app, and on each through everything that can be chosen to be shown, in headless Chromium.
+A panel counts as there when the film that has it has been painted. Then its timeline is dragged on, as in
+`benchmarks.player`. Without names, the run with the most weights and the one of most tokens.
+"""
+
+import shutil
+import statistics
+import sys
+import time
+
+from playwright.sync_api import Page, sync_playwright
+
+from benchmarks.player import ROOT, SWITCHES, drag, serve
+from benchmarks.start import FILM, IS_BUSY
+
+PORT = 8574
+RUNS = ("addition-finite", "induction")
+PAGES = ("Watch", "Phase changes", "Try it", "Compare", "Attention", "Activations", "Attribution", "Circuits")
+PAGES += ("Fourier", "Weights", "Interventions")
+# What has been painted since the mark was set.
+MARK = f"() => {{ const film = {FILM}; if (film) film.dataset.left = 'yes'; window.painted = 0; }}"
+COUNT = f"""() => {{
+    const film = {FILM};
+    if (film && film !== window.counted) film.addEventListener('painted', () => (window.painted += 1));
+    if (film) window.counted = film;
+}}"""
+FRESH = f"() => {{ const film = {FILM}; return film?.dataset.step && !film.dataset.left && !{IS_BUSY}; }}"
+AGAIN = f"() => window.painted > 0 && !{IS_BUSY}"
+GROUPS = "[data-testid=stMain] [data-testid=stButtonGroup]"
+
+
+def open_page(page: Page, name: str) -> float | None:
+    """Seconds from the click on a page to its film; None where it has none for this run."""
+    page.evaluate(MARK)
+    began = time.perf_counter()
+    page.get_by_test_id("stSidebarNavLink").filter(has_text=name).first.click()
+    page.wait_for_function(f"() => ({FRESH})() || document.querySelector('[data-testid=stMain] [data-testid=stAlert]')")
+    took = time.perf_counter() - began
+    return took if page.evaluate(FRESH) else None
+
+
+def choose(page: Page, group: int, option: int) -> tuple[str, float] | None:
+    """Seconds from a click on one of a group of choices to its film; None where it is chosen already."""
+    button = page.locator(GROUPS).nth(group).locator("button").nth(option)
+    if button.get_attribute("data-testid").endswith("Active"):
+        return None
+    label = button.inner_text()
+    page.evaluate(COUNT)
+    page.evaluate(MARK)
+    began = time.perf_counter()
+    button.click()
+    page.wait_for_function(AGAIN)
+    return label, time.perf_counter() - began
+
+
+def scrub(page: Page) -> str:
+    latencies = drag(page)
+    return f"{statistics.median(latencies):4.0f} / {latencies[int(0.95 * len(latencies))]:4.0f} ms"
+
+
+def main() -> None:
+    names = sys.argv[1:] or RUNS
+    server = serve("streamlit_app.py", PORT, ROOT / "checkpoints")
+    try:
+        with sync_playwright() as playwright:
+            browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=SWITCHES)
+            for name in names:
+                page = browser.new_page(viewport={"width": 1400, "height": 900})
+                page.set_default_timeout(60_000)
+                page.goto(f"http://localhost:{PORT}/?run={name}")
+                page.wait_for_function(FRESH)
+                print(f"{name:<44} on screen   a change to its paint, median / 95 %")
+                measure(page)
+                page.close()
+            browser.close()
+    finally:
+        server.terminate()
+        server.wait()
+
+
+def measure(page: Page) -> None:
+    for name in PAGES:
+        took = open_page(page, name)
+        if took is None:
+            continue
+        print(f"  {name:<42} {took:6.2f} s    {scrub(page)}", flush=True)
+        # What may be chosen depends on what was chosen before it; the examples come last and are left alone.
+        for option in range(page.locator(GROUPS).first.locator("button").count() if name != "Watch" else 0):
+            if page.locator(GROUPS).count() < 2 and name not in ("Phase changes", "Circuits", "Fourier"):
+                break
+            chosen = choose(page, 0, option)
+            if chosen:
+                print(f"    {chosen[0]:<40} {chosen[1]:6.2f} s    {scrub(page)}", flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,148 @@
+"""What heads read and write, from the weights alone, at every snapshot."""
+
+from collections.abc import Callable, Mapping
+
+from explorer.analysis import circuits
+from explorer.film.film import Columns, Film, Panel
+from explorer.views import panels
+from explorer.views.subject import Subject
+
+
+def film(subject: Subject, what: str, layer: int, text: str) -> Film:
+    """One of `WHAT`.
+
+    Args:
+        layer: whose heads, where layers are shown one at a time; the last where there are not so many.
+        text: an example, whose first asked token looks, where one is needed.
+
+    Raises:
+        UserError: ``text`` is not an example of the run's task, or the model has no such circuit.
+    """
+    layer = min(layer, subject.info.model.n_layers - 1)
+    return Film(subject.steps, [panels.timeline(subject), *WHAT[what](subject, layer, text)])
+
+
+def _qk(subject: Subject, layer: int, text: str) -> list[Panel]:
+    values = circuits.qk_circuit(subject.ensemble, layer)
+    tokens, heads = subject.task.tokens, panels.head_names(subject.info.model, [layer])
+    title = "Full QK circuit: the score that a query token gives a key token, positions left out"
+    return [panels.signed_maps(title, heads, values, tokens, tokens, "query", "key")]
+
+
+def _qk_positions(subject: Subject, layer: int, text: str) -> list[Panel]:
+    values = circuits.qk_positions(subject.ensemble, layer)
+    places = [str(place) for place in range(values.shape[-1])]
+    heads = panels.head_names(subject.info.model, [layer])
+    title = "QK circuit of positions: the score that one gives another, tokens left out"
+    return [panels.signed_maps(title, heads, values, places, places, "query", "key")]
+
+
+def _ov(subject: Subject, layer: int, text: str) -> list[Panel]:
+    values = circuits.ov_circuit(subject.ensemble, layer)
+    heads = panels.head_names(subject.info.model, [layer])
+    title = "Full OV circuit: what a token that is looked at adds to each logit, directly"
+    return [
+        panels.signed_maps(
+            title, heads, values, subject.task.tokens, subject.task.answer_tokens, "token looked at", "logit"
+        )
+    ]
+
+
+def _trigrams(subject: Subject, layer: int, text: str) -> list[Panel]:
+    """Score and output of each token, seen from where the example asks first."""
+    example = subject.task.encode(text)
+    position = int(example.positions[0])
+    # An answer that the model writes itself comes after the prompt; the first is asked for in the prompt.
+    token = int(example.tokens[position])
+    scores = circuits.scores_from(subject.ensemble, layer, token, position)  # (snapshot head token)
+    outputs = circuits.ov_circuit(subject.ensemble, layer)
+    heads = panels.head_names(subject.info.model, [layer])
+    tokens = subject.task.tokens
+    seen = f"{tokens[token]} at position {position}"
+    return [
+        panels.signed_maps(f"Score from {seen}", heads, scores[..., None], tokens, [""], "key", "score", span=3),
+        panels.signed_maps(
+            "What it then adds to each logit",
+            heads,
+            outputs,
+            tokens,
+            subject.task.answer_tokens,
+            "key",
+            "logit",
+            span=9,
+        ),
+    ]
+
+
+def _copying(subject: Subject, layer: int, text: str) -> list[Panel]:
+    eigenvalues, largest = circuits.copying(subject.ensemble, subject.task.answered_inputs)
+    heads = panels.head_names(subject.info.model)
+    return [
+        panels.over_snapshots(
+            subject,
+            "Copying score: sum of eigenvalues of the OV circuit over the sum of their sizes",
+            dict(zip(heads, eigenvalues.unbind(1), strict=True)),
+            unit="from -1 to 1",
+        ),
+        panels.over_snapshots(
+            subject,
+            "Tokens whose own logit is the one that they raise most",
+            dict(zip(heads, largest.unbind(1), strict=True)),
+            unit="share",
+        ),
+    ]
+
+
+def _composition(subject: Subject, layer: int, text: str) -> list[Panel]:
+    curves = []
+    for kind in ("K", "Q", "V"):
+        pairs, values = circuits.composition(subject.ensemble, kind)
+        names = [f"{early} → {late}" for early, late in pairs]
+        curves.append(
+            panels.over_snapshots(
+                subject,
+                f"{kind}-composition, above that of random matrices",
+                dict(zip(names, values.unbind(1), strict=True)),
+                unit="of the norms' product",
+            )
+        )
+    return curves
+
+
+def _singular(subject: Subject, layer: int, text: str) -> list[Panel]:
+    found: list[Panel] = []
+    n_heads = subject.info.model.n_heads
+    here = slice(layer * n_heads, (layer + 1) * n_heads)
+    for circuit in ("QK", "OV"):
+        values = circuits.singular_values(subject.ensemble, circuit)  # (snapshot head d_head)
+        heads = panels.head_names(subject.info.model)
+        ranks = [str(rank) for rank in range(1, values.shape[-1] + 1)]
+        title = f"Singular values of W_{circuit}"
+        found.append(Columns(title, ranks, heads[here], values[:, here].numpy(), "size", "rank", span=6))
+        effective = circuits.effective_rank(values)
+        curves = dict(zip(heads, effective.unbind(1), strict=True))
+        title = f"Effective rank of W_{circuit}: exp of the entropy of its singular values' shares"
+        found.append(panels.over_snapshots(subject, title, curves, unit="", span=6))
+    return found
+
+
+WHAT: Mapping[str, Callable[[Subject, int, str], list[Panel]]] = {
+    "QK, tokens": _qk,
+    "QK, positions": _qk_positions,
+    "OV": _ov,
+    "trigram table": _trigrams,
+    "copying": _copying,
+    "composition": _composition,
+    "singular values": _singular,
+}
+BY_LAYER = ("QK, tokens", "QK, positions", "OV", "trigram table", "singular values")  # shown one layer at a time
+BY_EXAMPLE = ("trigram table",)
+
+
+def possible(subject: Subject) -> tuple[str, ...]:
+    """What of `WHAT` this run's model has."""
+    cfg = subject.info.model
+    table = ("QK, positions", "singular values") if cfg.architecture == "table" else ()
+    flat = ("composition",) if cfg.n_layers == 1 else ()
+    nowhere = ("QK, positions",) if cfg.positions == "none" else ()
+    return tuple(what for what in WHAT if what not in (*table, *flat, *nowhere))

@@ -1,0 +1,117 @@
+"""Two runs under one cursor."""
+
+from collections.abc import Sequence
+from itertools import takewhile
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from explorer.analysis.answers import own_answers
+from explorer.analysis.phases import scaled
+from explorer.errors import UserError
+from explorer.film.film import Curves, Film, Heatmaps, Panel, Text, Tokens
+from explorer.tasks.base import Example
+from explorer.views import panels
+from explorer.views.subject import SMOOTHING, Subject
+
+ALIGNMENTS = ("aligned by step", "aligned by loss")
+
+
+def film(subject: Subject, other: Subject, text: str, align: str) -> Film:
+    """Losses, answers and attention of a run at each of its snapshots, and of another run where it was then.
+
+    Args:
+        text: an example of the first run's task; of the other's as well, or it answers an example of its own.
+        align: one of `ALIGNMENTS`. By step, the other run stands at its snapshot nearest to this step; by loss, at the
+            first whose loss on unseen data had fallen as far from a uniform guess to the best possible.
+
+    Raises:
+        UserError: ``text`` is not an example of the run's task.
+    """
+    frames = range(len(subject.steps))
+    partners = _by_step(subject, other) if align == ALIGNMENTS[0] else _by_loss(subject, other)
+    at = np.array([other.steps[i] for i in partners])
+    one = subject.task.encode(text)
+    both: list[tuple[Subject, Sequence[int], np.ndarray | None, Example]] = [
+        (subject, frames, None, one),
+        (other, partners, at, _own(other, text)),
+    ]
+    where = [
+        f"{subject.name} at step {step:,}    {other.name} at step {beside:,}"
+        for step, beside in zip(subject.steps, at.tolist(), strict=True)
+    ]
+    found: list[Panel] = [Text(f"Both runs, {align}", where)]
+    if align == ALIGNMENTS[0]:
+        found.append(_together(subject, other))
+    found += [_losses(run, stands) for run, _, stands, _ in both]
+    found += [_answer(run, example, snapshots) for run, snapshots, _, example in both]
+    found += [_attention(run, example, snapshots) for run, snapshots, _, example in both]
+    return Film(subject.steps, found)
+
+
+def partner(name: str, others: Sequence[str]) -> str:
+    """Of the other runs the one that this one is likely to be compared with: whose name begins most like its own."""
+
+    def alike(other: str) -> int:
+        return len(list(takewhile(bool, map(str.__eq__, name, other))))
+
+    return max(others, key=alike)
+
+
+def _own(other: Subject, text: str) -> Example:
+    """The same example, or the first of the other run's own if it is of another task."""
+    try:
+        return other.task.encode(text)
+    except UserError:
+        return other.task.encode(next(iter(other.task.examples.values())))
+
+
+def _by_step(subject: Subject, other: Subject) -> list[int]:
+    there = np.array(other.steps)
+    return [int(np.abs(there - step).argmin()) for step in subject.steps]
+
+
+def _by_loss(subject: Subject, other: Subject) -> list[int]:
+    """The first snapshot of ``other`` whose loss had fallen as far; the last where none has."""
+    mine, theirs = _lowest(subject), _lowest(other)
+    return [min(int((theirs > level).sum()), len(theirs) - 1) for level in mine]
+
+
+def _lowest(subject: Subject) -> Tensor:
+    """The lowest loss on unseen data so far, at each snapshot, from 1 at a uniform guess to 0 at the best."""
+    losses = subject.losses()[0]
+    share = scaled(losses.values, losses.uniform, losses.best, SMOOTHING).nanmean(1).cummin(0).values
+    rows = torch.searchsorted(losses.steps, torch.tensor(subject.steps), right=True) - 1
+    return share[rows]
+
+
+def _together(subject: Subject, other: Subject) -> Curves:
+    """The overall losses on one axis."""
+    lines = []
+    for colour, run in enumerate((subject, other)):
+        metrics = run.metrics
+        steps = torch.arange(len(metrics["train_loss"]))
+        finite = "test_loss" in metrics
+        if finite:
+            test = f"{run.name}, test"
+            lines.append(panels.line(test, metrics["test_step"], metrics["test_loss"], colour, among=4))
+        name = f"{run.name}, train" if finite else run.name
+        lines.append(panels.line(name, steps, metrics["train_loss"], colour, finite, among=4))
+    return Curves("Loss of both", lines, height=240)
+
+
+def _losses(run: Subject, at: np.ndarray | None) -> Curves:
+    noun = run.task.token_noun
+    return panels.losses(run, False, span=6, height=240, at=at, title=f"{run.name}: loss by {noun}")
+
+
+def _answer(run: Subject, example: Example, snapshots: Sequence[int]) -> Tokens:
+    answers = own_answers(run.ensemble, example).at(list(snapshots))
+    return panels.answer_strip(run, example, answers, f"Answer of {run.name}")
+
+
+def _attention(run: Subject, example: Example, snapshots: Sequence[int]) -> Heatmaps:
+    patterns = panels.mean_attention(run, example.batch)[list(snapshots)]
+    labels = panels.token_labels(run, example)
+    return panels.pattern_maps(run, patterns, labels, f"{run.name}: attention patterns", span=6)

@@ -1,0 +1,188 @@
+"""Numbers on a circle: weights and activations in the Fourier basis, at every snapshot."""
+
+from collections.abc import Callable, Mapping
+
+import numpy as np
+import torch
+
+from explorer.analysis import fourier
+from explorer.errors import UserError
+from explorer.film.film import Columns, Film, Panel, Raster, Scatter, Text
+from explorer.tasks.base import Cycle
+from explorer.views import panels
+from explorer.views.subject import Subject
+
+MOST_TERMS = 12  # in the table
+MOST_CIRCLES = 3
+
+
+def film(subject: Subject, what: str, answer: str) -> Film:
+    """One of `WHAT`, in a task whose numbers go around.
+
+    Args:
+        answer: which answer is looked at as a function of two numbers.
+
+    Raises:
+        UserError: the task's tokens are no numbers that go around, or the model has no such thing.
+    """
+    cycle = subject.task.cycle
+    if cycle is None:
+        raise UserError(f"The tokens of {subject.task.title} are no numbers that go around; choose another run.")
+    answer = answer if answer in cycle.grids else next(iter(cycle.grids))
+    return Film(subject.steps, [panels.timeline(subject), *WHAT[what](subject, cycle, answer)])
+
+
+def _frequencies(subject: Subject, cycle: Cycle, answer: str) -> list[Panel]:
+    """How much of each matrix lies at which frequency."""
+    found: list[Panel] = []
+    steps, sizes = np.array(subject.steps), {}
+    for name, norms in fourier.weight_norms(subject.ensemble, cycle).items():
+        by_frequency = fourier.by_frequency(norms)  # (snapshot frequency)
+        sizes[name] = by_frequency
+        frequencies = [str(k) for k in range(1, by_frequency.shape[1] + 1)]
+        keys = fourier.key_frequencies(by_frequency[-1])
+        title = f"{name}: norm at each frequency"
+        found.append(
+            Columns(
+                title,
+                frequencies,
+                [name],
+                by_frequency[:, None].numpy(),
+                unit="norm",
+                category_axis="frequency",
+                marked=[k - 1 for k in keys],
+                span=6,
+                height=240,
+            )
+        )
+        found.append(
+            Raster(
+                f"{title}, over training",
+                frequencies,
+                steps,
+                by_frequency.T.numpy(),
+                low=0.0,
+                high=float(by_frequency.max()) or 1.0,
+                unit="norm",
+                span=6,
+            )
+        )
+    gini = {name: fourier.gini(by_frequency) for name, by_frequency in sizes.items()}
+    title = "Gini coefficient over frequencies: 0 where all are alike, 1 where one has everything"
+    found.append(panels.over_snapshots(subject, title, gini, unit=""))
+    return found
+
+
+def _circles(subject: Subject, cycle: Cycle, answer: str) -> list[Panel]:
+    """The embeddings of all numbers, seen along the directions of the strongest frequencies of the final model."""
+    norms = fourier.by_frequency(fourier.weight_norms(subject.ensemble, cycle)["W_E"])
+    waves = norms[-1][: (cycle.n - 1) // 2]  # the alternating one is no circle
+    strongest = sorted(1 + waves.topk(min(MOST_CIRCLES, len(waves))).indices)
+    found: list[Panel] = []
+    for frequency in map(int, strongest):
+        places = fourier.plane(subject.ensemble, cycle, frequency)  # (snapshot number 2)
+        around = sorted(range(cycle.n), key=lambda number: (number * frequency % cycle.n, number))
+        labels = [subject.task.tokens[number] for number in around]
+        x, y = (places[:, around, axis].numpy() for axis in (0, 1))
+        title = f"Embeddings at frequency {frequency}"
+        found.append(
+            Scatter(title, labels, x, y, f"cos {frequency}", f"sin {frequency}", ring=True, span=12 // len(strongest))
+        )
+    return found
+
+
+def _logits(subject: Subject, cycle: Cycle, answer: str) -> list[Panel]:
+    return _two_inputs(subject, cycle, answer, "logits")
+
+
+def _neurons(subject: Subject, cycle: Cycle, answer: str) -> list[Panel]:
+    """Besides the terms of all neurons together, how many neurons of the final model go with which frequency."""
+    frequencies, shares = fourier.neuron_frequencies(subject.ensemble, cycle.grids[answer], cycle.n)
+    lines = [f"{'frequency':<12}{'neurons':>8}{'variance it explains, median':>32}"]
+    for frequency in frequencies.unique().tolist():
+        own = shares[frequencies == frequency]
+        lines.append(f"{frequency or 'none':<12}{len(own):>8}{own.median():>32.0%}")
+    counted = Text(f"Neurons of the final model by the frequency that explains most of {answer}", ["\n".join(lines)])
+    return [*_two_inputs(subject, cycle, answer, "neurons"), counted]
+
+
+def _two_inputs(subject: Subject, cycle: Cycle, answer: str, kind: str) -> list[Panel]:
+    """Logits or neurons as functions of both numbers, in products of waves."""
+    names, _ = fourier.basis(cycle.n)
+    energy = fourier.two_d(subject.ensemble, cycle.grids[answer], cycle.n, kind)  # (snapshot component component)
+    title = f"{kind.capitalize()} of {answer}: share of variance in each product of waves"
+    return [
+        panels.signed_maps(title, [""], energy[:, None], names, names, "of x", "of y", span=7),
+        Text(f"Largest terms of {kind}", [_table(one, names) for one in energy], span=5),
+    ]
+
+
+def _table(energy: torch.Tensor, names: tuple[str, ...]) -> str:
+    lines = [f"{'x':<10}{'y':<10}{'share':>8}{'together':>10}"]
+    for x, y, share, together in fourier.top_terms(energy, names, MOST_TERMS):
+        lines.append(f"{x:<10}{y:<10}{share:>8.1%}{together:>10.1%}")
+    return "\n".join(lines)
+
+
+def _progress(subject: Subject, cycle: Cycle, answer: str) -> list[Panel]:
+    """What the key frequencies alone achieve, and what is achieved without them."""
+    grid = cycle.grids[answer]
+    norms = fourier.by_frequency(fourier.weight_norms(subject.ensemble, cycle)["W_E"])
+    keys = fourier.key_frequencies(norms[-1])
+    learnt = subject.task.learnt(grid.batch, subject.info.training)
+    found = fourier.progress(subject.ensemble, cycle, grid, learnt, keys)
+    apart = learnt is not None and 0 < learnt.sum() < len(learnt)
+    losses = {"train": found.train, "test": found.test} if apart else {"all pairs": found.all}
+    losses |= {"restricted": found.restricted, "excluded": found.excluded}
+    shown, of = ", ".join(map(str, keys)), f" of {answer}" if len(cycle.grids) > 1 else ""
+    gini = {"W_E": fourier.gini(norms)}
+    return [
+        panels.over_snapshots(
+            subject,
+            f"Loss{of} with nothing but the key frequencies {shown} (restricted), and without them (excluded)",
+            losses,
+            unit="nats",
+            height=360,
+            log=True,
+        ),
+        panels.over_snapshots(subject, "Gini coefficient of the frequencies of W_E", gini, unit="", height=200),
+    ]
+
+
+WHAT: Mapping[str, Callable[[Subject, Cycle, str], list[Panel]]] = {
+    "frequencies": _frequencies,
+    "circles": _circles,
+    "logits of two numbers": _logits,
+    "neurons of two numbers": _neurons,
+    "progress": _progress,
+}
+BY_ANSWER = ("logits of two numbers", "neurons of two numbers", "progress")  # of what is asked
+
+
+def possible(subject: Subject) -> tuple[str, ...]:
+    """What of `WHAT` this run has; nothing where its numbers do not go around."""
+    cycle, cfg = subject.task.cycle, subject.info.model
+    if cycle is None or cfg.architecture == "table":
+        return ()
+    sums = any(grid.sign for grid in cycle.grids.values())
+    lacking = {"neurons of two numbers": cfg.attn_only, "progress": not sums}
+    return tuple(what for what in WHAT if not lacking.get(what))
+
+
+def answers(subject: Subject) -> tuple[str, ...]:
+    """The answers that can be looked at as functions of two numbers."""
+    cycle = subject.task.cycle
+    return tuple(cycle.grids) if cycle else ()
+
+
+def basis_figures(subject: Subject) -> tuple[object, object]:
+    """The Fourier basis of the run's numbers, and its Gram matrix, as figures."""
+    from explorer.figures.charts import heatmap  # plotly takes long to load
+
+    names, basis = fourier.basis(subject.task.cycle.n)
+    numbers = list(subject.task.tokens[: subject.task.cycle.n])
+    gram = basis @ basis.T
+    return (
+        heatmap("Fourier basis", basis.numpy(), list(names), numbers, "component", "number", "diverging"),
+        heatmap("Its Gram matrix", gram.numpy(), list(names), list(names), "component", "component", "diverging"),
+    )

@@ -1,0 +1,204 @@
+"""Parts of the model switched off or exchanged, and what that changes at every snapshot."""
+
+import contextlib
+from collections.abc import Sequence
+from dataclasses import replace
+
+import torch
+
+from explorer.analysis import interventions
+from explorer.analysis.answers import own_answers
+from explorer.errors import UserError
+from explorer.film.film import Film
+from explorer.tasks.base import Example
+from explorer.views import panels
+from explorer.views.subject import Subject
+
+MODES = ("zero", "mean")
+PATCHES = ("heads", "residual stream", "attention outputs", "MLP outputs")
+MEASURED, MEASURED_TOKENS = 128, 1024  # unseen examples on which losses are measured
+EACH_TOKENS = 512  # of the unseen examples on which each component is switched off by itself
+MOST_POSITIONS = 32  # at which activations are exchanged
+
+
+def names(subject: Subject) -> tuple[str, ...]:
+    """The heads and MLPs there are; neurons, of which there are many, are named L0N17."""
+    return tuple(component.name for component in interventions.components(subject.info.model))
+
+
+def neuron_example(subject: Subject) -> str:
+    """What the name of a neuron looks like; empty where there are none."""
+    cfg = subject.info.model
+    return "" if cfg.attn_only or cfg.architecture == "table" else f"L0N0 to L{cfg.n_layers - 1}N{cfg.d_mlp - 1}"
+
+
+def check(subject: Subject, name: str) -> str:
+    """The usual spelling of a component that somebody typed.
+
+    Raises:
+        UserError: there is no such component.
+    """
+    return interventions.component_named(name, subject.info.model).name
+
+
+def off_film(subject: Subject, text: str, off: Sequence[str], mode: str) -> Film:
+    """Answers, losses and attention without some components, beside those of the whole model.
+
+    Args:
+        off: names of components.
+        mode: one of `MODES`: what takes the place of their output.
+
+    Raises:
+        UserError: ``text`` is not an example of the run's task, or there is no such component.
+    """
+    task, example, ensemble = subject.task, subject.task.encode(text), subject.ensemble
+    batch = subject.unseen(MEASURED, MEASURED_TOKENS)
+    parts = [interventions.component_named(name, subject.info.model) for name in off]
+    hooks = interventions.switched_off(ensemble, parts, mode, batch.tokens)
+    whole = interventions.losses(ensemble, task, batch)  # (snapshot token)
+    without = interventions.losses(ensemble, task, batch, hooks)
+    said = "with nothing switched off"
+    if off:
+        said = f"without {', '.join(off)}" if mode == "zero" else f"with the mean of {', '.join(off)}"
+    means = {"whole": whole.nanmean(1), said: without.nanmean(1)}
+    title = f"Loss on {len(batch.tokens)} unseen {task.noun}s"
+    found = [
+        panels.answer_strip(subject, example, own_answers(ensemble, example), "The whole model"),
+        panels.answer_strip(subject, example, own_answers(ensemble, example, hooks), said[0].upper() + said[1:]),
+        panels.over_snapshots(subject, title, means, unit="nats", span=6, height=280),
+    ]
+    change = without - whole
+    if change.shape[1] > 1:
+        groups = list(dict.fromkeys(task.loss_groups))
+        rows = {group: [i for i, other in enumerate(task.loss_groups) if other == group] for group in groups}
+        by_group = {group: change[:, members].nanmean(1) for group, members in rows.items()}
+        title = f"What it adds to the loss of each {task.token_noun}"
+        found.append(panels.over_snapshots(subject, title, by_group, unit="nats", span=6, height=280))
+    patterns = panels.mean_attention(subject, example.batch, hooks=hooks)
+    labels = panels.token_labels(subject, example)
+    found.append(panels.pattern_maps(subject, patterns, labels, f"Attention patterns, {said}"))
+    return Film(subject.steps, found)
+
+
+def each_film(subject: Subject, mode: str) -> Film:
+    """What each head and MLP is worth, over training: the loss without it, less the loss with it."""
+    batch = subject.unseen(MEASURED, EACH_TOKENS)
+    parts, values = interventions.each_off(subject.ensemble, batch, subject.task, mode, batch.tokens)
+    title = f"Loss on {len(batch.tokens)} unseen {subject.task.noun}s that each component saves, against {mode}"
+    curves = dict(zip(parts, values.unbind(1), strict=True))
+    return Film(
+        subject.steps,
+        [panels.timeline(subject), panels.over_snapshots(subject, title, curves, unit="nats", height=360)],
+    )
+
+
+def patch_film(subject: Subject, clean_text: str, corrupted_text: str, what: str, answer: int) -> Film:
+    """Activations of one example put into another: how much of the first one's answer comes back.
+
+    Args:
+        what: one of `PATCHES`.
+        answer: one of those that `telling` gives.
+
+    Raises:
+        UserError: a text is no example, or the two cannot be compared.
+    """
+    task, ensemble = subject.task, subject.ensemble
+    clean, corrupted = task.encode(clean_text), task.encode(corrupted_text)
+    if answer not in _telling(clean, corrupted):
+        raise UserError(f"Both examples have the same right answer at {clean.places[answer]}; choose another.")
+    clean, corrupted = (_until(example, answer) for example in (clean, corrupted))
+    right = f"{task.answer_tokens[clean.targets[answer]]} rather than {task.answer_tokens[corrupted.targets[answer]]}"
+    of = f"{right}, {clean.places[answer]}"
+    ends = {
+        "first example": interventions.logit_difference(ensemble, clean.tokens[None], clean, corrupted, answer)[:, 0],
+        "second example": interventions.logit_difference(ensemble, corrupted.tokens[None], clean, corrupted, answer)[
+            :, 0
+        ],
+    }
+    found = [
+        panels.timeline(subject),
+        panels.over_snapshots(subject, f"Logit difference for {of}", ends, unit="logits", height=200),
+    ]
+    if what == "heads":
+        heads, share = interventions.patch_heads(ensemble, clean, corrupted, answer)
+        title = "Share that comes back with one head's output taken from the first example"
+        curves = dict(zip(heads, share.unbind(1), strict=True))
+        found.append(panels.over_snapshots(subject, title, curves, unit="share", height=320))
+        return Film(subject.steps, found)
+    place = {"residual stream": "hook_resid_pre", "attention outputs": "hook_attn_out", "MLP outputs": "hook_mlp_out"}
+    hooks = [f"blocks.{layer}.{place[what]}" for layer in range(subject.info.model.n_layers)]
+    positions = _positions(clean, corrupted)
+    labels = panels.token_labels(subject, corrupted)
+    shares = torch.stack(
+        [interventions.patch_positions(ensemble, clean, corrupted, answer, hook, positions) for hook in hooks], 1
+    )  # (snapshot layer position)
+    title = f"Share that comes back with the {what} at one position taken from the first example"
+    columns = [f"{labels[position]} ({position})" for position in positions]
+    rows = [f"layer {layer}" for layer in range(len(hooks))]
+    found.append(panels.signed_maps(title, [""], shares[:, None].clamp(-1, 1), rows, columns, "into", "position"))
+    return Film(subject.steps, found)
+
+
+def patches(subject: Subject) -> tuple[str, ...]:
+    """Those of `PATCHES` that this run's model has."""
+    cfg = subject.info.model
+    if cfg.architecture == "table":
+        return PATCHES[:1]
+    return PATCHES[:3] if cfg.attn_only else PATCHES
+
+
+def partners(subject: Subject, text: str) -> dict[str, str]:
+    """Named examples that can be compared with this one."""
+    task, found = subject.task, {}
+    clean = task.encode(text)
+    for name, other in {**task.siblings(clean), **task.examples}.items():
+        with contextlib.suppress(UserError):
+            _telling(clean, task.encode(other))
+            found[name] = other
+    return found
+
+
+def telling(subject: Subject, clean_text: str, corrupted_text: str) -> dict[int, str]:
+    """The answers in which two examples differ, by what they are called and what is right in each.
+
+    Raises:
+        UserError: a text is no example, or the two cannot be compared.
+    """
+    task = subject.task
+    clean, corrupted = task.encode(clean_text), task.encode(corrupted_text)
+
+    def right(example: Example, answer: int) -> str:
+        return task.answer_tokens[int(example.targets[answer])]
+
+    return {
+        answer: f"{clean.places[answer]}: {right(clean, answer)} or {right(corrupted, answer)}"
+        for answer in _telling(clean, corrupted)
+    }
+
+
+def _telling(clean: Example, corrupted: Example) -> list[int]:
+    same_form = len(clean.tokens) == len(corrupted.tokens) and clean.positions.equal(corrupted.positions)
+    if not same_form:
+        raise UserError("The two examples ask at different places; type a second one of the same form.")
+    differs = (clean.targets != corrupted.targets).nonzero().flatten().tolist()
+    if not differs:
+        raise UserError("Both examples have the same right answers; type a second one whose answer is another.")
+    return differs
+
+
+def _until(example: Example, answer: int) -> Example:
+    """The example as far as one of its answers, of which nothing later is a cause."""
+    upto, few = int(example.positions[answer]) + 1, slice(answer + 1)
+    return replace(
+        example,
+        tokens=example.tokens[:upto],
+        positions=example.positions[few],
+        targets=example.targets[few],
+        places=example.places[few],
+    )
+
+
+def _positions(clean: Example, corrupted: Example) -> list[int]:
+    """From the first position at which the examples differ; before it nothing does. Of many, the last ones."""
+    differ = (clean.tokens != corrupted.tokens).nonzero().flatten().tolist()
+    return list(range(differ[0], len(clean.tokens)))[-MOST_POSITIONS:]
