@@ -12,7 +12,7 @@ from explorer.hooks import Hook, HookedModel
 from explorer.models import activation_bytes, model_from_weights
 from explorer.transformer import ModelConfig
 
-MEMORY_BUDGET = 512 * 2**20  # bytes of activations that one chunk of snapshots may hold
+MEMORY_BUDGET = 128 * 2**20  # bytes of activations that one chunk of snapshots may hold; with more, caches thrash
 Hooks = Callable[[slice], Mapping[str, Hook]]  # the hooks for some of the snapshots
 
 

@@ -14,7 +14,9 @@ from explorer.analysis.fourier import (
     gini,
     key_frequencies,
     neuron_frequencies,
+    over_both,
     participation,
+    plane,
     progress,
     split_logits,
     top_terms,
@@ -368,3 +370,32 @@ def test_each_snapshot_alone_and_some_at_a_time_give_the_same(monkeypatch):
     monkeypatch.setattr(Ensemble.passes, "__defaults__", ((), None, 1, None))
     for together, one_by_one in zip(whole, everything(ensemble), strict=True):
         torch.testing.assert_close(one_by_one, together)
+
+
+def test_numbers_that_go_around_lie_on_a_ring():
+    """Embeddings that are cosine and sine of one frequency in two directions, and in the first snapshot nothing."""
+    n, k = 7, 2
+    cfg = MODULAR.model_config(d_model=5, n_heads=1, d_head=2, d_mlp=3)
+    weights = {name: torch.zeros(2, *shape) for name, shape in weight_shapes(cfg).items()}
+    angle = 2 * math.pi * k * torch.arange(n) / n
+    directions, _ = torch.linalg.qr(torch.randn(5, 2, generator=rng()))
+    weights["embed.W_E"][1, :n] = torch.stack([angle.cos(), angle.sin()], 1) @ directions.T
+    places = plane(Ensemble(cfg, (0, 1), weights), MODULAR.cycle, k)
+    assert places.shape == (2, n, 2)
+    assert places[0].abs().max() == 0
+    torch.testing.assert_close(places[1], torch.stack([angle.cos(), angle.sin()], 1), atol=1e-5, rtol=0)
+
+
+def test_a_pair_has_its_own_loss_and_its_own_activation():
+    """Of the table of logits, and of the model whose neurons fire at one pair each."""
+    n, logits = MODULAR.p, torch.randn(2, MODULAR.p**2, MODULAR.p, generator=rng())
+    ensemble, grid = looks_up(MODULAR, logits), MODULAR.cycle.grids["answer"]
+    losses, neurons = over_both(ensemble, grid, n, neuron=9)
+    x, y = torch.arange(n)[:, None], torch.arange(n)
+    answers = ((x + y) % n).flatten()
+    expected = torch.nn.functional.cross_entropy(logits[1].double(), answers, reduction="none").view(n, n)
+    torch.testing.assert_close(losses[1], expected, atol=1e-4, rtol=1e-4)
+    assert neurons.shape == (2, n, n)
+    assert (neurons[0] > 0.5).sum() == 1
+    assert neurons[0, 9 // n, 9 % n] == pytest.approx(1, abs=1e-4)
+    assert over_both(ensemble, grid, n)[1] is None

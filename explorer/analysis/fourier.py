@@ -168,6 +168,28 @@ def _on_grid(ensemble: Ensemble, grid: Grid, name: Name) -> Iterator[Tensor]:
         yield from asked[:, :, 0]
 
 
+def over_both(ensemble: Ensemble, grid: Grid, n: int, neuron: int | None = None) -> tuple[Tensor, Tensor | None]:
+    """What becomes of each pair of numbers.
+
+    Args:
+        neuron: of the last block's MLP, if one is to be looked at.
+
+    Returns:
+        The loss of its answer, (snapshot x y) float64 in nats, and the neuron after its activation function at the
+        position asked at, (snapshot x y).
+    """
+    names = [] if neuron is None else [f"blocks.{ensemble.cfg.n_layers - 1}.mlp.hook_post"]
+    losses, neurons = [], []
+    for logits, cache in ensemble.passes(grid.batch.tokens, names):
+        log_probabilities = grid.batch.asked(logits).double().log_softmax(-1)  # (snapshot pair 1 d_vocab_out)
+        targets = grid.batch.targets.expand(len(logits), -1, 1)[..., None]
+        losses.append(-log_probabilities.gather(-1, targets))
+        neurons += [grid.batch.asked(cache[name][..., neuron, None]) for name in names]
+    square = "snapshot (x y) 1 1 -> snapshot x y"
+    shown = rearrange(torch.cat(neurons), square, x=n) if neurons else None
+    return rearrange(torch.cat(losses), square, x=n), shown
+
+
 def _energy(x: Tensor, n: int) -> Tensor:
     """The squared coefficients of ``x`` (pair channel) less its mean, (component component channel)."""
     energy = transform(x - x.mean(0), n).square()

@@ -22,7 +22,13 @@ def page(subject: Subject) -> None:
         what = shared.choice("Show", forms, key="fourier.what")
         if what in fourier.BY_ANSWER:
             answer = shared.choice("Answer", answers, key="fourier.answer")
-    shared.show(shared.viewed(fourier.film, what, answer))
+        neurons, neuron, key = fourier.n_neurons(subject), 0, "fourier.neuron"
+        if what in fourier.BY_NEURON and neurons:
+            st.session_state[key] = min(st.session_state.get(key, 0), neurons - 1)
+            neuron = st.number_input(
+                "Neuron", 0, neurons - 1, key=key, width=140, label_visibility="collapsed", persist_state="session"
+            )
+    shared.show(shared.viewed(fourier.film, what, answer, neuron))
     if st.toggle("The basis, and its Gram matrix", key="fourier.basis"):
         for i, (figure, column) in enumerate(zip(fourier.basis_figures(subject), st.columns(2), strict=True)):
             with column:

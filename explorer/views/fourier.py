@@ -16,11 +16,12 @@ MOST_TERMS = 12  # in the table
 MOST_CIRCLES = 3
 
 
-def film(subject: Subject, what: str, answer: str) -> Film:
+def film(subject: Subject, what: str, answer: str, neuron: int = 0) -> Film:
     """One of `WHAT`, in a task whose numbers go around.
 
     Args:
         answer: which answer is looked at as a function of two numbers.
+        neuron: of the last block, where one is looked at; the last where there are not so many.
 
     Raises:
         UserError: the task's tokens are no numbers that go around, or the model has no such thing.
@@ -29,10 +30,10 @@ def film(subject: Subject, what: str, answer: str) -> Film:
     if cycle is None:
         raise UserError(f"The tokens of {subject.task.title} are no numbers that go around; choose another run.")
     answer = answer if answer in cycle.grids else next(iter(cycle.grids))
-    return Film(subject.steps, [panels.timeline(subject), *WHAT[what](subject, cycle, answer)])
+    return Film(subject.steps, [panels.timeline(subject), *WHAT[what](subject, cycle, answer, neuron)])
 
 
-def _frequencies(subject: Subject, cycle: Cycle, answer: str) -> list[Panel]:
+def _frequencies(subject: Subject, cycle: Cycle, answer: str, neuron: int) -> list[Panel]:
     """How much of each matrix lies at which frequency."""
     found: list[Panel] = []
     steps, sizes = np.array(subject.steps), {}
@@ -67,13 +68,17 @@ def _frequencies(subject: Subject, cycle: Cycle, answer: str) -> list[Panel]:
                 span=6,
             )
         )
-    gini = {name: fourier.gini(by_frequency) for name, by_frequency in sizes.items()}
-    title = "Gini coefficient over frequencies: 0 where all are alike, 1 where one has everything"
-    found.append(panels.over_snapshots(subject, title, gini, unit=""))
+    measures = {
+        "Gini coefficient over frequencies: 0 where all are alike": fourier.gini,
+        "Inverse participation ratio: 1 where one frequency has everything": fourier.participation,
+    }
+    for title, measure in measures.items():
+        curves = {name: measure(by_frequency) for name, by_frequency in sizes.items()}
+        found.append(panels.over_snapshots(subject, title, curves, unit="", span=6))
     return found
 
 
-def _circles(subject: Subject, cycle: Cycle, answer: str) -> list[Panel]:
+def _circles(subject: Subject, cycle: Cycle, answer: str, neuron: int) -> list[Panel]:
     """The embeddings of all numbers, seen along the directions of the strongest frequencies of the final model."""
     norms = fourier.by_frequency(fourier.weight_norms(subject.ensemble, cycle)["W_E"])
     waves = norms[-1][: (cycle.n - 1) // 2]  # the alternating one is no circle
@@ -91,11 +96,11 @@ def _circles(subject: Subject, cycle: Cycle, answer: str) -> list[Panel]:
     return found
 
 
-def _logits(subject: Subject, cycle: Cycle, answer: str) -> list[Panel]:
+def _logits(subject: Subject, cycle: Cycle, answer: str, neuron: int) -> list[Panel]:
     return _two_inputs(subject, cycle, answer, "logits")
 
 
-def _neurons(subject: Subject, cycle: Cycle, answer: str) -> list[Panel]:
+def _neurons(subject: Subject, cycle: Cycle, answer: str, neuron: int) -> list[Panel]:
     """Besides the terms of all neurons together, how many neurons of the final model go with which frequency."""
     frequencies, shares = fourier.neuron_frequencies(subject.ensemble, cycle.grids[answer], cycle.n)
     lines = [f"{'frequency':<12}{'neurons':>8}{'variance it explains, median':>32}"]
@@ -117,6 +122,23 @@ def _two_inputs(subject: Subject, cycle: Cycle, answer: str, kind: str) -> list[
     ]
 
 
+def _over_both(subject: Subject, cycle: Cycle, answer: str, neuron: int) -> list[Panel]:
+    """Loss, and one neuron, for each pair of numbers."""
+    grid, ensemble, cfg = cycle.grids[answer], subject.ensemble, subject.info.model
+    numbers = subject.task.tokens[: cycle.n]
+
+    def maps(title: str, values: torch.Tensor) -> Panel:
+        return panels.signed_maps(title, [""], values[:, None], numbers, numbers, "x", "y", span=6)
+
+    neuron = None if cfg.attn_only else min(neuron, cfg.d_mlp - 1)
+    losses, values = fourier.over_both(ensemble, grid, cycle.n, neuron)
+    of = f" of {answer}" if len(cycle.grids) > 1 else ""
+    found = [maps(f"Loss{of} for each pair of numbers", losses)]
+    if values is not None:
+        found.append(maps(f"Neuron {neuron} of the last block where {answer} is asked for", values))
+    return found
+
+
 def _table(energy: torch.Tensor, names: tuple[str, ...]) -> str:
     lines = [f"{'x':<10}{'y':<10}{'share':>8}{'together':>10}"]
     for x, y, share, together in fourier.top_terms(energy, names, MOST_TERMS):
@@ -124,7 +146,7 @@ def _table(energy: torch.Tensor, names: tuple[str, ...]) -> str:
     return "\n".join(lines)
 
 
-def _progress(subject: Subject, cycle: Cycle, answer: str) -> list[Panel]:
+def _progress(subject: Subject, cycle: Cycle, answer: str, neuron: int) -> list[Panel]:
     """What the key frequencies alone achieve, and what is achieved without them."""
     grid = cycle.grids[answer]
     norms = fourier.by_frequency(fourier.weight_norms(subject.ensemble, cycle)["W_E"])
@@ -149,14 +171,16 @@ def _progress(subject: Subject, cycle: Cycle, answer: str) -> list[Panel]:
     ]
 
 
-WHAT: Mapping[str, Callable[[Subject, Cycle, str], list[Panel]]] = {
+WHAT: Mapping[str, Callable[[Subject, Cycle, str, int], list[Panel]]] = {
     "frequencies": _frequencies,
     "circles": _circles,
     "logits of two numbers": _logits,
     "neurons of two numbers": _neurons,
+    "over both numbers": _over_both,
     "progress": _progress,
 }
-BY_ANSWER = ("logits of two numbers", "neurons of two numbers", "progress")  # of what is asked
+BY_ANSWER = ("logits of two numbers", "neurons of two numbers", "over both numbers", "progress")
+BY_NEURON = ("over both numbers",)
 
 
 def possible(subject: Subject) -> tuple[str, ...]:
@@ -173,6 +197,11 @@ def answers(subject: Subject) -> tuple[str, ...]:
     """The answers that can be looked at as functions of two numbers."""
     cycle = subject.task.cycle
     return tuple(cycle.grids) if cycle else ()
+
+
+def n_neurons(subject: Subject) -> int:
+    """How many neurons there are to look at."""
+    return 0 if subject.info.model.attn_only else subject.info.model.d_mlp
 
 
 def basis_figures(subject: Subject) -> tuple[object, object]:

@@ -14,7 +14,7 @@ from explorer.views import panels
 from explorer.views.subject import SMOOTHING, Losses, Subject
 
 MOST_POINTS = 1500  # of each row of the seismograph, more than a screen has pixels
-EACH_CLASS = 32  # examples of each kind
+EACH_CLASS = 24  # examples of each kind
 
 
 @dataclass(frozen=True)
