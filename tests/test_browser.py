@@ -8,6 +8,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -66,6 +67,8 @@ def app(root, tmp_path_factory) -> Iterator[str]:
     folder = tmp_path_factory.mktemp("browser")
     shutil.copytree(root / "small", folder / "small")
     Runs(folder).create("finite", TASK, MODEL, FINITE).train()
+    learnt = replace(TRAINING, steps=400, batch_size=64, lr=1e-2, snapshot_every=100)
+    Runs(folder).create("learnt", TASK, MODEL, learnt).train()
     copies = Induction(stretch=8, interval=12)
     model = copies.model_config(d_model=16, n_heads=2, d_head=8, n_layers=2, attn_only=True)
     Runs(folder).create("copies", copies, model, TRAINING).train()
@@ -264,6 +267,75 @@ def test_a_map_tells_its_values_and_can_be_enlarged(browse):
     stage.click(position={"x": 60, "y": 60})
     expect(stage).to_have_class("stage zoomable")
     assert stage.bounding_box()["height"] == small["height"]
+
+
+def test_the_seismograph_is_a_timeline_that_tells_values_and_onsets(browse):
+    page = browse("/phase-changes?run=small&step=0")
+    stage = page.locator(".panel.raster .stage")
+    stage.scroll_into_view_if_needed()
+    box = stage.bounding_box()
+    page.mouse.move(box["x"] + 200, box["y"] + 16)
+    expect(page.locator(".panel.raster .tip")).to_contain_text("of the way")
+    page.mouse.down()
+    page.mouse.move(box["x"] + box["width"] - 20, box["y"] + 16, steps=4)
+    stands_at(page, 40)
+    page.mouse.up()
+    told(page, 40)
+
+
+def test_flags_on_the_losses_say_what_falls_there(browse):
+    page = browse("/?run=learnt&step=0")
+    page.wait_for_function(f"() => {FILM}.player.panels[1].x !== undefined")
+    where = page.evaluate(
+        f"const curves = {FILM}.player.panels[1];"
+        "(({ label, step }) => ({ label, step, x: curves.x(step), y: curves.box.top }))(curves.panel.marks[0])"
+    )
+    page.locator(".panel.curves .stage").hover(position={"x": where["x"], "y": where["y"]})
+    tip = page.locator(".panel.curves .tip")
+    expect(tip).to_have_text(f"{where['label']} at step {where['step']}")
+
+
+def test_columns_and_points_tell_their_values(browse):
+    page = browse("/attribution?run=small&step=40")
+    columns = page.locator(".panel.columns .stage")
+    columns.hover(position={"x": 60, "y": 60})
+    expect(page.locator(".panel.columns .tip")).to_contain_text("component embedding:")
+    page.get_by_role("link", name="Weights").click()
+    page.wait_for_url("**/weights?*")
+    page.wait_for_function(f"() => {FILM}?.player.panels.some((panel) => panel.panel.kind === 'scatter' && panel.box)")
+    x, y = page.evaluate(f"{FILM}.player.panels.find((panel) => panel.panel.kind === 'scatter').places()[0]")
+    page.locator(".panel.scatter .stage").hover(position={"x": x, "y": y})
+    expect(page.locator(".panel.scatter .tip")).to_contain_text("weights: PC1")
+
+
+def test_the_timeline_of_another_run_moves_both(browse):
+    page = browse("/compare?run=small&step=0")
+    expect(page.locator(".panel pre")).to_have_text("small at step 0    finite at step 0")
+    stage = page.locator(".panel.curves .stage").nth(2)  # the losses of the run beside
+    stage.scroll_into_view_if_needed()
+    box = stage.bounding_box()
+    page.mouse.move(box["x"] + 80, box["y"] + 60)
+    page.mouse.down()
+    page.mouse.move(box["x"] + box["width"] - 17, box["y"] + 60, steps=4)
+    page.mouse.up()
+    stands_at(page, 30)  # the last step of the other run, which is nearest to this one of the first
+    expect(page.locator(".panel pre")).to_have_text("small at step 30    finite at step 30")
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize(
+    "place", ["phase-changes", "attribution", "weights", "fourier", "circuits", "interventions", "compare"]
+)
+def test_every_canvas_has_something_on_it(browse, place, scheme):
+    page = browse(f"/{place}?run=small&step=20", color_scheme=scheme)
+    page.wait_for_function(f"() => {FILM}.player.painted === {FILM}.player.index")
+    empty = page.evaluate(
+        f"{FILM}.player.panels.filter((panel) => panel.stage).filter((panel) => panel.canvases.some((canvas) =>"
+        "!canvas.getContext('2d').getImageData(0, 0, canvas.width, canvas.height).data.some((byte) => byte)"
+        ")).map((panel) => panel.panel.title)"
+    )
+    assert empty == []
+    assert page.evaluate(f"{FILM}.scrollWidth <= {FILM}.clientWidth + 1")
 
 
 def test_the_player_fills_the_screen_larger_and_still_follows_the_mouse(browse):

@@ -18,7 +18,7 @@ from tests.test_runs import FINITE, HOW, spoil
 
 PAGES = {"Watch": "", "Phase changes": "phase-changes", "Attention": "attention", "Activations": "activations"}
 PAGES |= {"Try it": "try"}
-INSIDE = ("attribution", "circuits", "weights", "interventions", "fourier", "compare", "phase-changes", "attention")
+INSIDE = ("attribution", "circuits", "weights", "interventions", "fourier", "compare")
 EXAMPLES = ("choice.named", "interventions.partner")  # what is chosen there is not how something is shown
 APP = str(SHIPPED.parent / "streamlit_app.py")
 
@@ -82,7 +82,7 @@ def healthy(app: AppTest) -> bool:
 
 
 @pytest.mark.parametrize("run", ["small", "finite"])
-@pytest.mark.parametrize("page", PAGES.values(), ids=PAGES.keys())
+@pytest.mark.parametrize("page", [*PAGES.values(), *INSIDE])
 def test_every_page_shows_a_film_of_every_run(opened, folder, page, run):
     app = opened(page, run=run)
     assert healthy(app)
@@ -110,7 +110,7 @@ def test_every_page_shows_every_shipped_run_and_all_its_examples(monkeypatch, pa
 
 
 @pytest.mark.parametrize("run", Runs(SHIPPED).names())
-@pytest.mark.parametrize("page", INSIDE)
+@pytest.mark.parametrize("page", [*INSIDE, "phase-changes", "attention"])
 def test_everything_that_can_be_shown_is_shown_of_every_shipped_run(monkeypatch, page, run):
     monkeypatch.setenv("EXPLORER_CHECKPOINTS", str(SHIPPED))
     app = opening(page, run=run)
@@ -163,7 +163,7 @@ def test_run_step_and_example_stand_in_the_url_and_survive_a_change_of_page(open
     app = opened("", run="small", step="20", example="48+76")
     assert header(app)["start"] == 20
     stop_at(app, 30)
-    for page in PAGES.values():
+    for page in [*PAGES.values(), *INSIDE]:
         go_to(app, page)
         assert healthy(app)
         assert header(app)["start"] == 30
@@ -277,6 +277,104 @@ def test_attention_can_be_averaged_over_a_batch(opened):
     app.get("button_group")[0].set_value("mean over a batch").run()
     assert healthy(app)
     assert "mean over 32 unseen examples" in header(app)["panels"][1]["title"]
+
+
+def test_phase_changes_stand_in_a_table_and_smoothing_in_the_film(opened):
+    app = opened("phase-changes", run="finite")
+    table = app.dataframe[0].value
+    assert set(table["digit"]) == {f"{d}, {kind}" for d in ("hundreds", "tens", "units") for kind in ("test", "train")}
+    assert header(app)["panels"][0]["smoothing"] == 0.9
+    app.select_slider(key="phases.smoothing").set_value(0.5).run()
+    assert healthy(app)
+    assert header(app)["panels"][0]["smoothing"] == 0.5
+    go_to(go_to(app, ""), "phase-changes")
+    assert app.select_slider(key="phases.smoothing").value == 0.5
+
+
+def test_components_are_switched_off_by_name_and_what_there_is_not_is_explained(opened):
+    app = opened("interventions", run="small")
+    off = app.multiselect(key="interventions.off")
+    assert off.value == ["L0H0"]
+    assert header(app)["panels"][1]["title"] == "Without L0H0"
+    off.set_value(["L1 MLP", "l0n3"]).run()
+    assert healthy(app)
+    assert header(app)["panels"][1]["title"] == "Without L1 MLP, L0N3"
+    app.multiselect(key="interventions.off").set_value(["L1H0", "<b>L9H9"]).run()
+    assert not app.exception
+    assert "no part of a model" in app.error[0].value
+    assert header(app)["panels"][1]["title"] == "Without L1H0"
+    app.multiselect(key="interventions.off").set_value([]).run()
+    assert healthy(app)
+    assert header(app)["panels"][1]["title"] == "With nothing switched off"
+
+
+def test_a_second_example_is_patched_and_a_bad_one_explained(opened):
+    app = opened("interventions", run="small", example="48+76")
+    app.get("button_group")[0].set_value("patch").run()
+    assert healthy(app)
+    assert app.text_input(key="interventions.second").value == "48+52"
+    assert app.selectbox(key="interventions.answer").options == ["tens: 2 or 0", "units: 4 or 0"]
+    for text, said in (("76+48", "the same right answers"), ("no sum", "is not a sum"), ("", "Nothing was typed")):
+        app.text_input(key="interventions.second").set_value(text).run()
+        assert not app.exception
+        assert len(app.error) == 1
+        assert said in app.error[0].value
+        assert app.text_input(key="interventions.second").value == text
+    app.text_input(key="interventions.second").set_value("11+22").run()
+    assert healthy(app)
+    app.selectbox(key="interventions.answer").set_value(2).run()
+    assert "for 4 rather than 3, units" in header(app)["panels"][1]["title"]
+
+
+def test_heads_positions_and_neurons_are_chosen_and_the_most_changed_is_one_click_away(opened):
+    app = opened("activations", run="small", example="48+76")
+    app.selectbox(key="activations.hook").set_value("blocks.0.attn.hook_v").run()
+    app.multiselect(key="activations.heads").set_value([1]).run()
+    app.multiselect(key="activations.positions").set_value([0, 2]).run()
+    assert healthy(app)
+    panel = header(app)["panels"][1]
+    assert (panel["maps"], panel["rows"]) == (["L0H1"], ["4", "+"])
+    app.selectbox(key="activations.hook").set_value("blocks.0.mlp.hook_post").run()
+    assert healthy(app)
+    first = next(button for button in app.button if button.key.startswith("unit."))
+    first.click().run()
+    assert healthy(app)
+    assert app.session_state["activations.form"] == "over training"
+    assert app.multiselect(key="activations.of d_mlp").value == [int(first.key.rsplit(".", 1)[1])]
+    (label,) = [panel["lines"][0]["label"] for panel in header(app)["panels"][-1:]]
+    assert f"d_mlp {first.key.rsplit('.', 1)[1]}" in label
+    app.selectbox(key="activations.to").set_value(app.selectbox(key="activations.from").value).run()
+    assert not app.exception
+    assert "choose two" in app.error[0].value
+
+
+@pytest.mark.parametrize("page", [*PAGES.values(), *INSIDE])
+def test_a_panel_of_a_snapshot_can_be_had_as_a_figure(opened, page):
+    app = opened(page, run="finite")
+    assert not app.get("plotly_chart")
+    app.toggle(key="still").set_value(True).run()
+    assert healthy(app)
+    for title in app.selectbox(key="still.panel").options:
+        app.selectbox(key="still.panel").set_value(title).run()
+        assert healthy(app), title
+        assert len(app.get("plotly_chart")) == 1
+
+
+def test_there_is_nothing_to_compare_one_run_with(root, monkeypatch):
+    monkeypatch.setenv("EXPLORER_CHECKPOINTS", str(root))
+    app = opening("compare", run="small")
+    assert healthy(app)
+    assert "no second run" in app.info[0].value
+
+
+def test_another_run_is_beside_the_chosen_one(opened):
+    app = opened("compare", run="small", step="20")
+    assert app.selectbox(key="compare.other").value == "finite"
+    film = header(app)
+    assert film["panels"][0]["blocks"][2] == "small at step 20    finite at step 20"
+    app.selectbox(key="choice.run").set_value("finite").run()
+    assert healthy(app)
+    assert app.selectbox(key="compare.other").value == "small"
 
 
 # --- Training from the page ---

@@ -307,7 +307,12 @@ def test_runs_of_different_tasks_answer_examples_of_their_own(subject, copies):
     one, other = of(Tokens, film)
     assert one.prompt == list("48+76=")
     assert other.prompt[0] == "⊢"
-    assert compare.partner("addition-finite", ["induction-finite", "addition", "skip-trigram"]) == "addition"
+
+
+def test_a_run_is_compared_with_one_of_its_task(subject, shipped):
+    assert compare.partner(shipped, Runs(SHIPPED)) == "addition-finite"
+    assert compare.partner(subject, Runs(SHIPPED)) == "addition"  # of other numbers, but of addition
+    assert compare.partner(subject, Runs(subject.run.folder.parent)) is None
 
 
 # --- Figures ---

@@ -9,13 +9,12 @@ from explorer.views.subject import Subject
 
 @shared.page
 def page(subject: Subject) -> None:
-    others = [name for name in shared.runs().names() if name != subject.name]
-    if not others:
+    others, key = [name for name in shared.runs().names() if name != subject.name], "compare.other"
+    if st.session_state.get(key) not in others:
+        st.session_state[key] = compare.partner(subject, shared.runs())
+    if st.session_state[key] is None:
         st.info("There is no second run to compare with. Train one on the page Train.")
         return
-    key = "compare.other"
-    if st.session_state.get(key) not in others:
-        st.session_state[key] = compare.partner(subject.name, others)
     with st.container(horizontal=True, vertical_alignment="center"):
         other = st.selectbox(
             "Beside it", others, key=key, width=360, persist_state="session", label_visibility="collapsed"

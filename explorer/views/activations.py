@@ -97,9 +97,10 @@ def most_changed(subject: Subject, hook: str, before: int, after: int) -> list[t
     two = subject.ensemble.select(slice(at[0], at[1] + 1, at[1] - at[0]))
     change = change_of_units(two, subject.unseen().tokens, hook)
     best = change.flatten().topk(min(MOST_CHANGED, change.numel()))
-    width, layer = change.shape[-1], hook.split(".")[1]
+    width = change.shape[-1]
+    heads = [f"L{hook.split('.')[1]}H{head}" for head in range(len(change))] if change.ndim > 1 else [""]
     return [
-        (f"L{layer}H{place // width}" if change.ndim > 1 else "", place % width, value)
+        (heads[place // width], place % width, value)
         for place, value in zip(best.indices.tolist(), best.values.tolist(), strict=True)
     ]
 

@@ -1,7 +1,7 @@
 """Two runs under one cursor."""
 
+import contextlib
 from collections.abc import Sequence
-from itertools import takewhile
 
 import numpy as np
 import torch
@@ -11,6 +11,7 @@ from explorer.analysis.answers import own_answers
 from explorer.analysis.phases import scaled
 from explorer.errors import UserError
 from explorer.film.film import Curves, Film, Heatmaps, Panel, Text, Tokens
+from explorer.runs import Runs
 from explorer.tasks.base import Example
 from explorer.views import panels
 from explorer.views.subject import SMOOTHING, Subject
@@ -50,13 +51,16 @@ def film(subject: Subject, other: Subject, text: str, align: str) -> Film:
     return Film(subject.steps, found)
 
 
-def partner(name: str, others: Sequence[str]) -> str:
-    """Of the other runs the one that this one is likely to be compared with: whose name begins most like its own."""
-
-    def alike(other: str) -> int:
-        return len(list(takewhile(bool, map(str.__eq__, name, other))))
-
-    return max(others, key=alike)
+def partner(subject: Subject, runs: Runs) -> str | None:
+    """The run that this one is likely to be compared with: of the same task, if there is one; None if there is no
+    other that can be read."""
+    found: dict[str, tuple[bool, bool]] = {}
+    for name in runs.names():
+        with contextlib.suppress(UserError):
+            task = runs.open(name).info().task
+            found[name] = (task == subject.task, task.name == subject.task.name)
+    found.pop(subject.name, None)
+    return max(found, key=found.get, default=None)
 
 
 def _own(other: Subject, text: str) -> Example:
