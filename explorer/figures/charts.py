@@ -17,6 +17,7 @@ PLOTLY_SCALES: Mapping[str, str] = {"sequential": "Blues", "diverging": "RdBu"}
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#9467bd", "#b8860b", "#56b4e9", "#8c6d46")  # after Okabe and Ito
 MOST_ACROSS = 4  # maps in a row of a grid
 HERE = "#b3124f"  # where the snapshot is
+APART = "#8795a3"  # seen on white and on black
 
 
 @dataclass(frozen=True)
@@ -25,7 +26,7 @@ class Curve:
     x: np.ndarray  # (point,)
     y: np.ndarray  # (point,)
     dashed: bool = False
-    group: str = ""  # curves of one group have one colour
+    colour: int | None = None  # a place among `COLOURS`; None for what is drawn apart from them
 
 
 def lines(
@@ -43,10 +44,9 @@ def lines(
         references: horizontal lines; marks: vertical ones, by their labels.
         here: the step to be marked.
     """
-    figure = _titled(title)
-    groups = list(dict.fromkeys(curve.group or curve.label for curve in curves))
+    figure, dotted = _titled(title), {"dash": "dot", "width": 1, "color": APART}
     for curve in curves:
-        colour = COLOURS[groups.index(curve.group or curve.label) % len(COLOURS)]
+        colour = APART if curve.colour is None else COLOURS[curve.colour % len(COLOURS)]
         figure.add_scatter(
             x=curve.x,
             y=curve.y,
@@ -57,9 +57,9 @@ def lines(
             hovertemplate=f"{_text(curve.label)}, step %{{x:,}}: %{{y:.6g}} {_text(unit)}<extra></extra>",
         )
     for label, value in (references or {}).items():
-        figure.add_hline(y=value, line={"dash": "dot", "width": 1}, annotation_text=_text(f"{label} {value:.4g}"))
+        figure.add_hline(y=value, line=dotted, annotation_text=_text(f"{label} {value:.4g}"))
     for step in (marks or {}).values():
-        figure.add_vline(x=step, line={"dash": "dot", "width": 1})
+        figure.add_vline(x=step, line=dotted)
     if here is not None:
         figure.add_vline(x=here, line={"color": HERE, "width": 2})
     buttons = [{"label": kind, "method": "relayout", "args": [{"yaxis.type": kind}]} for kind in ("linear", "log")]
@@ -71,7 +71,9 @@ def lines(
                 "type": "buttons",
                 "direction": "right",
                 "buttons": buttons,
-                "active": int(log),
+                "showactive": False,
+                "bgcolor": "rgba(135, 149, 163, 0.15)",
+                "bordercolor": APART,
                 "x": 1,
                 "xanchor": "right",
                 "y": 1.14,
@@ -190,7 +192,7 @@ def scatter(
         text=[_text(label) for label in labels],
         textposition="top center",
         marker={"color": np.arange(len(x)), "colorscale": "Viridis" if joined else "HSV", "size": 7},
-        line={"width": 1, "color": "#8795a3"},
+        line={"width": 1, "color": APART},
         hovertemplate="%{text}: %{x:.6g}, %{y:.6g}<extra></extra>",
     )
     figure.update_layout(

@@ -34,7 +34,7 @@ def page(subject: Subject) -> None:
         form = shared.choice("As", activations.FORMS, key="activations.form")
     text = shared.example_input(subject).text
     axes = shared.viewed(activations.axes, text, hook)
-    with st.expander(f"Choose {'heads, ' * bool(axes.heads)}positions, {axes.unit_axis}", icon=":material/tune:"):
+    with st.expander(f"Choose {'heads, ' * bool(axes.heads)}positions and {axes.unit_axis}", icon=":material/tune:"):
         heads = _some("heads", axes.heads)
         positions = _some("positions", axes.positions)
         units = _some("keys" if axes.unit_axis == "key" else f"of {axes.unit_axis}", axes.units)

@@ -283,7 +283,7 @@ def choice(label: str, options: Sequence[str], key: str) -> str:
     if len(options) == 1:
         return options[0]
     return st.segmented_control(
-        label, options, required=True, key=key, persist_state="session", label_visibility="collapsed"
+        label, options, required=True, key=key, persist_state="session", label_visibility="collapsed", wrap=True
     )
 
 
@@ -299,7 +299,7 @@ def show(film: Film, figures: bool = True) -> None:
         return
     if st.toggle("A panel of this snapshot as a figure, to zoom, point at and download", key="still"):
         if st.session_state.get("still.panel") not in titles:
-            st.session_state["still.panel"] = titles[0]
+            st.session_state["still.panel"] = titles[min(1, len(titles) - 1)]  # the first below the timeline
         title = st.selectbox("Panel", titles, key="still.panel", label_visibility="collapsed")
         picture(still.figure(film, title, st.session_state.step), key="still.figure")
 

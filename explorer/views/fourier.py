@@ -1,5 +1,6 @@
 """Numbers on a circle: weights and activations in the Fourier basis, at every snapshot."""
 
+import math
 from collections.abc import Callable, Mapping
 
 import numpy as np
@@ -107,7 +108,8 @@ def _neurons(subject: Subject, cycle: Cycle, answer: str, neuron: int) -> list[P
     for frequency in frequencies.unique().tolist():
         own = shares[frequencies == frequency]
         lines.append(f"{frequency or 'none':<12}{len(own):>8}{own.median():>32.0%}")
-    counted = Text(f"Neurons of the final model by the frequency that explains most of {answer}", ["\n".join(lines)])
+    title = f"Neurons{_of(cycle, answer)} in the final model, by the frequency that explains most of their variance"
+    counted = Text(title, ["\n".join(lines)])
     return [*_two_inputs(subject, cycle, answer, "neurons"), counted]
 
 
@@ -115,11 +117,16 @@ def _two_inputs(subject: Subject, cycle: Cycle, answer: str, kind: str) -> list[
     """Logits or neurons as functions of both numbers, in products of waves."""
     names, _ = fourier.basis(cycle.n)
     energy = fourier.two_d(subject.ensemble, cycle.grids[answer], cycle.n, kind)  # (snapshot component component)
-    title = f"{kind.capitalize()} of {answer}: share of variance in each product of waves"
+    title = f"{kind.capitalize()}{_of(cycle, answer)}: share of variance in each product of waves"
     return [
         panels.signed_maps(title, [""], energy[:, None], names, names, "of x", "of y", span=7),
         Text(f"Largest terms of {kind}", [_table(one, names) for one in energy], span=5),
     ]
+
+
+def _of(cycle: Cycle, answer: str) -> str:
+    """What a title adds where there are several answers."""
+    return f" of {answer}" if len(cycle.grids) > 1 else ""
 
 
 def _over_both(subject: Subject, cycle: Cycle, answer: str, neuron: int) -> list[Panel]:
@@ -127,15 +134,15 @@ def _over_both(subject: Subject, cycle: Cycle, answer: str, neuron: int) -> list
     grid, ensemble, cfg = cycle.grids[answer], subject.ensemble, subject.info.model
     numbers = subject.task.tokens[: cycle.n]
 
-    def maps(title: str, values: torch.Tensor) -> Panel:
-        return panels.signed_maps(title, [""], values[:, None], numbers, numbers, "x", "y", span=6)
+    def maps(title: str, values: torch.Tensor, most: float = math.inf) -> Panel:
+        return panels.signed_maps(title, [""], values[:, None], numbers, numbers, "x", "y", span=6, most=most)
 
     neuron = None if cfg.attn_only else min(neuron, cfg.d_mlp - 1)
     losses, values = fourier.over_both(ensemble, grid, cycle.n, neuron)
-    of = f" of {answer}" if len(cycle.grids) > 1 else ""
-    found = [maps(f"Loss{of} for each pair of numbers", losses)]
+    guess = math.log(cfg.d_vocab_out)
+    found = [maps(f"Loss{_of(cycle, answer)} for each pair, up to a uniform guess", losses, guess)]
     if values is not None:
-        found.append(maps(f"Neuron {neuron} of the last block where {answer} is asked for", values))
+        found.append(maps(f"Neuron {neuron} of the last block{_of(cycle, answer)}", values))
     return found
 
 
@@ -156,12 +163,12 @@ def _progress(subject: Subject, cycle: Cycle, answer: str, neuron: int) -> list[
     apart = learnt is not None and 0 < learnt.sum() < len(learnt)
     losses = {"train": found.train, "test": found.test} if apart else {"all pairs": found.all}
     losses |= {"restricted": found.restricted, "excluded": found.excluded}
-    shown, of = ", ".join(map(str, keys)), f" of {answer}" if len(cycle.grids) > 1 else ""
+    shown = ", ".join(map(str, keys))
     gini = {"W_E": fourier.gini(norms)}
     return [
         panels.over_snapshots(
             subject,
-            f"Loss{of} with nothing but the key frequencies {shown} (restricted), and without them (excluded)",
+            f"Loss{_of(cycle, answer)} with the key frequencies {shown} alone (restricted), and without (excluded)",
             losses,
             unit="nats",
             height=360,

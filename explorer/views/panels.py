@@ -240,10 +240,15 @@ def signed_maps(
     column_axis: str,
     outlines: Sequence[tuple[int, int, int, int]] = (),
     span: int = 12,
+    most: float = math.inf,
 ) -> Heatmaps:
-    """Maps of values (snapshot map row column) around zero, or of values that are never below it."""
+    """Maps of values (snapshot map row column) around zero, or of values that are never below it.
+
+    Args:
+        most: values beyond it have the colour of this one.
+    """
     finite = values[values.isfinite()]
-    high = (float(finite.abs().max()) if len(finite) else 0.0) or 1.0
+    high = min(float(finite.abs().max()) if len(finite) else 0.0, most) or 1.0
     signed = bool((finite < 0).any())
     return Heatmaps(
         title,

@@ -21,7 +21,7 @@ def figure(film: Film, title: str, step: int) -> object:
         case Curves():
             here = panel.at[frame] if panel.at is not None else film.steps[frame]
             curves = [
-                charts.Curve(line.label, line.steps, line.values, line.dashed, line.group or line.label)
+                charts.Curve(line.label, line.steps, line.values, line.dashed, None if line.strong else line.colour)
                 for line in panel.lines
             ]
             marks = {mark.label: mark.step for mark in panel.marks}
