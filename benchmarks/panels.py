@@ -19,8 +19,8 @@ from benchmarks.start import FILM, IS_BUSY
 
 PORT = 8574
 RUNS = ("addition-finite", "induction")
-PAGES = ("Watch", "Phase changes", "Try it", "Compare", "Attention", "Activations", "Attribution", "Circuits")
-PAGES += ("Fourier", "Weights", "Interventions")
+PAGES = ("Phase changes", "Try it", "Compare", "Attention", "Activations", "Attribution", "Circuits", "Fourier")
+PAGES += ("Weights", "Interventions", "Watch")
 # What has been painted since the mark was set.
 MARK = f"() => {{ const film = {FILM}; if (film) film.dataset.left = 'yes'; window.painted = 0; }}"
 COUNT = f"""() => {{
@@ -29,8 +29,10 @@ COUNT = f"""() => {{
     if (film) window.counted = film;
 }}"""
 FRESH = f"() => {{ const film = {FILM}; return film?.dataset.step && !film.dataset.left && !{IS_BUSY}; }}"
+NOTHING = f"() => !{FILM} && !{IS_BUSY} && document.querySelector('[data-testid=stMain] [data-testid=stAlert]')"
 AGAIN = f"() => window.painted > 0 && !{IS_BUSY}"
-GROUPS = "[data-testid=stMain] [data-testid=stButtonGroup]"
+# What is chosen there is which example, not what is shown of it.
+GROUPS = "[data-testid=stMain] :not(.st-key-choice-named, .st-key-interventions-partner) > [data-testid=stButtonGroup]"
 
 
 def open_page(page: Page, name: str) -> float | None:
@@ -38,15 +40,15 @@ def open_page(page: Page, name: str) -> float | None:
     page.evaluate(MARK)
     began = time.perf_counter()
     page.get_by_test_id("stSidebarNavLink").filter(has_text=name).first.click()
-    page.wait_for_function(f"() => ({FRESH})() || document.querySelector('[data-testid=stMain] [data-testid=stAlert]')")
+    page.wait_for_function(f"() => ({FRESH})() || ({NOTHING})()")
     took = time.perf_counter() - began
     return took if page.evaluate(FRESH) else None
 
 
 def choose(page: Page, group: int, option: int) -> tuple[str, float] | None:
     """Seconds from a click on one of a group of choices to its film; None where it is chosen already."""
-    button = page.locator(GROUPS).nth(group).locator("button").nth(option)
-    if button.get_attribute("data-testid").endswith("Active"):
+    button = page.locator(GROUPS).nth(group).locator("[role=radio]").nth(option)
+    if button.get_attribute("aria-checked") == "true":
         return None
     label = button.inner_text()
     page.evaluate(COUNT)
@@ -85,16 +87,20 @@ def main() -> None:
 def measure(page: Page) -> None:
     for name in PAGES:
         took = open_page(page, name)
-        if took is None:
-            continue
-        print(f"  {name:<42} {took:6.2f} s    {scrub(page)}", flush=True)
-        # What may be chosen depends on what was chosen before it; the examples come last and are left alone.
-        for option in range(page.locator(GROUPS).first.locator("button").count() if name != "Watch" else 0):
-            if page.locator(GROUPS).count() < 2 and name not in ("Phase changes", "Circuits", "Fourier"):
-                break
-            chosen = choose(page, 0, option)
-            if chosen:
-                print(f"    {chosen[0]:<40} {chosen[1]:6.2f} s    {scrub(page)}", flush=True)
+        if took is not None:
+            print(f"  {name:<42} {took:6.2f} s    {scrub(page)}", flush=True)
+            choose_all(page)
+
+
+def choose_all(page: Page, group: int = 0) -> None:
+    """Choose everything; what there is to choose may depend on what was chosen before it."""
+    if group >= page.locator(GROUPS).count():
+        return
+    for option in range(page.locator(GROUPS).nth(group).locator("[role=radio]").count()):
+        chosen = choose(page, group, option)
+        if chosen:
+            print(f"    {'  ' * group + chosen[0]:<40} {chosen[1]:6.2f} s    {scrub(page)}", flush=True)
+        choose_all(page, group + 1)
 
 
 if __name__ == "__main__":

@@ -73,7 +73,9 @@ def serve(script: str, port: int, checkpoints: Path) -> subprocess.Popen:
 def drag(page: Page) -> list[float]:
     """Drag over the first timeline of the film that is there; milliseconds from each move to its paint, ascending."""
     page.evaluate(MEASURE)
-    box = page.locator(".stage.timeline").first.bounding_box()
+    timeline = page.locator(".stage.timeline").first
+    timeline.scroll_into_view_if_needed()
+    box = timeline.bounding_box()
     page.mouse.move(box["x"] + 60, box["y"] + 100)
     page.mouse.down()
     for i in range(MOVES):
