@@ -17,10 +17,13 @@ from typing import Any, ClassVar, Protocol
 
 import torch
 from torch import Tensor
+from torch.nn.functional import nll_loss
 
 from explorer.errors import UserError, quoted
 from explorer.settings import TrainingConfig
 from explorer.transformer import ModelConfig
+
+SHORT = 32  # entries of a last axis up to which softmax is faster along the first
 
 
 @dataclass(frozen=True)
@@ -291,9 +294,12 @@ class Task(ABC):
         Returns:
             (... batch answer). The softmax is in float64: in float32 it hides losses below 1e-7.
         """
-        log_probabilities = logits.double().log_softmax(-1)
+        if logits.shape[-1] < SHORT:
+            log_probabilities = logits.movedim(-1, 0).log_softmax(0, dtype=torch.float64).movedim(0, -1)
+        else:
+            log_probabilities = logits.log_softmax(-1, dtype=torch.float64)
         targets = batch.targets.expand(logits.shape[:-1])
-        return -log_probabilities.gather(-1, targets[..., None])[..., 0]
+        return nll_loss(log_probabilities.flatten(0, -2), targets.flatten(), reduction="none").view_as(targets)
 
     def per_token(self, losses: Tensor, batch: Batch) -> Tensor:
         """The mean loss of each of `loss_names`, (... token), from `losses`, (... batch answer)."""
