@@ -7,12 +7,13 @@ what would have followed.
 
 import functools
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import psutil
 import torch
 from torch import Tensor
+from torch.optim.adamw import adamw
 
 from explorer.asked import asked_logits
 from explorer.errors import UserError, quoted
@@ -22,6 +23,7 @@ from explorer.tasks.base import Task
 from explorer.transformer import ModelConfig
 
 MOMENTS = ("step", "exp_avg", "exp_avg_sq")  # what AdamW keeps of each weight
+EPS = 1e-8  # of AdamW
 DEVICES = ("auto", "cpu", "cuda")
 LONG_STEP = 8 * 2**20  # bytes kept for gradients from which on a step is shared between threads
 SMOOTHING = 0.9  # of the exponential average of losses that decides when to keep a snapshot
@@ -123,13 +125,9 @@ class Training:
         self.step = 0
         self.model = new_model(model_config, training.seed).to(self.device)
         self.schedule = SnapshotSchedule(training)
-        self._optimiser = torch.optim.AdamW(
-            self.model.parameters(),
-            lr=training.lr,
-            betas=(training.beta1, training.beta2),
-            weight_decay=training.weight_decay,
-            fused=True,
-        )
+        self._weights = list(self.model.parameters())
+        self._steps = [torch.zeros((), device=self.device) for _ in self._weights]
+        self._averages, self._squares = ([torch.zeros_like(weight) for weight in self._weights] for _ in range(2))
         self._train = task.train_stream(training)
         self._test = task.test_stream(training) if task.n_train(training) else None
         self._over = False  # ended before its last step
@@ -158,9 +156,7 @@ class Training:
         return self._over or self.step >= self.training.steps
 
     def _update(self) -> Measured:
-        training, task = self.training, self.task
-        for group in self._optimiser.param_groups:
-            group["lr"] = learning_rate(training, self.step)
+        task = self.task
         batch = self._train.next().to(self.device)
         gradients: dict[str, Tensor] = {}
 
@@ -171,14 +167,43 @@ class Training:
             logits = asked_logits(self.model, batch.tokens, batch.positions)
         losses = task.losses(logits, batch)
         loss = losses.mean()
-        self._optimiser.zero_grad()
-        loss.backward()
+        weight_gradients = torch.autograd.grad(loss, self._weights)
         with torch.no_grad():
             found = {"loss": loss, "per_token": task.per_token(losses, batch), **task.measure(logits, batch, gradients)}
-            if self._test is not None and self.step % training.test_every == 0:
+            if self._test is not None and self.step % self.training.test_every == 0:
                 found |= {f"test_{name}": values for name, values in self._tested().items()}
-        self._optimiser.step()
+            self._improve(weight_gradients)
         return self._measured(found)
+
+    def _improve(self, gradients: Sequence[Tensor]) -> None:
+        """One step of AdamW, called as a function: the class takes longer to come to it than a small step takes."""
+        training = self.training
+        adamw(
+            self._weights,
+            [gradient.contiguous() for gradient in gradients],  # it goes through memory, not along axes
+            self._averages,
+            self._squares,
+            [],
+            self._steps,
+            lr=learning_rate(training, self.step),
+            beta1=training.beta1,
+            beta2=training.beta2,
+            weight_decay=training.weight_decay,
+            eps=EPS,
+            fused=True,
+            amsgrad=False,
+            maximize=False,
+        )
+
+    def _moments(self) -> dict[str, Tensor]:
+        """What AdamW keeps of each weight, by the names that it has in a `state`."""
+        names = [name for name, _ in self.model.named_parameters()]
+        kept = dict(zip(MOMENTS, (self._steps, self._averages, self._squares), strict=True))
+        return {
+            f"optimiser.{key}.{name}": moment
+            for key, moments in kept.items()
+            for name, moment in zip(names, moments, strict=True)
+        }
 
     def _tested(self) -> dict[str, Tensor]:
         """What one batch of unseen examples gives."""
@@ -216,9 +241,8 @@ class Training:
     def state(self) -> dict[str, Tensor]:
         """All that decides what follows, as named tensors."""
         state = {f"weights.{name}": weight for name, weight in self.weights().items()}
-        for name, parameter in self.model.named_parameters():
-            for key, value in self._optimiser.state.get(parameter, {}).items():
-                state[f"optimiser.{key}.{name}"] = _copy(value)
+        if self.step:
+            state |= {name: _copy(moment) for name, moment in self._moments().items()}
         state["step"] = torch.tensor(self.step)
         state["over"] = torch.tensor(self._over)
         state["schedule"] = self.schedule.state()
@@ -236,10 +260,8 @@ class Training:
         self._check(state)
         self.model.load_state_dict(weights_in(state))
         self.step, self._over = int(state["step"]), bool(state["over"])
-        for name, parameter in self.model.named_parameters():
-            if self.step:
-                kept = {key: state[f"optimiser.{key}.{name}"] for key in MOMENTS}
-                self._optimiser.state[parameter] = {k: v.to(self.device, copy=True) for k, v in kept.items()}
+        for name, moment in self._moments().items():
+            moment.copy_(state[name] if self.step else torch.zeros(()))
         self.schedule.restore(state["schedule"])
         self._train.restore(state["train_stream"])
         if self._test is not None:
@@ -252,9 +274,7 @@ class Training:
         if step is None or step.shape or not 0 <= int(step) <= self.training.steps:
             raise UserError("The state does not say at which step of this training it was taken.")
         if int(step):
-            for name, parameter in self.model.named_parameters():
-                expected |= {f"optimiser.{key}.{name}": parameter for key in MOMENTS[1:]}
-                expected[f"optimiser.{MOMENTS[0]}.{name}"] = torch.zeros(())
+            expected |= self._moments()
             n_losses = len(self.task.loss_names) * (1 if self._test is None else 2)
             expected["schedule"] = torch.zeros(3, n_losses, dtype=torch.float64)
         if missing := sorted(expected.keys() - state.keys()):

@@ -23,7 +23,7 @@ from explorer.errors import UserError, quoted
 from explorer.settings import TrainingConfig
 from explorer.transformer import ModelConfig
 
-SHORT = 32  # entries of a last axis up to which softmax is faster along the first
+FEW = 32  # output tokens below which torch is faster at a softmax along the first axis than along the last
 
 
 @dataclass(frozen=True)
@@ -294,7 +294,7 @@ class Task(ABC):
         Returns:
             (... batch answer). The softmax is in float64: in float32 it hides losses below 1e-7.
         """
-        if logits.shape[-1] < SHORT:
+        if logits.shape[-1] < FEW:
             log_probabilities = logits.movedim(-1, 0).log_softmax(0, dtype=torch.float64).movedim(0, -1)
         else:
             log_probabilities = logits.log_softmax(-1, dtype=torch.float64)
@@ -318,7 +318,7 @@ class Task(ABC):
             gradients: of the batch's loss at each of `watched_gradients`, in the last block of the queries that are
                 asked for; empty where nothing is learnt from the batch, and measures that need them are left out then.
         """
-        return {"accuracy": (logits.argmax(-1) == batch.targets).double().mean()[None]}
+        return {"accuracy": (logits.argmax(-1) == batch.targets).mean(dtype=torch.float64)[None]}
 
     # --- Its examples ---
 
