@@ -86,8 +86,9 @@ def _product(factors: list[Tensor]) -> Tensor:
     """The product of matrices, in the order that takes fewest multiplications."""
     if len(factors) == 1:
         return factors[0]
-    if factors[-1].shape[1] < NARROW:  # BLAS is fast along the axis that is stored last, if that is long
-        return torch.linalg.multi_dot([factor.T for factor in reversed(factors)]).T
+    if factors[-1].shape[1] < NARROW:  # BLAS is slow where the axis stored last is short, also on the way back
+        first, *others = [factor.T for factor in reversed(factors)]
+        return torch.linalg.multi_dot([first.contiguous(), *others]).T
     return torch.linalg.multi_dot(factors)
 
 

@@ -10,6 +10,7 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
+import numpy as np
 import psutil
 import torch
 from torch import Tensor
@@ -52,26 +53,26 @@ class SnapshotSchedule:
     def __init__(self, training: TrainingConfig):
         self._training = training
         self._last = 0
-        self._smoothed: Tensor | None = None  # (token,) of train and test losses together
-        self._at_last: Tensor | None = None
+        self._smoothed: np.ndarray | None = None  # (token,) of train and test losses together
+        self._at_last: np.ndarray | None = None
 
     def wants(self, step: int, losses: Tensor) -> bool:
         """Whether to keep the weights of ``step``, given the losses measured one update before; nan for those that
         were not."""
-        smoothed = losses
+        smoothed = losses = losses.numpy()  # a few numbers, on which numpy is quicker than torch
         if self._smoothed is not None:
             smoothed = SMOOTHING * self._smoothed + (1 - SMOOTHING) * losses
-            smoothed = torch.where(losses.isnan(), self._smoothed, smoothed)
-            smoothed = torch.where(self._smoothed.isnan(), losses, smoothed)
+            smoothed = np.where(np.isnan(losses), self._smoothed, smoothed)
+            smoothed = np.where(np.isnan(self._smoothed), losses, smoothed)
         self._smoothed = smoothed
         if self._at_last is None:
             self._at_last = smoothed
-        self._at_last = torch.where(self._at_last.isnan(), smoothed, self._at_last)
+        self._at_last = np.where(np.isnan(self._at_last), smoothed, self._at_last)
         training = self._training
         if training.snapshot_every:
             due = step % training.snapshot_every == 0
         else:
-            moved = (smoothed - self._at_last).abs().nan_to_num().max() >= training.snapshot_moved
+            moved = np.nan_to_num(np.abs(smoothed - self._at_last)).max() >= training.snapshot_moved
             due = bool(moved) or step - self._last >= training.snapshot_share * training.steps
         if due or step == training.steps:
             self._last, self._at_last = step, smoothed
@@ -82,11 +83,13 @@ class SnapshotSchedule:
         """(3, token): the last snapshot's step, the smoothed losses then and now; empty before the first."""
         if self._smoothed is None:
             return torch.empty(0, dtype=torch.float64)
-        return torch.stack([torch.full_like(self._smoothed, self._last), self._at_last, self._smoothed])
+        last = np.full_like(self._smoothed, self._last)
+        return torch.from_numpy(np.stack([last, self._at_last, self._smoothed]))
 
     def restore(self, state: Tensor) -> None:
         if state.numel():
-            self._last, self._at_last, self._smoothed = int(state[0, 0]), state[1], state[2]
+            last, self._at_last, self._smoothed = state.numpy()
+            self._last = int(last[0])
 
 
 def learning_rate(training: TrainingConfig, step: int) -> float:
