@@ -3,12 +3,14 @@
     python -m benchmarks.training [--threads N] [--seconds S]
 
 The plain way is that of the notebook that this grew from: the hooked forward pass at every position, autograd, AdamW
-as it comes, each loss fetched by itself, and on finite data the loss on unseen examples at every step. Floating-point
+as it comes, each loss fetched by itself, and on finite data the loss on unseen examples at every step. A turn is
+several updates if they are short: in training, one finds the caches as the one before has left them. Floating-point
 operations are counted in the matrix products that the fast way does, and compared with those of one large product on
 the same threads.
 """
 
 import argparse
+import math
 import statistics
 import time
 from collections.abc import Callable
@@ -34,12 +36,15 @@ CASES = (
     ("addition", "quick"),
     ("addition", "quick-finite"),
 )
+TURN = 0.1  # seconds that a turn of the plain way takes at least
 
 
-def seconds(work: Callable[[], object]) -> float:
+def seconds(work: Callable[[], object], times: int = 1) -> float:
+    """Of one time, on average."""
     began = time.perf_counter()
-    work()
-    return time.perf_counter() - began
+    for _ in range(times):
+        work()
+    return (time.perf_counter() - began) / times
 
 
 def plain_way(task: Task, cfg: ModelConfig, training: TrainingConfig) -> Callable[[], None]:
@@ -120,18 +125,15 @@ def main() -> None:
         task, training = kind(**preset.task), preset.training
         cfg = task.model_config(**preset.model)
         plain, updates = plain_way(task, cfg, training), Training(task, cfg, training).updates()
-        turn = training.test_every if task.n_train(training) else 1  # so that each turn has its share of tests
-
-        def fast(updates=updates, turn=turn) -> None:
-            for _ in range(turn):
-                next(updates)
-
-        plain(), fast()
-        times: dict[str, list[float]] = {"plain": [], "fast": []}
+        plain(), next(updates)
+        share = training.test_every if task.n_train(training) else 1  # so that each fast turn has its share of tests
+        turns = {"plain": math.ceil(TURN / seconds(plain))}
+        turns["fast"] = math.ceil(turns["plain"] / share) * share
+        times: dict[str, list[float]] = {way: [] for way in turns}
         began, rates = time.perf_counter(), [product_rate()]
         while time.perf_counter() - began < options.seconds:
-            times["plain"].append(seconds(plain))
-            times["fast"].append(seconds(fast) / turn)
+            for way, update in (("plain", plain), ("fast", updates.__next__)):
+                times[way].append(seconds(update, turns[way]))
         rates.append(product_rate())
         slow, quick = (statistics.median(times[way]) for way in ("plain", "fast"))
         flops, rate = operations(task, cfg, training), max(rates)

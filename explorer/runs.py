@@ -627,9 +627,11 @@ class _Keeper:
     # --- In the writer's thread ---
 
     def _write_all(self, step: int, metrics: dict[str, Tensor], state: dict[str, Tensor]) -> None:
-        """Snapshot first, state last: a state on disk never speaks of what is not there."""
+        """Losses first, state last: of every snapshot on disk the losses before it are there, and of every state all
+        that it speaks of."""
+        _write_tensors(self._run.folder / "metrics.safetensors", metrics)
         self._write_snapshot(step, weights_in(state))
-        self._write_progress(metrics, state)
+        _write_tensors(self._run._resume, state)
         self._write_info(step, "running")
 
     def _write_report(self, step: int, metrics: dict[str, Tensor]) -> None:

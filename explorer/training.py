@@ -7,12 +7,14 @@ what would have followed.
 
 import functools
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
+import numpy as np
 import psutil
 import torch
 from torch import Tensor
+from torch.optim.adamw import adamw
 
 from explorer.asked import asked_logits
 from explorer.errors import UserError, quoted
@@ -22,6 +24,7 @@ from explorer.tasks.base import Task
 from explorer.transformer import ModelConfig
 
 MOMENTS = ("step", "exp_avg", "exp_avg_sq")  # what AdamW keeps of each weight
+EPS = 1e-8  # of AdamW
 DEVICES = ("auto", "cpu", "cuda")
 LONG_STEP = 8 * 2**20  # bytes kept for gradients from which on a step is shared between threads
 SMOOTHING = 0.9  # of the exponential average of losses that decides when to keep a snapshot
@@ -50,26 +53,26 @@ class SnapshotSchedule:
     def __init__(self, training: TrainingConfig):
         self._training = training
         self._last = 0
-        self._smoothed: Tensor | None = None  # (token,) of train and test losses together
-        self._at_last: Tensor | None = None
+        self._smoothed: np.ndarray | None = None  # (token,) of train and test losses together
+        self._at_last: np.ndarray | None = None
 
     def wants(self, step: int, losses: Tensor) -> bool:
         """Whether to keep the weights of ``step``, given the losses measured one update before; nan for those that
         were not."""
-        smoothed = losses
+        smoothed = losses = losses.numpy()  # a few numbers, on which numpy is quicker than torch
         if self._smoothed is not None:
             smoothed = SMOOTHING * self._smoothed + (1 - SMOOTHING) * losses
-            smoothed = torch.where(losses.isnan(), self._smoothed, smoothed)
-            smoothed = torch.where(self._smoothed.isnan(), losses, smoothed)
+            smoothed = np.where(np.isnan(losses), self._smoothed, smoothed)
+            smoothed = np.where(np.isnan(self._smoothed), losses, smoothed)
         self._smoothed = smoothed
         if self._at_last is None:
             self._at_last = smoothed
-        self._at_last = torch.where(self._at_last.isnan(), smoothed, self._at_last)
+        self._at_last = np.where(np.isnan(self._at_last), smoothed, self._at_last)
         training = self._training
         if training.snapshot_every:
             due = step % training.snapshot_every == 0
         else:
-            moved = (smoothed - self._at_last).abs().nan_to_num().max() >= training.snapshot_moved
+            moved = np.nan_to_num(np.abs(smoothed - self._at_last)).max() >= training.snapshot_moved
             due = bool(moved) or step - self._last >= training.snapshot_share * training.steps
         if due or step == training.steps:
             self._last, self._at_last = step, smoothed
@@ -80,11 +83,13 @@ class SnapshotSchedule:
         """(3, token): the last snapshot's step, the smoothed losses then and now; empty before the first."""
         if self._smoothed is None:
             return torch.empty(0, dtype=torch.float64)
-        return torch.stack([torch.full_like(self._smoothed, self._last), self._at_last, self._smoothed])
+        last = np.full_like(self._smoothed, self._last)
+        return torch.from_numpy(np.stack([last, self._at_last, self._smoothed]))
 
     def restore(self, state: Tensor) -> None:
         if state.numel():
-            self._last, self._at_last, self._smoothed = int(state[0, 0]), state[1], state[2]
+            last, self._at_last, self._smoothed = state.numpy()
+            self._last = int(last[0])
 
 
 def learning_rate(training: TrainingConfig, step: int) -> float:
@@ -123,13 +128,9 @@ class Training:
         self.step = 0
         self.model = new_model(model_config, training.seed).to(self.device)
         self.schedule = SnapshotSchedule(training)
-        self._optimiser = torch.optim.AdamW(
-            self.model.parameters(),
-            lr=training.lr,
-            betas=(training.beta1, training.beta2),
-            weight_decay=training.weight_decay,
-            fused=True,
-        )
+        self._weights = list(self.model.parameters())
+        self._steps = [torch.zeros((), device=self.device) for _ in self._weights]
+        self._averages, self._squares = ([torch.zeros_like(weight) for weight in self._weights] for _ in range(2))
         self._train = task.train_stream(training)
         self._test = task.test_stream(training) if task.n_train(training) else None
         self._over = False  # ended before its last step
@@ -158,9 +159,7 @@ class Training:
         return self._over or self.step >= self.training.steps
 
     def _update(self) -> Measured:
-        training, task = self.training, self.task
-        for group in self._optimiser.param_groups:
-            group["lr"] = learning_rate(training, self.step)
+        task = self.task
         batch = self._train.next().to(self.device)
         gradients: dict[str, Tensor] = {}
 
@@ -171,14 +170,43 @@ class Training:
             logits = asked_logits(self.model, batch.tokens, batch.positions)
         losses = task.losses(logits, batch)
         loss = losses.mean()
-        self._optimiser.zero_grad()
-        loss.backward()
+        weight_gradients = torch.autograd.grad(loss, self._weights)
         with torch.no_grad():
             found = {"loss": loss, "per_token": task.per_token(losses, batch), **task.measure(logits, batch, gradients)}
-            if self._test is not None and self.step % training.test_every == 0:
+            if self._test is not None and self.step % self.training.test_every == 0:
                 found |= {f"test_{name}": values for name, values in self._tested().items()}
-        self._optimiser.step()
+            self._improve(weight_gradients)
         return self._measured(found)
+
+    def _improve(self, gradients: Sequence[Tensor]) -> None:
+        """One step of AdamW, called as a function: the class takes longer to come to it than a small step takes."""
+        training = self.training
+        adamw(
+            self._weights,
+            [gradient.contiguous() for gradient in gradients],  # it goes through memory, not along axes
+            self._averages,
+            self._squares,
+            [],
+            self._steps,
+            lr=learning_rate(training, self.step),
+            beta1=training.beta1,
+            beta2=training.beta2,
+            weight_decay=training.weight_decay,
+            eps=EPS,
+            fused=True,
+            amsgrad=False,
+            maximize=False,
+        )
+
+    def _moments(self) -> dict[str, Tensor]:
+        """What AdamW keeps of each weight, by the names that it has in a `state`."""
+        names = [name for name, _ in self.model.named_parameters()]
+        kept = dict(zip(MOMENTS, (self._steps, self._averages, self._squares), strict=True))
+        return {
+            f"optimiser.{key}.{name}": moment
+            for key, moments in kept.items()
+            for name, moment in zip(names, moments, strict=True)
+        }
 
     def _tested(self) -> dict[str, Tensor]:
         """What one batch of unseen examples gives."""
@@ -216,9 +244,8 @@ class Training:
     def state(self) -> dict[str, Tensor]:
         """All that decides what follows, as named tensors."""
         state = {f"weights.{name}": weight for name, weight in self.weights().items()}
-        for name, parameter in self.model.named_parameters():
-            for key, value in self._optimiser.state.get(parameter, {}).items():
-                state[f"optimiser.{key}.{name}"] = _copy(value)
+        if self.step:
+            state |= {name: _copy(moment) for name, moment in self._moments().items()}
         state["step"] = torch.tensor(self.step)
         state["over"] = torch.tensor(self._over)
         state["schedule"] = self.schedule.state()
@@ -236,10 +263,8 @@ class Training:
         self._check(state)
         self.model.load_state_dict(weights_in(state))
         self.step, self._over = int(state["step"]), bool(state["over"])
-        for name, parameter in self.model.named_parameters():
-            if self.step:
-                kept = {key: state[f"optimiser.{key}.{name}"] for key in MOMENTS}
-                self._optimiser.state[parameter] = {k: v.to(self.device, copy=True) for k, v in kept.items()}
+        for name, moment in self._moments().items():
+            moment.copy_(state[name] if self.step else torch.zeros(()))
         self.schedule.restore(state["schedule"])
         self._train.restore(state["train_stream"])
         if self._test is not None:
@@ -252,9 +277,7 @@ class Training:
         if step is None or step.shape or not 0 <= int(step) <= self.training.steps:
             raise UserError("The state does not say at which step of this training it was taken.")
         if int(step):
-            for name, parameter in self.model.named_parameters():
-                expected |= {f"optimiser.{key}.{name}": parameter for key in MOMENTS[1:]}
-                expected[f"optimiser.{MOMENTS[0]}.{name}"] = torch.zeros(())
+            expected |= self._moments()
             n_losses = len(self.task.loss_names) * (1 if self._test is None else 2)
             expected["schedule"] = torch.zeros(3, n_losses, dtype=torch.float64)
         if missing := sorted(expected.keys() - state.keys()):

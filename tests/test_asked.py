@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from explorer.asked import asked_logits
+from explorer.asked import _by_place, _by_source, _product, _shortcut, _weighted_sums, asked_logits
 from explorer.models import new_model
 from explorer.tasks import TASKS
 from explorer.tasks.addition import Addition
@@ -72,6 +72,59 @@ def test_loss_and_gradients_are_those_of_the_hooked_forward_pass(kind, name):
 def test_every_shape_of_model_is_served(shape, n):
     model = new_model(ADDITION.model_config(**{**WIDTHS, **shape}), seed=0)
     compare(model, ADDITION, ADDITION.sample(n, torch.Generator().manual_seed(0)))
+
+
+@pytest.mark.parametrize("shortcut", [_by_source, _by_place])
+@pytest.mark.parametrize("shape", SHAPES.values(), ids=SHAPES)
+@pytest.mark.parametrize("asked", ["some", "every"])
+def test_shortcuts_give_the_residual_stream_after_attention_and_its_gradients(shortcut, shape, asked):
+    """In float64, whether or not it is the cheapest way, with examples shorter than what the model reads."""
+    cfg = ADDITION.model_config(**{**WIDTHS, "attn_only": True, "init": "d_head", **shape, "n_layers": 1})
+    if cfg.layer_norm and shortcut is _by_source:
+        assert _shortcut(new_model(cfg), torch.zeros(1, 3).long(), torch.zeros(1, 1).long()) is not _by_source
+        return
+    model, rng = new_model(cfg, seed=0).double(), torch.Generator().manual_seed(0)
+    tokens = torch.randint(0, cfg.d_vocab, (7, cfg.n_ctx - 2), generator=rng)
+    every = torch.arange(tokens.shape[1]).expand_as(tokens)
+    positions = every if asked == "every" else torch.randint(0, tokens.shape[1], (7, 3), generator=rng)
+    rows, seen = torch.arange(7)[:, None], {}
+    name = f"blocks.0.hook_resid_{'post' if cfg.attn_only else 'mid'}"
+    with model.hooks(forward={name: lambda x, at: seen.update({at: x})}):
+        model(tokens)
+    expected = seen[name][rows, positions].flatten(0, 1)
+    got = _product(shortcut(model, tokens, positions))
+    torch.testing.assert_close(got, expected, rtol=1e-12, atol=1e-12)
+    weights = dict(model.blocks[0].attn.named_parameters()) | dict(model.embed.named_parameters())
+    if cfg.positions == "learned":
+        weights |= dict(model.pos_embed.named_parameters())
+    at = torch.randn(expected.shape, generator=rng, dtype=torch.float64)
+    pairs = (torch.autograd.grad(x, list(weights.values()), at) for x in (got, expected))
+    for weight, (fast, plain) in zip(weights, zip(*pairs, strict=True), strict=True):
+        torch.testing.assert_close(fast, plain, rtol=1e-10, atol=1e-10, msg=weight)
+
+
+def test_the_cheapest_way_is_taken():
+    """Few sources: addition. Few places and many rows: modular addition. Neither: induction."""
+    expected = {"addition": _by_source, "skip-trigram": _by_source, "modular-addition": _by_place, "induction": None}
+    for name, way in expected.items():
+        kind = TASKS[name]
+        preset = kind.presets["notebook"]
+        task = kind(**preset.task)
+        batch = task.train_stream(preset.training).next()
+        model = new_model(task.model_config(**preset.model))
+        n_asked = batch.tokens if model.cfg.n_layers > 1 else batch.positions
+        assert _shortcut(model, batch.tokens, n_asked) is way, name
+
+
+def test_sums_that_are_looked_up_have_the_right_gradients():
+    """Also where an entry is in a sum twice, and in none."""
+    rng = torch.Generator().manual_seed(0)
+    table = torch.randn(5, 3, generator=rng, dtype=torch.float64, requires_grad=True)
+    entry = torch.tensor([[0, 4, 0], [2, 2, 4]])
+    weight = torch.randn(2, 3, generator=rng, dtype=torch.float64, requires_grad=True)
+    expected = (table[entry] * weight[..., None]).sum(1)
+    torch.testing.assert_close(_weighted_sums(table, entry, weight), expected)
+    assert torch.autograd.gradcheck(lambda table, weight: _weighted_sums(table, entry, weight), (table, weight))
 
 
 def test_positions_may_differ_from_example_to_example():

@@ -11,8 +11,10 @@ import torch
 
 from explorer.asked import asked_logits
 from explorer.errors import UserError
+from explorer.models import new_model
 from explorer.runs import Runs
 from explorer.settings import TrainingConfig
+from explorer.tasks import TASKS
 from explorer.tasks.addition import Addition
 from explorer.tasks.modular_addition import ModularAddition
 from explorer.tasks.skip_trigram import SkipTrigram
@@ -80,6 +82,31 @@ def test_a_resumed_training_is_the_one_that_was_never_interrupted(config):
             assert torch.equal(row.per_token, expected_row.per_token)
         for name, weight in straight.weights().items():
             assert torch.equal(second.weights()[name], weight), name
+
+
+@pytest.mark.parametrize("kind", TASKS.values(), ids=TASKS)
+def test_weights_are_those_that_torchs_own_optimiser_gives(kind):
+    preset = next(iter(kind.presets.values()))
+    task = kind(**preset.task)
+    settings = replace(preset.training, steps=6, batch_size=16, warmup=2, weight_decay=0.5)
+    training = Training(task, task.model_config(**preset.model), settings)
+    model, stream = new_model(training.model.cfg, settings.seed), task.train_stream(settings)
+    optimiser = torch.optim.AdamW(
+        model.parameters(), betas=(settings.beta1, settings.beta2), weight_decay=settings.weight_decay
+    )
+    for step, (measured, _) in enumerate(training.updates()):
+        optimiser.param_groups[0]["lr"] = learning_rate(settings, step)
+        batch = stream.next()
+        loss = task.losses(batch.asked(model(batch.tokens)), batch).mean()
+        assert measured.loss == pytest.approx(loss.item(), rel=1e-4)
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+    for name, weight in training.weights().items():
+        expected = model.state_dict()[name]
+        assert (weight - expected).norm() <= 1e-3 * (
+            expected - new_model(model.cfg, settings.seed).state_dict()[name]
+        ).norm(), name
 
 
 def test_finite_data_are_memorised():

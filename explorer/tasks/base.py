@@ -17,10 +17,13 @@ from typing import Any, ClassVar, Protocol
 
 import torch
 from torch import Tensor
+from torch.nn.functional import nll_loss
 
 from explorer.errors import UserError, quoted
 from explorer.settings import TrainingConfig
 from explorer.transformer import ModelConfig
+
+FEW = 32  # output tokens below which torch is faster at a softmax along the first axis than along the last
 
 
 @dataclass(frozen=True)
@@ -335,9 +338,12 @@ class Task(ABC):
         Returns:
             (... batch answer). The softmax is in float64: in float32 it hides losses below 1e-7.
         """
-        log_probabilities = logits.double().log_softmax(-1)
+        if logits.shape[-1] < FEW:
+            log_probabilities = logits.movedim(-1, 0).log_softmax(0, dtype=torch.float64).movedim(0, -1)
+        else:
+            log_probabilities = logits.log_softmax(-1, dtype=torch.float64)
         targets = batch.targets.expand(logits.shape[:-1])
-        return -log_probabilities.gather(-1, targets[..., None])[..., 0]
+        return nll_loss(log_probabilities.flatten(0, -2), targets.flatten(), reduction="none").view_as(targets)
 
     def per_token(self, losses: Tensor, batch: Batch) -> Tensor:
         """The mean loss of each of `loss_names`, (... token), from `losses`, (... batch answer)."""
@@ -356,7 +362,7 @@ class Task(ABC):
             gradients: of the batch's loss at each of `watched_gradients`, in the last block of the queries that are
                 asked for; empty where nothing is learnt from the batch, and measures that need them are left out then.
         """
-        return {"accuracy": (logits.argmax(-1) == batch.targets).double().mean()[None]}
+        return {"accuracy": (logits.argmax(-1) == batch.targets).mean(dtype=torch.float64)[None]}
 
     # --- Its examples ---
 

@@ -150,7 +150,7 @@ class SkipTrigram(Task):
         return letters.scatter(1, trigger[:, None] - 1, TRIGGERS + answers[:, None])
 
     def _batch(self, letters: Tensor, answers: Tensor, trigger: Tensor) -> Batch:
-        begin, end = (torch.full_like(letters[:, :1], token) for token in (BEGIN, END))
+        begin, end = (letters.new_full((len(letters), 1), token) for token in (BEGIN, END))
         tokens = torch.cat([begin, letters, end], 1)  # (batch pos)
         return Batch(tokens, torch.full_like(end, N_LETTERS + 1), answers[:, None], {"trigger": trigger})
 
@@ -168,7 +168,7 @@ class SkipTrigram(Task):
 
     def per_token(self, losses: Tensor, batch: Batch) -> Tensor:
         """The mean over the texts of each trigram, (... token); nan where the batch has none."""
-        texts = torch.nn.functional.one_hot(batch.targets[:, 0], N_TRIGRAMS).to(losses.dtype)  # (batch token)
+        texts = (batch.targets == torch.arange(N_TRIGRAMS, device=losses.device)).to(losses.dtype)  # (batch token)
         return losses[..., 0] @ texts / texts.sum(0)
 
     @property
@@ -182,8 +182,8 @@ class SkipTrigram(Task):
         measured = super().measure(logits, batch, gradients)
         if gradients:
             last = gradients[PATTERN][:, 0, -1]  # (batch key)
-            at_trigger = last.gather(1, batch.extra["trigger"][:, None])[:, 0]  # (batch,)
-            measured["attention_grad"] = self.per_token(at_trigger[:, None].double(), batch)
+            at_trigger = last.gather(1, batch.extra["trigger"][:, None])  # (batch 1)
+            measured["attention_grad"] = self.per_token(at_trigger.double(), batch)
         return measured
 
     # --- What is measured on it ---
