@@ -151,6 +151,8 @@ class Training:
             due = self.schedule.wants(self.step, losses)
             unseen = measured.loss if self._test is None else measured.test_loss
             self._over = unseen is not None and unseen < self.training.stop_below
+            if (due or self._over) and not all(weight.isfinite().all() for weight in self._weights):
+                raise UserError(self._diverged("Some weights are no longer finite"))
             yield measured, due or self._over
 
     @property
@@ -228,14 +230,14 @@ class Training:
         measures = {name: values.detach() for name, values in found.items()}
         loss, per_token = measures.pop("loss").item(), measures.pop("per_token")
         if not math.isfinite(loss):
-            raise UserError(
-                f"The loss is {loss} at step {self.step}: this training diverged; a smaller lr than "
-                f"{self.training.lr} may help."
-            )
+            raise UserError(self._diverged(f"The loss is {loss}"))
         test_loss, test_per_token = measures.pop("test_loss", None), measures.pop("test_per_token", None)
         return Measured(
             self.step, loss, per_token, None if test_loss is None else test_loss.item(), test_per_token, measures
         )
+
+    def _diverged(self, sign: str) -> str:
+        return f"{sign} at step {self.step}: this training diverged; a smaller lr than {self.training.lr} may help."
 
     def weights(self) -> dict[str, Tensor]:
         """A copy of the weights as they are now, on the CPU: the live ones go on changing."""

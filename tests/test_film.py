@@ -69,7 +69,7 @@ def test_timelines_columns_and_points_survive_packing():
     film = Film(
         [0, 5, 20],
         [
-            Curves("loss", [line], marks=[Mark("units: onset", 7, 2)], at=np.array([0, 4, 4])),
+            Curves("loss", [line], marks=[Mark("units: onset", 7, 2, "units")], at=np.array([0, 4, 4])),
             Raster("losses", ["a", "b"], np.arange(4), rng.random((2, 4)), 0.0, 1.0, "nats", onsets),
             Columns("norms", ["1", "2"], ["W_E"], rng.random((3, 1, 2)), "norm", "frequency", marked=[1]),
             Scatter("path", ["weights"], rng.random((3, 1)), rng.random((3, 1)), "PC1", "PC2", trail=True),
@@ -78,7 +78,7 @@ def test_timelines_columns_and_points_survive_packing():
     )
     header, _ = unpack(film.pack(start=0))
     curves, raster, columns, scatter, maps = header["panels"]
-    assert curves["marks"] == [{"label": "units: onset", "step": 7, "colour": 2}]
+    assert curves["marks"] == [{"label": "units: onset", "step": 7, "colour": 2, "group": "units"}]
     assert curves["at"].tolist() == [0, 4, 4]
     np.testing.assert_allclose(raster["values"], film.panels[1].values, rtol=1e-6)
     np.testing.assert_array_equal(raster["onsets"], onsets)

@@ -299,13 +299,14 @@ def test_components_are_switched_off_by_name_and_what_there_is_not_is_explained(
     off.set_value(["L1 MLP", "l0n3"]).run()
     assert healthy(app)
     assert header(app)["panels"][1]["title"] == "Without L1 MLP, L0N3"
-    app.multiselect(key="interventions.off").set_value(["L1H0", "<b>L9H9"]).run()
+    app.multiselect(key="interventions.off").set_value(["L1H0", "<b>L9H9", "L7H0", " "]).run()
     assert not app.exception
     assert "no part of a model" in app.error[0].value
+    assert "There is no L7H0" in app.error[1].value
     assert header(app)["panels"][1]["title"] == "Without L1H0"
     app.multiselect(key="interventions.off").set_value([]).run()
     assert healthy(app)
-    assert header(app)["panels"][1]["title"] == "With nothing switched off"
+    assert header(app)["panels"][1]["title"] == "With nothing ablated"
 
 
 def test_a_second_example_is_patched_and_a_bad_one_explained(opened):
@@ -314,23 +315,31 @@ def test_a_second_example_is_patched_and_a_bad_one_explained(opened):
     assert healthy(app)
     assert app.text_input(key="interventions.second").value == "48+52"
     assert app.selectbox(key="interventions.answer").options == ["tens: 2 or 0", "units: 4 or 0"]
-    for text, said in (("76+48", "the same right answers"), ("no sum", "is not a sum"), ("", "Nothing was typed")):
+    film = header(app)
+    for text, said in (("76+48", "the same right answers"), ("no sum", "is not a sum")):
         app.text_input(key="interventions.second").set_value(text).run()
         assert not app.exception
         assert len(app.error) == 1
         assert said in app.error[0].value
         assert app.text_input(key="interventions.second").value == text
+        assert header(app) == film  # what was there stays
+    app.text_input(key="interventions.second").set_value(" ").run()
+    assert healthy(app)
+    assert "Type a second sum" in app.info[0].value
     app.text_input(key="interventions.second").set_value("11+22").run()
     assert healthy(app)
     app.selectbox(key="interventions.answer").set_value(2).run()
     assert "for 4 rather than 3, units" in header(app)["panels"][1]["title"]
+    app.text_input(key="choice.example").set_value("11+22").run()  # now both are one: another is taken
+    assert healthy(app)
+    assert app.text_input(key="interventions.second").value != "11+22"
 
 
 def test_heads_positions_and_neurons_are_chosen_and_the_most_changed_is_one_click_away(opened):
     app = opened("activations", run="small", example="48+76")
     app.selectbox(key="activations.hook").set_value("blocks.0.attn.hook_v").run()
-    app.multiselect(key="activations.heads").set_value([1]).run()
-    app.multiselect(key="activations.positions").set_value([0, 2]).run()
+    app.multiselect(key="activations.blocks.0.attn.hook_v.heads").set_value([1]).run()
+    app.multiselect(key="activations.blocks.0.attn.hook_v.positions").set_value([0, 2]).run()
     assert healthy(app)
     panel = header(app)["panels"][1]
     assert (panel["maps"], panel["rows"]) == (["L0H1"], ["4", "+"])
@@ -340,9 +349,11 @@ def test_heads_positions_and_neurons_are_chosen_and_the_most_changed_is_one_clic
     first.click().run()
     assert healthy(app)
     assert app.session_state["activations.form"] == "over training"
-    assert app.multiselect(key="activations.of d_mlp").value == [int(first.key.rsplit(".", 1)[1])]
-    (label,) = [panel["lines"][0]["label"] for panel in header(app)["panels"][-1:]]
-    assert f"d_mlp {first.key.rsplit('.', 1)[1]}" in label
+    unit = first.key.rsplit(".", 1)[1]
+    assert app.multiselect(key="activations.blocks.0.mlp.hook_post.d_mlp").value == [int(unit)]
+    assert header(app)["panels"][-1]["title"].endswith(f"; d_mlp {unit}")
+    app.selectbox(key="activations.hook").set_value("blocks.1.mlp.hook_post").run()
+    assert app.multiselect(key="activations.blocks.1.mlp.hook_post.d_mlp").value == []
     app.selectbox(key="activations.to").set_value(app.selectbox(key="activations.from").value).run()
     assert not app.exception
     assert "choose two" in app.error[0].value

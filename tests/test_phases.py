@@ -1,9 +1,11 @@
 """When losses fall: cases whose rows are known."""
 
+import math
+
 import pytest
 import torch
 
-from explorer.analysis.phases import Fall, falls, scaled, smooth
+from explorer.analysis.phases import Fall, falls, scaled, settled, smooth
 
 UNIFORM, BEST = torch.tensor([2.0]), torch.tensor([0.0])
 NAN = float("nan")
@@ -19,17 +21,19 @@ def test_a_ramp_falls_where_it_crosses():
     rows = torch.arange(300, dtype=torch.float64)
     fall = only((2 - (rows - 100) / 50).clamp(0, 2))
     assert (fall.begins, fall.onset, fall.ends) == (110, 150, 190)
-    assert fall.width == 80
     assert 110 < fall.steepest <= 190
 
 
-@pytest.mark.parametrize("beta", [0.0, 0.5, 0.8])
-def test_a_step_is_found_as_late_as_the_average_lags(beta):
-    losses = torch.cat([torch.full((100,), 2.0), torch.zeros(100)])
+@pytest.mark.parametrize("beta", [0.0, 0.5, 0.8, 0.95])
+def test_a_step_is_found_where_it_is_however_much_is_smoothed(beta):
+    losses = torch.cat([torch.full((200,), 2.0), torch.zeros(200)])
     fall = only(losses, beta)
-    # Of the way, beta^k is left after k rows of zeros, of which row 100 is the first.
-    onset, ends = {0.0: (100, 100), 0.5: (100, 103), 0.8: (103, 110)}[beta]
-    assert fall == Fall(onset, steepest=100, begins=99, ends=ends)
+    assert 199 <= fall.onset <= 201
+    assert 199 <= fall.steepest <= 201
+    # Before and after it, what is left is off by beta^k / (1 + beta) after k rows.
+    reach = math.log(0.1 * (1 + beta)) / math.log(beta) if beta else 0
+    assert fall.begins == pytest.approx(199 - reach, abs=1.5)
+    assert fall.ends == pytest.approx(200 + reach, abs=1.5)
 
 
 def test_the_steepest_row_is_the_largest_drop_between_begin_and_end():
@@ -50,7 +54,6 @@ def test_a_loss_that_climbed_above_a_uniform_guess_falls_from_there():
 
 def test_begin_and_end_may_be_missing():
     assert only(torch.tensor([1.5, 1.4, 0.9, 0.7])) == Fall(onset=2, steepest=2, begins=None, ends=None)
-    assert only(torch.tensor([1.5, 1.4, 0.9, 0.7])).width is None
 
 
 @pytest.mark.parametrize(
@@ -89,4 +92,13 @@ def test_scaled_is_what_is_left_of_the_way():
     assert left[:, 0].tolist() == [3.0, 1.0, 0.0]
     assert left[:, 1:].isnan().all()
     half = scaled(losses, torch.tensor([2.0] * 3), torch.tensor([0.0] * 3), 0.5)
-    torch.testing.assert_close(half, smooth(losses, 0.5) / 2)
+    torch.testing.assert_close(half, settled(losses, 0.5) / 2)
+
+
+def test_what_is_settled_is_smooth_both_ways():
+    losses = torch.tensor([[NAN], [4.0], [0.0], [2.0]])
+    forwards = torch.tensor([4.0, 2.0, 2.0])
+    assert smooth(losses, 0.5)[1:, 0].tolist() == forwards.tolist()
+    assert settled(losses, 0.5)[1:, 0].tolist() == [3.0, 2.0, 2.0]
+    assert settled(losses, 0.5)[0].isnan()
+    assert settled(losses[1:].flip(0), 0.0)[:, 0].tolist() == [2.0, 0.0, 4.0]

@@ -278,3 +278,15 @@ def test_a_state_of_another_training_is_refused():
     del state["train_stream"]
     with pytest.raises(UserError, match="lacks 'train_stream'"):
         training.restore(state)
+
+
+def test_weights_that_are_no_longer_finite_are_never_kept():
+    """The loss is finite still, but its gradient is not: the weights after that update are no snapshot."""
+    task = Addition(n_digits=2)
+    cfg = task.model_config(d_model=16, n_heads=2, d_head=8, d_mlp=32, layer_norm=True)
+    training = Training(task, cfg, TrainingConfig(steps=50, lr=100.0, warmup=0, snapshot_every=1))
+    kept = []
+    with pytest.raises(UserError, match="this training diverged; a smaller lr than 100"):
+        kept.extend(training.weights() for _ in training.updates())
+    assert len(kept) > 1
+    assert all(weight.isfinite().all() for weights in kept for weight in weights.values())

@@ -11,7 +11,7 @@ from explorer.errors import UserError
 from explorer.hooks import hook_axes
 
 
-def histogram(values: Tensor, bins: int = 48) -> tuple[Tensor, Tensor]:
+def histogram(values: Tensor, bins: int) -> tuple[Tensor, Tensor]:
     """How often which values occur, in bins that are the same for all snapshots.
 
     Args:

@@ -50,12 +50,9 @@ def own_answers(ensemble: Ensemble, example: Example, hooks: Hooks | None = None
     return _answers(torch.stack(probabilities, 1), example)
 
 
-def taught_answers(ensemble: Ensemble, example: Example, hooks: Hooks | None = None) -> Answers:
-    """Ask for each answer with the right ones before it given, as in training: its loss is -log probability.
-
-    ``hooks`` are put on the pass, as in `Ensemble.passes`.
-    """
-    logits, _ = ensemble.run(example.tokens[None], hooks=hooks)
+def taught_answers(ensemble: Ensemble, example: Example) -> Answers:
+    """Ask for each answer with the right ones before it given, as in training: its loss is -log probability."""
+    logits, _ = ensemble.run(example.tokens[None])
     return _answers(logits[:, 0, example.positions].softmax(-1), example)
 
 

@@ -151,16 +151,9 @@ def _off(off: Sequence[Component], means: Mapping[str, Tensor], cfg: ModelConfig
 
 
 def losses(ensemble: Ensemble, task: Task, batch: Batch, hooks: Hooks | None = None) -> Tensor:
-    """The per-token losses of every snapshot on a batch, (snapshot token) float64 in nats."""
+    """The loss of every answer of a batch, (snapshot batch answer) float64 in nats."""
     passes = ensemble.passes(batch.tokens, hooks=hooks)
-    return torch.cat([task.per_token(task.losses(batch.asked(logits), batch), batch) for logits, _ in passes])
-
-
-def effect(
-    ensemble: Ensemble, batch: Batch, task: Task, off: Sequence[Component], mode: Mode, reference: Tensor
-) -> Tensor:
-    """The per-token losses with some components off, (snapshot token) float64 in nats; see `switched_off`."""
-    return losses(ensemble, task, batch, switched_off(ensemble, off, mode, reference))
+    return torch.cat([task.losses(batch.asked(logits), batch) for logits, _ in passes])
 
 
 def each_off(
@@ -176,8 +169,7 @@ def each_off(
     means = _means(ensemble, every, reference) if mode == "mean" else {}
 
     def loss(*off: Component) -> Tensor:  # (snapshot,)
-        passes = ensemble.passes(batch.tokens, hooks=_off(off, means, ensemble.cfg))
-        return torch.cat([task.losses(batch.asked(logits), batch).mean((-2, -1)) for logits, _ in passes])
+        return losses(ensemble, task, batch, _off(off, means, ensemble.cfg)).mean((-2, -1))
 
     none = loss()
     rises = torch.stack([loss(component) - none for component in every], 1)

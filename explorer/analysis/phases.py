@@ -28,6 +28,12 @@ def smooth(losses: Tensor, beta: float = 0.9, start: float | None = None) -> Ten
     return torch.tensor(means.to_numpy())[int(start is not None) :].view(losses.shape)
 
 
+def settled(losses: Tensor, beta: float = 0.9) -> Tensor:
+    """`smooth` forwards and then backwards, so that what falls stays where it falls; nan before the first loss."""
+    forwards = smooth(losses, beta)
+    return smooth(forwards.flip(0), beta).flip(0).where(~forwards.isnan(), torch.nan)
+
+
 def first_fall(losses: Tensor, uniform: Tensor, best: Tensor, share: float = 0.1) -> int | None:
     """The row at which the first phase change begins.
 
@@ -61,11 +67,6 @@ class Fall:
     begins: int | None = None  # the last row before the onset with 90 % of the way to go
     ends: int | None = None  # the first row from the onset on with 10 % of the way to go
 
-    @property
-    def width(self) -> int | None:
-        """Rows from begin to end."""
-        return None if self.begins is None or self.ends is None else self.ends - self.begins
-
 
 def scaled(losses: Tensor, uniform: Tensor, best: Tensor, beta: float = 0.9) -> Tensor:
     """Smoothed losses as what is left of the way, (step token) float64: 1 is a uniform guess, 0 the best possible.
@@ -78,7 +79,7 @@ def scaled(losses: Tensor, uniform: Tensor, best: Tensor, beta: float = 0.9) -> 
         Above 1 where a loss is above that of a uniform guess; nan where a reference is, or where there is no way.
     """
     way = (uniform - best).double()
-    return (smooth(losses, beta) - best) / way.where(way != 0, torch.nan)
+    return (settled(losses, beta) - best) / way.where(way != 0, torch.nan)
 
 
 def falls(losses: Tensor, uniform: Tensor, best: Tensor, beta: float = 0.9) -> list[Fall]:
@@ -91,7 +92,7 @@ def falls(losses: Tensor, uniform: Tensor, best: Tensor, beta: float = 0.9) -> l
     Args:
         losses: (step token) nats; smoothed here.
         uniform, best: (token,) nats.
-        beta: of the exponential average. It lags, so every row is some rows late, the end more than the begin.
+        beta: of the exponential average, a row, in both directions; what falls at once then takes some rows to fall.
     """
     return [_fall(left) for left in scaled(losses, uniform, best, beta).unbind(-1)]
 

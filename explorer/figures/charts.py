@@ -16,6 +16,7 @@ Scale = Literal["sequential", "diverging"]
 PLOTLY_SCALES: Mapping[str, str] = {"sequential": "Blues", "diverging": "RdBu"}
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#9467bd", "#b8860b", "#56b4e9", "#8c6d46")  # after Okabe and Ito
 MOST_ACROSS = 4  # maps in a row of a grid
+MOST_TICKS = 24  # labels along an axis
 HERE = "#b3124f"  # where the snapshot is
 APART = "#8795a3"  # seen on white and on black
 
@@ -58,8 +59,8 @@ def lines(
         )
     for label, value in (references or {}).items():
         figure.add_hline(y=value, line=dotted, annotation_text=_text(f"{label} {value:.4g}"))
-    for step in (marks or {}).values():
-        figure.add_vline(x=step, line=dotted)
+    for label, step in (marks or {}).items():
+        figure.add_vline(x=step, line=dotted, annotation={"text": _text(label), "textangle": -90, "font": {"size": 10}})
     if here is not None:
         figure.add_vline(x=here, line={"color": HERE, "width": 2})
     buttons = [{"label": kind, "method": "relayout", "args": [{"yaxis.type": kind}]} for kind in ("linear", "log")]
@@ -97,6 +98,7 @@ def heatmaps(
     across = min(MOST_ACROSS, len(maps))
     down = math.ceil(len(maps) / across)
     figure = make_subplots(down, across, subplot_titles=[_text(name) for name in maps])
+    shown_rows, shown_columns = _few(len(rows)), _few(len(columns))
     unique_rows, unique_columns = _unique(rows), _unique(columns)
     for i, one in enumerate(values):
         trace = go.Heatmap(
@@ -107,8 +109,8 @@ def heatmaps(
             ),
         )
         figure.add_trace(trace, 1 + i // across, 1 + i % across)
-    figure.update_xaxes(tickvals=list(range(len(columns))), ticktext=unique_columns)
-    figure.update_yaxes(tickvals=list(range(len(rows))), ticktext=unique_rows, autorange="reversed")
+    figure.update_xaxes(tickvals=shown_columns, ticktext=[unique_columns[i] for i in shown_columns])
+    figure.update_yaxes(tickvals=shown_rows, ticktext=[unique_rows[i] for i in shown_rows], autorange="reversed")
     if len(maps) == 1:
         figure.update_xaxes(title_text=_text(axes[1]))
         figure.update_yaxes(title_text=_text(axes[0]))
@@ -127,27 +129,42 @@ def heatmap(
     columns: Sequence[str],
     row_axis: str,
     column_axis: str,
-    scale: Scale = "sequential",
 ) -> go.Figure:
-    """One map, (row column); a diverging scale has zero in the middle."""
+    """One map, (row column), with zero in the middle of its scale."""
     high = float(np.nanmax(np.abs(values))) or 1.0
-    low = -high if scale == "diverging" else 0.0
-    return heatmaps(title, [""], values[None], rows, columns, (row_axis, column_axis), (low, high), scale)
+    return heatmaps(title, [""], values[None], rows, columns, (row_axis, column_axis), (-high, high), "diverging")
 
 
 def raster(
-    title: str, values: np.ndarray, rows: Sequence[str], steps: np.ndarray, unit: str, scale: Scale
+    title: str,
+    values: np.ndarray,
+    rows: Sequence[str],
+    steps: np.ndarray,
+    unit: str,
+    limits: tuple[float, float],
+    scale: Scale,
+    onsets: np.ndarray | None = None,
 ) -> go.Figure:
-    """Rows of values over steps, (row point)."""
-    figure = _titled(title)
+    """Rows of values over steps, (row point), and a step to be marked in each, (row,)."""
+    figure, shown, labels = _titled(title), _few(len(rows)), _unique(rows)
     figure.add_heatmap(
         z=values,
         x=steps,
+        zmin=limits[0],
+        zmax=limits[1],
         colorscale=PLOTLY_SCALES[scale],
         hovertemplate=f"row %{{y}}, step %{{x:,}}: %{{z:.6g}} {_text(unit)}<extra></extra>",
     )
-    figure.update_yaxes(tickvals=list(range(len(rows))), ticktext=_unique(rows), autorange="reversed")
-    figure.update_layout(xaxis_title="step", height=120 + 18 * len(rows))
+    if onsets is not None:
+        figure.add_scatter(
+            x=onsets,
+            y=list(range(len(rows))),
+            mode="markers",
+            marker={"symbol": "line-ns-open", "size": 12, "color": HERE},
+            hovertemplate="onset at step %{x:,}<extra></extra>",
+        )
+    figure.update_yaxes(tickvals=shown, ticktext=[labels[i] for i in shown], autorange="reversed")
+    figure.update_layout(xaxis_title="step", height=240 + 18 * len(rows), showlegend=False)
     return figure
 
 
@@ -171,8 +188,7 @@ def columns(
             customdata=[_text(category) for category in categories],
             hovertemplate=f"{_text(category_axis)} %{{customdata}}: %{{y:.6g}} {_text(unit)}<extra></extra>",
         )
-    every = max(1, math.ceil(len(categories) / 40))
-    shown = list(range(0, len(categories), every))
+    shown = _few(len(categories))
     figure.update_xaxes(tickvals=shown, ticktext=[_text(categories[i]) for i in shown], title_text=_text(category_axis))
     room = 0.05 * (limits[1] - limits[0]) or 1.0
     low = limits[0] - room if limits[0] < 0 else 0.0
@@ -204,15 +220,22 @@ def scatter(
     return figure
 
 
-def bars(title: str, groups: Sequence[str], categories: Sequence[Sequence[str]], values: np.ndarray) -> go.Figure:
-    """A probability for each category of each group, (group category), the groups beside each other."""
+def bars(
+    title: str,
+    groups: Sequence[str],
+    categories: Sequence[Sequence[str]],
+    values: np.ndarray,
+    targets: Sequence[int],
+) -> go.Figure:
+    """A probability for each category of each group, (group category), the groups beside each other; the right
+    category of each is green."""
     figure = make_subplots(1, len(groups), subplot_titles=[_text(group) for group in groups], shared_xaxes=True)
     for i, (labels, row) in enumerate(zip(categories, values, strict=True)):
         bar = go.Bar(
             x=row,
             y=list(range(len(labels))),
             orientation="h",
-            marker_color=COLOURS[0],
+            marker_color=[COLOURS[2] if place == targets[i] else COLOURS[0] for place in range(len(labels))],
             customdata=[_text(label) for label in labels],
             hovertemplate="%{customdata}: %{x:.6g}<extra></extra>",
         )
@@ -235,6 +258,11 @@ def _titled(title: str) -> go.Figure:
 def _text(text: str) -> str:
     """Text as it is written: plotly reads a few tags."""
     return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+
+
+def _few(n: int) -> list[int]:
+    """As many of n places as can be read beside each other."""
+    return list(range(0, n, max(1, math.ceil(n / MOST_TICKS))))
 
 
 def _unique(labels: Sequence[str]) -> list[str]:

@@ -38,6 +38,7 @@ class Mark:
     label: str
     step: int
     colour: int
+    group: str  # of the lines that it belongs to
 
 
 @dataclass(frozen=True)
@@ -70,7 +71,6 @@ class Raster:
     high: float
     unit: str
     onsets: np.ndarray | None = None  # (row,) a step to be marked in each row; nan: none
-    at: np.ndarray | None = None  # as for Curves
     scale: Literal["sequential", "diverging"] = "sequential"
     span: int = 12
 
@@ -90,6 +90,7 @@ class Heatmaps:
     low: float
     high: float
     scale: Literal["sequential", "diverging"] = "sequential"
+    most: float | None = None  # values of this size have the full colour, as larger ones do; if not given, ``high``
     outlines: Sequence[tuple[int, int, int, int]] = ()  # row, column, height and width of cells to frame, in each map
     span: int = 12
 
@@ -194,7 +195,6 @@ class Film:
                 case Raster():
                     fits = panel.values.shape == (len(panel.rows), len(panel.steps))
                     fits = fits and (panel.onsets is None or panel.onsets.shape == (len(panel.rows),))
-                    fits = fits and (panel.at is None or panel.at.shape == (n,))
                 case Columns():
                     fits = panel.values.shape == (n, len(panel.series), len(panel.categories))
                 case Scatter():
@@ -253,7 +253,8 @@ class Film:
             return thing
 
         panels = [plain(panel) for panel in self.panels]
-        header = json.dumps({"start": start, "move": move, "steps": list(self.steps), "panels": panels}).encode()
+        whole = {"start": start, "move": move, "steps": list(self.steps), "panels": panels}
+        header = json.dumps(whole, allow_nan=False).encode()
         header += b" " * (-len(header) % 4)
         return len(header).to_bytes(4, "little") + header + b"".join(arrays)
 

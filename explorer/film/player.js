@@ -186,9 +186,13 @@ class Panel {
     return this.player.theme;
   }
 
-  // What people have set on the first, second... panel of this kind; one that begins otherwise than most has its own.
+  // What people have set on the first, second... panel of this kind.
   get options() {
-    return (memory.options[`${this.panel.kind} ${this.panel.log ? this.panel.title : this.panel.place}`] ??= {});
+    return (memory.options[`${this.panel.kind} ${this.name}`] ??= {});
+  }
+
+  get name() {
+    return this.panel.place;
   }
 
   // A switch in the panel's header.
@@ -330,8 +334,10 @@ class Timeline extends CanvasPanel {
   // The horizontal scale, over the steps of all snapshots and of everything measured.
   scaleSteps(measured) {
     const { box, steps } = this;
-    // While a run is being trained, its curves are ahead of its snapshots.
-    const [first, last] = [steps[0], Math.max(steps.at(-1), steps[0] + 1, ...measured)];
+    // While a run is being trained, its curves are ahead of its snapshots; one that is beside another may begin late.
+    const ends = [...steps, ...measured.flatMap((at) => (at.length ? [at[0], at.at(-1)] : []))];
+    const first = Math.min(...ends);
+    const last = Math.max(first + 1, ...ends);
     this.x = (step) => box.left + ((step - first) / (last - first)) * (box.right - box.left);
     this.stepAt = (x) => first + ((x - box.left) / (box.right - box.left)) * (last - first);
   }
@@ -372,7 +378,9 @@ class Timeline extends CanvasPanel {
 class Curves extends Timeline {
   constructor(panel, player) {
     super(panel, player);
-    this.log = this.toggle("log", panel.log);
+    // What may be negative has no logarithm.
+    const positive = panel.lines.every((line) => line.values.every((value) => !(value < 0)));
+    this.log = positive ? this.toggle("log", panel.log) : () => false;
     this.smooth = panel.smoothing ? this.toggle("smooth", true) : () => false;
     this.hidden = this.options.hidden ??= new Set();
     this.keys = element("div", { class: "keys" });
@@ -383,6 +391,11 @@ class Curves extends Timeline {
       if (!this.groups.has(line.group)) this.groups.set(line.group, { lines: [], ...this.key(line.group) });
       this.groups.get(line.group).lines.push(line);
     }
+  }
+
+  // Losses have their switches on every page; other curves have their own, whatever example they are of.
+  get name() {
+    return this.panel.smoothing ? this.panel.place : this.panel.title.split(/[,:]| on /)[0];
   }
 
   // The entry of a group of curves in the legend; a click hides them.
@@ -424,9 +437,8 @@ class Curves extends Timeline {
   }
 
   dash(line) {
-    const again = line.colour >= this.theme.palette.length;
-    if (line.dashed) return again ? [8, 2, 2, 2] : [6, 4];
-    return again ? [2, 3] : [];
+    const again = Math.floor(line.colour / this.theme.palette.length) % 3;
+    return (line.dashed ? [[6, 4], [8, 2, 2, 2], [2, 2, 6, 2]] : [[], [2, 3], [12, 3]])[again];
   }
 
   layout() {
@@ -444,7 +456,7 @@ class Curves extends Timeline {
     context.clip();
     for (const [name, { lines, key }] of this.groups) {
       const dash = this.dash(lines[0]);
-      const pattern = !dash.length ? "solid" : lines[0].dashed ? "dashed" : "dotted";
+      const pattern = !dash.length ? "solid" : dash[0] > 2 ? "dashed" : "dotted";
       key.firstChild.style.borderTop = `3px ${pattern} ${this.colour(lines[0])}`;
       if (this.hidden.has(name)) continue;
       const many = lines.length > 1;
@@ -454,7 +466,12 @@ class Curves extends Timeline {
       }
     }
     context.restore();
-    for (const mark of panel.marks) this.mark(context, mark);
+    for (const mark of this.marks) this.mark(context, mark);
+  }
+
+  // The flags of the groups that are shown.
+  get marks() {
+    return this.panel.marks.filter(({ group }) => !this.hidden.has(group));
   }
 
   // A small flag at the top, with a line down through the curves.
@@ -495,7 +512,7 @@ class Curves extends Timeline {
     const scale = this.log() ? Math.log10 : (value) => value;
     const [bottom, top] = [scale(this.low), scale(this.high)];
     this.y = (value) => box.bottom - ((scale(value) - bottom) / (top - bottom || 1)) * (box.bottom - box.top);
-    this.scaleSteps(panel.lines.map((line) => line.steps.at(-1) ?? 0));
+    this.scaleSteps(panel.lines.map((line) => line.steps));
   }
 
   axes(context) {
@@ -548,8 +565,9 @@ class Curves extends Timeline {
   // The curve nearest to the pointer, and its value there.
   under(x, y) {
     if (!this.box || this.dragging) return null;
-    const flag = y < this.box.top + 8 && this.panel.marks.find(({ step }) => Math.abs(this.x(step) - x) < 7);
-    if (flag) return `${flag.label} at step ${count(flag.step)}`;
+    const off = ({ step }) => Math.abs(this.x(step) - x);
+    const flag = this.marks.toSorted((one, other) => off(one) - off(other))[0];
+    if (flag && y < this.box.top + 8 && off(flag) < 7) return `${flag.label} at step ${count(flag.step)}`;
     let found = null;
     for (const line of this.panel.lines) {
       if (this.hidden.has(line.group)) continue;
@@ -627,7 +645,7 @@ class Raster extends Timeline {
     if (!this.fit(8 + pitch * n + 40)) return;
     this.box = { left: this.left, top: 8, right: this.width - 16, bottom: 8 + pitch * n };
     const { base: context, box } = this;
-    this.scaleSteps([panel.steps.at(-1) ?? 0]);
+    this.scaleSteps([panel.steps]);
     context.clearRect(0, 0, this.width, this.height);
     context.fillStyle = theme.wash; // shows where there is no value
     context.fillRect(box.left, box.top, box.right - box.left, box.bottom - box.top);
@@ -686,7 +704,11 @@ class Raster extends Timeline {
 const longest = (labels) => Math.max(0, ...labels.map((label) => label.length));
 
 // The key to a panel's colours: its lowest value, the ramp, its highest.
-const rampBetween = (panel) => [brief(panel.low), element("canvas", { class: "ramp", width: 96, height: 1, "aria-hidden": "true" }), brief(panel.high)];
+const rampBetween = ({ low, high, most, scale }) => {
+  const bar = element("canvas", { class: "ramp", width: 96, height: 1, "aria-hidden": "true" });
+  if (!most) return [brief(low), bar, brief(high)];
+  return [scale === "diverging" ? `≤ ${brief(-most)}` : brief(low), bar, `≥ ${brief(most)}`];
+};
 
 const paintRamp = ({ tools, panel, theme }) => {
   const strip = tools.querySelector(".ramp").getContext("2d");
@@ -699,6 +721,8 @@ const paintRamp = ({ tools, panel, theme }) => {
 class Heatmaps extends CanvasPanel {
   constructor(panel, player) {
     super(panel, player);
+    // Colours mean the same in every snapshot, unless somebody wants to see what little there is in this one.
+    this.own = this.toggle("this snapshot's scale", false);
     this.tools.append(...rampBetween(panel));
     const [, , rows, columns] = panel.values.shape;
     this.cells = element("canvas", { width: columns, height: rows });
@@ -712,6 +736,24 @@ class Heatmaps extends CanvasPanel {
       const map = this.at(...this.local(event))?.map;
       if (panel.maps.length > 1 && map !== undefined) this.enlarge(this.options.enlarged ? null : panel.maps[map]);
     });
+  }
+
+  // The size of the largest value that is on screen.
+  largest() {
+    const { panel } = this;
+    const [, maps, rows, columns] = panel.values.shape;
+    let [least, most] = [65535, 0];
+    for (const { map } of this.boxes) {
+      const first = (this.player.index * maps + map) * rows * columns;
+      for (let i = first; i < first + rows * columns; i += 1) {
+        const level = panel.values[i];
+        if (!level) continue;
+        if (level < least) least = level;
+        if (level > most) most = level;
+      }
+    }
+    const value = (level) => panel.low + ((level - 1) / 65534) * (panel.high - panel.low);
+    return most && Math.max(Math.abs(value(least)), Math.abs(value(most)));
   }
 
   enlarge(name) {
@@ -744,7 +786,7 @@ class Heatmaps extends CanvasPanel {
     if (width <= 0) return;
     const gap = 24;
     const head = (panel.maps.some(Boolean) ? 24 : 0) + margin.top;
-    const square = columns <= 96 && rows <= 96;
+    const square = (columns <= 96 && rows <= 96) || rows === columns;
     // As many maps beside each other as leave readable cells.
     let across = shown.length;
     const cellWidth = () => ((width - gap * (across - 1)) / across - margin.left) / columns;
@@ -798,13 +840,18 @@ class Heatmaps extends CanvasPanel {
     const { top: context, panel, packed } = this;
     const [, maps, rows, columns] = panel.values.shape;
     const colours = this.theme.ramps[panel.scale];
+    // From a level to a colour: the ramp ends where the panel says, which may be before its values do.
+    const most = (this.own() && this.largest()) || panel.most || panel.high;
+    const [low, high] = panel.scale === "diverging" ? [-most, most] : [panel.low, most];
+    const slope = ((panel.high - panel.low) / 65534 / (high - low || 1)) * 255;
+    const start = ((panel.low - low) / (high - low || 1)) * 255 - slope;
     context.clearRect(0, 0, this.width, this.height);
     context.imageSmoothingEnabled = false;
     for (const box of this.boxes) {
       const offset = (this.player.index * maps + box.map) * rows * columns;
       for (let i = 0; i < packed.length; i += 1) {
         const level = panel.values[offset + i];
-        packed[i] = level ? colours[(level - 1) >> 8] : 0;
+        packed[i] = level ? colours[clamp((start + slope * level + 0.5) | 0, 0, 255)] : 0;
       }
       this.cells.getContext("2d").putImageData(this.pixels, 0, 0);
       context.drawImage(this.cells, box.x, box.y, box.w, box.h);
@@ -835,7 +882,7 @@ class Heatmaps extends CanvasPanel {
     if (!hit) return null;
     const { panel } = this;
     const place = `${panel.row_axis} ${panel.rows[hit.row]} (${hit.row}), ${panel.column_axis} ${panel.columns[hit.column]} (${hit.column})`;
-    return `${panel.maps[hit.map]}  ${place}: ${Number.isFinite(hit.value) ? hit.value.toFixed(this.decimals) : "masked"}`;
+    return `${panel.maps[hit.map]}  ${place}`.trim() + `: ${Number.isFinite(hit.value) ? hit.value.toFixed(this.decimals) : "masked"}`;
   }
 }
 
@@ -995,6 +1042,8 @@ class Columns extends CanvasPanel {
   }
 }
 
+const MOST_LABELS = 24; // of points; of more, each says its name when it is pointed at
+
 // Points on two axes of one scale.
 class Scatter extends CanvasPanel {
   layout() {
@@ -1082,7 +1131,7 @@ class Scatter extends CanvasPanel {
       context.beginPath();
       context.arc(x, y, panel.trail ? 6 : 4, 0, 7);
       context.fill();
-      if (places.length <= 128 && !panel.trail) this.write(context, panel.labels[p], x + 6, y - 6, { size: 11 });
+      if (places.length <= MOST_LABELS && !panel.trail) this.write(context, panel.labels[p], x + 6, y - 6, { size: 11 });
     });
     if (this.pointer) this.retip();
   }
@@ -1090,11 +1139,19 @@ class Scatter extends CanvasPanel {
   under(x, y) {
     if (!this.box) return null;
     const { panel } = this;
-    const off = this.places().map(([px, py]) => Math.hypot(px - x, py - y));
-    const p = off.indexOf(Math.min(...off));
-    if (!(off[p] < 16)) return null;
-    const i = this.player.index * panel.labels.length + p;
-    return `${panel.labels[p]}: ${panel.x_axis} ${exact(panel.x[i])}, ${panel.y_axis} ${exact(panel.y[i])}`;
+    const n = panel.labels.length;
+    // On a trail every snapshot can be asked, else those points that are here.
+    const [first, last] = panel.trail ? [0, panel.x.length] : [this.player.index * n, (this.player.index + 1) * n];
+    let found = null;
+    for (let i = first; i < last; i += 1) {
+      const [px, py] = this.at(panel.x[i], panel.y[i]);
+      const off = Math.hypot(px - x, py - y);
+      if (off < (found?.off ?? 16)) found = { off, i };
+    }
+    if (!found) return null;
+    const { i } = found;
+    const when = panel.trail ? ` at step ${count(this.player.film.steps[Math.floor(i / n)])}` : "";
+    return `${panel.labels[i % n]}${when}: ${panel.x_axis} ${exact(panel.x[i])}, ${panel.y_axis} ${exact(panel.y[i])}`;
   }
 }
 
@@ -1383,6 +1440,7 @@ class Player {
       return;
     }
     if (target.closest?.("[role=listbox], [role=dialog]")) return;
+    if ((target.type === "range" || target.getAttribute?.("role") === "slider") && target !== this.range) return;
     const control = /^(BUTTON|SELECT|SUMMARY|INPUT)$/.test(target.tagName) || target.getAttribute?.("role");
     if (this.tabbed && control && !(target.type === "range" && event.key === " ")) return;
     const last = this.film.steps.length - 1;

@@ -34,34 +34,37 @@ def page(subject: Subject) -> None:
         form = shared.choice("As", activations.FORMS, key="activations.form")
     text = shared.example_input(subject).text
     axes = shared.viewed(activations.axes, text, hook)
-    with st.expander(f"Choose {'heads, ' * bool(axes.heads)}positions and {axes.unit_axis}", icon=":material/tune:"):
-        heads = _some("heads", axes.heads)
-        positions = _some("positions", axes.positions)
-        units = _some("keys" if axes.unit_axis == "key" else f"of {axes.unit_axis}", axes.units)
-    shared.show(shared.viewed(activations.film, text, hook, kind, form, heads, positions, units))
+    kinds = {"heads": axes.heads, "positions": axes.positions, axes.unit_axis: axes.units}
+    kinds = {what: labels for what, labels in kinds.items() if labels}
+    keys = {what: _key(hook, what) for what in kinds}
+    for what, key in keys.items():  # another example, or another run, has other places
+        st.session_state[key] = [i for i in st.session_state.get(key, []) if i < len(kinds[what])]
+    chosen = {what: tuple(st.session_state[key]) for what, key in keys.items()}
+    said = ", ".join(f"{len(some) or 'all'} {what}" for what, some in chosen.items())
+    with st.expander(f"Shown: {said}", icon=":material/tune:"):
+        for what, labels in kinds.items():
+            st.multiselect(
+                what.capitalize() if what != axes.unit_axis else what,
+                range(len(labels)),
+                key=keys[what],
+                format_func=labels.__getitem__,
+                placeholder="all",
+                select_all=False,
+                filter_mode="prefix",
+                persist_state="session",
+            )
+    places = (chosen.get(what, ()) for what in ("heads", "positions", axes.unit_axis))
+    shared.show(shared.viewed(activations.film, text, hook, kind, form, *places))
     if axes.unit_axis != "key":
-        _most_changed(subject, hook)
+        _most_changed(subject, hook, axes.unit_axis)
 
 
-def _some(what: str, labels: tuple[str, ...]) -> tuple[int, ...]:
-    """Some of the places on an axis; none means all."""
-    key = f"activations.{what}"
-    if not labels:
-        return ()
-    # Another hook point, or another example, has other places.
-    st.session_state[key] = [i for i in st.session_state.get(key, []) if i < len(labels)]
-    chosen = st.multiselect(
-        what.capitalize(),
-        range(len(labels)),
-        key=key,
-        format_func=lambda i: labels[i],
-        placeholder="all",
-        persist_state="session",
-    )
-    return tuple(chosen)
+def _key(hook: str, what: str) -> str:
+    """Where it is kept which heads, positions or units of a hook point are shown."""
+    return f"activations.{hook}.{what}"
 
 
-def _most_changed(subject: Subject, hook: str) -> None:
+def _most_changed(subject: Subject, hook: str, unit_axis: str) -> None:
     """What differs most between two snapshots, and a way to look at it."""
     st.markdown("**Changed most between two snapshots**")
     steps = subject.steps
@@ -95,15 +98,14 @@ def _most_changed(subject: Subject, hook: str) -> None:
                 shared.plain(f"{head} {unit}".strip()) + f" · {change:.3g}",
                 key=f"unit.{head}.{unit}",
                 on_click=_look_at,
-                args=(head, unit),
+                args=(hook, head, unit_axis, unit),
                 help="Mean absolute difference on unseen examples. Click to see this one alone, over training.",
             )
 
 
-def _look_at(head: str, unit: int) -> None:
+def _look_at(hook: str, head: str, unit_axis: str, unit: int) -> None:
     state = st.session_state
     state["activations.form"] = activations.FORMS[-1]
-    for key in [key for key in state if key.startswith("activations.of ")]:
-        state[key] = [unit]
+    state[_key(hook, unit_axis)] = [unit]
     if head:
-        state["activations.heads"] = [int(head.rsplit("H", 1)[1])]
+        state[_key(hook, "heads")] = [int(head.rsplit("H", 1)[1])]

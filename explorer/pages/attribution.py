@@ -11,7 +11,7 @@ from explorer.views.subject import Subject
 def page(subject: Subject) -> None:
     row = st.container(horizontal=True, vertical_alignment="center")
     with row:
-        form = shared.choice("Of", attribution.FORMS[::-1], key="attribution.form")
+        form = shared.choice("Of", attribution.FORMS, key="attribution.form")
     example = shared.example_input(subject)
     places = range(len(example.places))
     key = "attribution.answer"

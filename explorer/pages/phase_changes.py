@@ -25,7 +25,7 @@ def page(subject: Subject) -> None:
                 key="phases.smoothing",
                 persist_state="session",
                 width=360,
-                help="Of an exponential average, a step. Onsets are those of smoothed losses, which follow a bit late.",
+                help="Of an exponential average, a step, forwards and backwards. Onsets are those of smoothed losses.",
             )
     if form == kinds:
         shared.show(shared.viewed(phase_changes.class_film))
@@ -39,7 +39,8 @@ def _table(subject: Subject, found: tuple[Phase, ...]) -> None:
     st.markdown("**Phase changes**")
     st.caption(
         "Onset: from this step on a loss stays below half of the way from a uniform guess to the best possible. "
-        "Width: the steps between a tenth and nine tenths of that way. Click a heading to sort."
+        "Width: the steps between a tenth and nine tenths of that way. None: it never was so high, or gets so low. "
+        "Click a heading to sort."
     )
     steps = {
         "onset": [phase.onset for phase in found],

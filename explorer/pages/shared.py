@@ -51,33 +51,39 @@ class _Kept:
     run that is being trained would pile up."""
 
     def __init__(self):
-        self.lock = threading.RLock()
+        self.lock = threading.Lock()
         self.version: tuple[object, ...] | None = None
         self.subject: Subject | None = None
-        self.views: dict[tuple[Hashable, ...], tuple[object, Any]] = {}  # the last used last
+        self.views: dict[tuple[Hashable, ...], _KeptView] = {}  # the last used last
 
-    def read(self, run: Run) -> Subject:
-        """The run as it is now."""
+    def read(self, run: Run) -> tuple[tuple[object, ...], Subject]:
+        """The run as it is now, and which version of it that is."""
         with self.lock:
             version = run.version()
             if self.subject is None or version != self.version:
                 self.subject, self.version = Subject.load(run, self.subject), version
-            return self.subject
+            return version, self.subject
 
-    def view(self, run: Run, view: Callable, parameters: tuple[Hashable, ...], other: Run | None) -> Any:
-        beside = None if other is None else _of(other)
-        subjects = () if beside is None else (beside.read(other),)
+    def view(self, runs: Sequence[Run], view: Callable, parameters: tuple[Hashable, ...]) -> Any:
+        """What a view gives for these runs, of which this is the first. Who wants the same waits for whoever asked
+        first, and nobody else does."""
+        versions, subjects = zip(*(_of(run).read(run) for run in runs), strict=True)
+        key = (view.__module__, view.__qualname__, *(run.name for run in runs), *parameters)
         with self.lock:
-            subjects = (self.read(run), *subjects)
-            key = (view.__module__, view.__qualname__, other and other.name, *parameters)
-            version, made = self.views.pop(key, (None, None))
-            now = (self.version, beside and beside.version)
-            if version != now:
-                made = view(*subjects, *parameters)
-            self.views[key] = (now, made)
+            kept = self.views[key] = self.views.pop(key, None) or _KeptView()
             if len(self.views) > VIEWS_KEPT:
                 del self.views[next(iter(self.views))]
-            return made
+        with kept.lock:
+            if kept.versions != versions:
+                kept.made, kept.versions = view(*subjects, *parameters), versions
+            return kept.made
+
+
+class _KeptView:
+    def __init__(self):
+        self.lock = threading.Lock()
+        self.versions: tuple[object, ...] | None = None  # of the runs that it was made of
+        self.made: Any = None
 
 
 @st.cache_resource(max_entries=RUNS_KEPT, show_spinner=False)
@@ -100,7 +106,7 @@ def subject(quiet: bool = False) -> Subject:
     """
     run = runs().open(st.session_state.run)
     with nullcontext() if quiet else st.spinner("Reading snapshots…"):
-        return _of(run).read(run)
+        return _of(run).read(run)[1]
 
 
 def viewed(view: Callable, *parameters: Hashable, beside: str | None = None, quiet: bool = False) -> Any:
@@ -113,10 +119,9 @@ def viewed(view: Callable, *parameters: Hashable, beside: str | None = None, qui
     Raises:
         UserError: a run cannot be read, or the view cannot use the parameters.
     """
-    run = runs().open(st.session_state.run)
-    other = None if beside is None else runs().open(beside)
+    of = [runs().open(name) for name in (st.session_state.run, beside) if name is not None]
     with nullcontext() if quiet else st.spinner("Asking every snapshot…"):
-        return _of(run).view(run, view, parameters, other)
+        return _of(of[0]).view(of, view, parameters)
 
 
 # --- State and URL ---

@@ -2,12 +2,15 @@
 
 from dataclasses import dataclass
 
+import numpy as np
+import torch
 from einops import rearrange
 from torch import Tensor
 
 from explorer.analysis.activations import change_of_units, histogram, norms
+from explorer.ensemble import Ensemble
 from explorer.errors import UserError
-from explorer.film.film import Columns, Film
+from explorer.film.film import Columns, Film, Panel, Raster
 from explorer.hooks import hook_axes
 from explorer.views import panels
 from explorer.views.subject import Subject
@@ -17,6 +20,8 @@ FORMS = ("heatmap", "histogram", "over training")
 MOST_SERIES = 8  # in one histogram
 MOST_CURVES = 24  # in one panel; of more, only the mean
 MOST_CHANGED = 10  # units that are named
+MOST_NAMED = 6  # chosen places that a title names
+BINS = 48
 
 Chosen = tuple[int, ...]  # places on an axis; none means all
 
@@ -57,9 +62,7 @@ def axes(subject: Subject, text: str, hook: str) -> Axes:
     """
     found = _values(subject.ensemble.select(slice(0, 1)), subject, text, hook, KINDS[0])
     heads = found.maps if found.maps != ("",) else ()
-    positions = tuple(f"{i}: {label}" for i, label in enumerate(found.positions))
-    units = tuple(f"{i}: {label}" for i, label in enumerate(found.units)) if found.over_keys else found.units
-    return Axes(heads, positions, units, found.unit_axis)
+    return Axes(heads, found.positions, found.units, found.unit_axis)
 
 
 def film(
@@ -78,8 +81,8 @@ def film(
         UserError: ``text`` is not an example of the run's task, or there is no such hook point.
     """
     found = _chosen(_values(subject.ensemble, subject, text, hook, kind), heads, positions, units)
-    panel = {"heatmap": _heatmap, "histogram": _histogram, "over training": _over_training}[form](subject, found)
-    return Film(subject.steps, [panels.timeline(subject), *(panel if isinstance(panel, list) else [panel])])
+    draw = {"heatmap": _heatmap, "histogram": _histogram, "over training": _over_training}[form]
+    return Film(subject.steps, [panels.timeline(subject), *draw(subject, found)])
 
 
 def most_changed(subject: Subject, hook: str, before: int, after: int) -> list[tuple[str, int, float]]:
@@ -105,7 +108,7 @@ def most_changed(subject: Subject, hook: str, before: int, after: int) -> list[t
     ]
 
 
-def _values(ensemble, subject: Subject, text: str, hook: str, kind: str) -> Values:
+def _values(ensemble: Ensemble, subject: Subject, text: str, hook: str, kind: str) -> Values:
     example = subject.task.encode(text)
     batch = example.batch
     _, cache = ensemble.run(batch.tokens, [hook], subject.loss_on(batch) if kind == "gradient" else None)
@@ -113,6 +116,9 @@ def _values(ensemble, subject: Subject, text: str, hook: str, kind: str) -> Valu
     if values.shape[1] == 1:
         values = values[:, 0]  # positions have no batch axis of their own, everything else a batch of one
     names = hook_axes(hook)
+    if names[-1] == "key":  # what lies in the future is no attention, whatever stands there
+        future = torch.ones(values.shape[-2:], dtype=torch.bool).triu(1)
+        values = values.masked_fill(future, torch.nan)
     maps = ("",)
     if "head" in names:
         if names[0] != "head":
@@ -120,10 +126,10 @@ def _values(ensemble, subject: Subject, text: str, hook: str, kind: str) -> Valu
         maps = tuple(f"L{hook.split('.')[1]}H{head}" for head in range(values.shape[1]))
     else:
         values = values[:, None]
-    tokens = tuple(panels.token_labels(subject, example))
     over_keys = names[-1] == "key"
+    tokens = tuple(f"{label} ({i})" for i, label in enumerate(panels.token_labels(subject, example)))
     return Values(
-        f"{'gradient at ' if kind == 'gradient' else ''}{hook} on {panels.brief(example.text)}",
+        f"{'gradient at ' if kind == 'gradient' else ''}{hook} on {panels.brief(example.text)}{panels.given(example)}",
         maps,
         values,
         tokens,
@@ -134,14 +140,21 @@ def _values(ensemble, subject: Subject, text: str, hook: str, kind: str) -> Valu
 
 
 def _chosen(found: Values, heads: Chosen, positions: Chosen, units: Chosen) -> Values:
-    """Only what was chosen, as far as it is there: a choice may have been made at another hook point."""
-    kept = []
-    for chosen, labels in zip((heads, positions, units), (found.maps, found.positions, found.units), strict=True):
-        there = sorted(i for i in chosen if i < len(labels))
-        kept.append(there or list(range(len(labels))))
+    """Only what was chosen, as far as it is there: a choice may have been made on another example."""
+    kept, said = [], [found.title]
+    unit = "key" if found.over_keys else found.unit_axis
+    for name, chosen, labels in (
+        ("", heads, found.maps),
+        ("position ", positions, found.positions),
+        (f"{unit} ", units, found.units),
+    ):
+        there = sorted(i for i in chosen if i < len(labels)) or list(range(len(labels)))
+        if len(there) < len(labels):
+            said.append(name + ", ".join(labels[i] for i in there[:MOST_NAMED]) + ", …" * (len(there) > MOST_NAMED))
+        kept.append(there)
     maps, rows, columns = kept
     return Values(
-        found.title,
+        "; ".join(said),
         tuple(found.maps[i] for i in maps),
         found.values[:, maps][:, :, rows][..., columns],
         tuple(found.positions[i] for i in rows),
@@ -151,49 +164,46 @@ def _chosen(found: Values, heads: Chosen, positions: Chosen, units: Chosen) -> V
     )
 
 
-def _heatmap(subject: Subject, found: Values):
+def _heatmap(subject: Subject, found: Values) -> list[Panel]:
+    rows, columns = ([_label(place) for place in places] for places in (found.positions, found.units))
     row_axis = "query" if found.over_keys else "position"
-    return panels.signed_maps(
-        found.title, found.maps, found.values, found.positions, found.units, row_axis, found.unit_axis
-    )
+    return [panels.signed_maps(found.title, found.maps, found.values, rows, columns, row_axis, found.unit_axis)]
 
 
-def _histogram(subject: Subject, found: Values):
-    shown = found.values[:, :MOST_SERIES]
-    edges, shares = histogram(shown.flatten(2))
-    middles = (edges[:-1] + edges[1:]) / 2
-    return Columns(
-        f"Values of {found.title}",
-        [f"{value:.3g}" for value in middles.tolist()],
-        found.maps[:MOST_SERIES],
-        shares.numpy(),
-        unit="share",
-        category_axis="value",
-    )
+def _label(place: str) -> str:
+    """A place without its number, which stands beside it in a map anyway."""
+    return place.rsplit(" (", 1)[0]
 
 
-def _over_training(subject: Subject, found: Values):
-    """The size of all, by head and by position; of a few units, the values themselves."""
-    curves = [("Root mean square", norms(found.values.flatten(2)), found.maps, "root mean square")]
-    places = [f"{label} ({i})" for i, label in enumerate(found.positions)]
-    if 1 < len(places) <= MOST_CURVES:
-        curves.append(("Root mean square at each position", norms(found.values.transpose(1, 2).flatten(2)), places, ""))
-    single = [
-        (f"{name} {label} {found.unit_axis} {unit}".strip(), found.values[:, m, p, u])
-        for m, name in enumerate(found.maps)
-        for p, label in enumerate(places)
-        for u, unit in enumerate(found.units)
-        if found.values[0].numel() <= MOST_CURVES
-    ]
-    drawn = [
-        panels.over_snapshots(
-            subject,
-            f"{title}, {found.title}",
-            {name or "all": values[:, i] for i, name in enumerate(names)},
-            unit="",
+def _histogram(subject: Subject, found: Values) -> list[Panel]:
+    edges, shares = histogram(found.values[:, :MOST_SERIES].flatten(2), BINS)
+    middles = [f"{value:.3g}" for value in ((edges[:-1] + edges[1:]) / 2).tolist()]
+    title = f"Values of {found.title}"
+    return [Columns(title, middles, found.maps[:MOST_SERIES], shares.numpy(), unit="share", category_axis="value")]
+
+
+def _over_training(subject: Subject, found: Values) -> list[Panel]:
+    """How large they are together and at each position; of few, the values themselves, of one unit also of many."""
+    by_head = {name or "all": values for name, values in zip(found.maps, norms(found.values.flatten(2)).T, strict=True)}
+    drawn: list[Panel] = [panels.over_snapshots(subject, f"Root mean square, {found.title}", by_head, unit="")]
+    if 1 < len(found.positions) <= MOST_CURVES:
+        at_each = norms(found.values.transpose(1, 2).flatten(2)).T
+        curves = dict(zip(found.positions, at_each, strict=True))
+        drawn.append(
+            panels.over_snapshots(subject, f"Root mean square at each position, {found.title}", curves, unit="")
         )
-        for title, values, names, _ in curves
-    ]
-    if single:
-        drawn.append(panels.over_snapshots(subject, f"Values, {found.title}", dict(single), unit=""))
+    if found.values[0].numel() <= MOST_CURVES:
+        values = {
+            f"{name} {position} {found.unit_axis} {unit}".strip(): found.values[:, m, p, u]
+            for m, name in enumerate(found.maps)
+            for p, position in enumerate(found.positions)
+            for u, unit in enumerate(found.units)
+        }
+        drawn.append(panels.over_snapshots(subject, f"Values, {found.title}", values, unit=""))
+    elif len(found.units) == 1:
+        high = float(found.values.nan_to_num().abs().max()) or 1.0
+        for m, name in enumerate(found.maps):
+            title = f"Values at each position, {name} {found.title}".replace("  ", " ")
+            rows, steps = found.values[:, m, :, 0].T.numpy(), np.array(subject.steps)
+            drawn.append(Raster(title, found.positions, steps, rows, -high, high, "", scale="diverging"))
     return drawn

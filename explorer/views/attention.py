@@ -10,7 +10,7 @@ from explorer.errors import UserError
 from explorer.film.film import Film, Heatmaps
 from explorer.tasks.base import Batch, Example
 from explorer.views import panels
-from explorer.views.subject import UNSEEN_TOKENS, Subject
+from explorer.views.subject import ROOM, Subject
 
 KINDS: Mapping[str, str] = {  # what is shown of attention -> its hook point
     "pattern": "hook_pattern",
@@ -41,7 +41,7 @@ def example_film(subject: Subject, text: str, kind: str) -> Film:
 
 def mean_film(subject: Subject, kind: str) -> Film:
     """One of `KINDS`, averaged over a batch of unseen examples."""
-    batch = subject.unseen(tokens=UNSEEN_TOKENS // 2 if kind == "gradient" else UNSEEN_TOKENS)
+    batch = subject.unseen(room=ROOM // 2 if kind == "gradient" else ROOM)
     labels = [str(place) for place in range(batch.tokens.shape[1])]
     return _film(subject, batch, kind, labels, f"{TITLES[kind]}, mean over {len(batch.tokens)} unseen examples")
 
@@ -78,8 +78,8 @@ def probes(subject: Subject) -> tuple[str, ...]:
 
 
 def _length(subject: Subject) -> int:
-    """How many random tokens are repeated: a third of what the model reads. Its heads may know only such distances as
-    its texts have, and these have copies in thirds."""
+    """How many random tokens are repeated: a third of what the model reads. What is half of a text away, heads may
+    never have had to find."""
     return (subject.info.model.n_ctx - 1) // 3
 
 

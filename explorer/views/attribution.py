@@ -5,10 +5,10 @@ from explorer.film.film import Columns, Film
 from explorer.views import panels
 from explorer.views.subject import Subject
 
-FORMS = ("the logit", "the logit above the mean of all")
+FORMS = ("logit − mean logit", "logit")
 
 
-def film(subject: Subject, text: str, answer: int, form: str = FORMS[1]) -> Film:
+def film(subject: Subject, text: str, answer: int, form: str = FORMS[0]) -> Film:
     """Direct logit attribution of one answer, and the logit lens of all answers.
 
     Args:
@@ -20,7 +20,7 @@ def film(subject: Subject, text: str, answer: int, form: str = FORMS[1]) -> Film
     """
     example = subject.task.encode(text)
     answer = min(answer, len(example.places) - 1)
-    found = attribute(subject.ensemble, example, centred=form == FORMS[1])
+    found = attribute(subject.ensemble, example, centred=form == FORMS[0])
     values = found.values[:, answer]  # (snapshot component)
     right = subject.task.answer_tokens[example.targets[answer]]
     named = f"{right} for {example.places[answer]}"
@@ -37,7 +37,7 @@ def film(subject: Subject, text: str, answer: int, form: str = FORMS[1]) -> Film
         [
             panels.timeline(subject),
             Columns(
-                f"Direct logit attribution of {named}: {form}",
+                f"Direct logit attribution of {named}: {form}{panels.given(example)}",
                 found.components,
                 ["logit"],
                 values[:, None].numpy(),

@@ -60,7 +60,9 @@ def _trigrams(subject: Subject, layer: int, text: str) -> list[Panel]:
     tokens = subject.task.tokens
     seen = f"{tokens[token]} at position {position}"
     return [
-        panels.signed_maps(f"Score from {seen}", heads, scores[..., None], tokens, [""], "key", "score", span=3),
+        panels.signed_maps(
+            f"Score from {seen}", [""], scores.transpose(1, 2)[:, None], tokens, heads, "key", "head", span=3
+        ),
         panels.signed_maps(
             "What it then adds to each logit",
             heads,
@@ -114,11 +116,11 @@ def _singular(subject: Subject, layer: int, text: str) -> list[Panel]:
     n_heads = subject.info.model.n_heads
     here = slice(layer * n_heads, (layer + 1) * n_heads)
     for circuit in ("QK", "OV"):
-        values = circuits.singular_values(subject.ensemble, circuit)  # (snapshot head d_head)
-        heads = panels.head_names(subject.info.model)
+        values = circuits.singular_values(subject.ensemble, circuit)[:, here]  # (snapshot head d_head)
+        heads = panels.head_names(subject.info.model, [layer])
         ranks = [str(rank) for rank in range(1, values.shape[-1] + 1)]
         title = f"Singular values of W_{circuit}"
-        found.append(Columns(title, ranks, heads[here], values[:, here].numpy(), "size", "rank", span=6))
+        found.append(Columns(title, ranks, heads, values.numpy(), "size", "rank", span=6))
         effective = circuits.effective_rank(values)
         curves = dict(zip(heads, effective.unbind(1), strict=True))
         title = f"Effective rank of W_{circuit}: exp of the entropy of its singular values' shares"

@@ -8,13 +8,12 @@ import torch
 from torch import Tensor
 
 from explorer.analysis.answers import own_answers
-from explorer.analysis.phases import scaled
 from explorer.errors import UserError
 from explorer.film.film import Curves, Film, Heatmaps, Panel, Text, Tokens
 from explorer.runs import Runs
 from explorer.tasks.base import Example
 from explorer.views import panels
-from explorer.views.subject import SMOOTHING, Subject
+from explorer.views.subject import Subject
 
 ALIGNMENTS = ("aligned by step", "aligned by loss")
 
@@ -85,7 +84,7 @@ def _by_loss(subject: Subject, other: Subject) -> list[int]:
 def _lowest(subject: Subject) -> Tensor:
     """The lowest loss on unseen data so far, at each snapshot, from 1 at a uniform guess to 0 at the best."""
     losses = subject.losses()[0]
-    share = scaled(losses.values, losses.uniform, losses.best, SMOOTHING).nanmean(1).cummin(0).values
+    share = losses.scaled().nanmean(1).cummin(0).values
     rows = torch.searchsorted(losses.steps, torch.tensor(subject.steps), right=True) - 1
     return share[rows]
 
@@ -118,4 +117,5 @@ def _answer(run: Subject, example: Example, snapshots: Sequence[int]) -> Tokens:
 def _attention(run: Subject, example: Example, snapshots: Sequence[int]) -> Heatmaps:
     patterns = panels.mean_attention(run, example.batch)[list(snapshots)]
     labels = panels.token_labels(run, example)
-    return panels.pattern_maps(run, patterns, labels, f"{run.name}: attention patterns", span=6)
+    title = f"{run.name}: attention patterns{panels.given(example)}"
+    return panels.pattern_maps(run, patterns, labels, title, span=6)

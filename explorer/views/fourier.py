@@ -14,6 +14,7 @@ from explorer.views import panels
 from explorer.views.subject import Subject
 
 MOST_TERMS = 12  # in the table
+MOST_PAIRS = 200_000  # of all snapshots together; where there are more, every second or third snapshot is looked at
 MOST_CIRCLES = 3
 
 
@@ -31,6 +32,8 @@ def film(subject: Subject, what: str, answer: str, neuron: int = 0) -> Film:
     if cycle is None:
         raise UserError(f"The tokens of {subject.task.title} are no numbers that go around; choose another run.")
     answer = answer if answer in cycle.grids else next(iter(cycle.grids))
+    if what in BY_ANSWER:
+        subject = subject.thinned(max(2, MOST_PAIRS // cycle.n**2))
     return Film(subject.steps, [panels.timeline(subject), *WHAT[what](subject, cycle, answer, neuron)])
 
 
@@ -46,7 +49,7 @@ def _frequencies(subject: Subject, cycle: Cycle, answer: str, neuron: int) -> li
         title = f"{name}: norm at each frequency"
         found.append(
             Columns(
-                title,
+                f"{title}; bold: key frequencies of the final model",
                 frequencies,
                 [name],
                 by_frequency[:, None].numpy(),
@@ -64,7 +67,7 @@ def _frequencies(subject: Subject, cycle: Cycle, answer: str, neuron: int) -> li
                 steps,
                 by_frequency.T.numpy(),
                 low=0.0,
-                high=float(by_frequency.max()) or 1.0,
+                high=float(by_frequency.max()),
                 unit="norm",
                 span=6,
             )
@@ -134,15 +137,16 @@ def _over_both(subject: Subject, cycle: Cycle, answer: str, neuron: int) -> list
     grid, ensemble, cfg = cycle.grids[answer], subject.ensemble, subject.info.model
     numbers = subject.task.tokens[: cycle.n]
 
-    def maps(title: str, values: torch.Tensor, most: float = math.inf) -> Panel:
+    def maps(title: str, values: torch.Tensor, most: float | None = None) -> Panel:
         return panels.signed_maps(title, [""], values[:, None], numbers, numbers, "x", "y", span=6, most=most)
 
     neuron = None if cfg.attn_only else min(neuron, cfg.d_mlp - 1)
     losses, values = fourier.over_both(ensemble, grid, cycle.n, neuron)
     guess = math.log(cfg.d_vocab_out)
-    found = [maps(f"Loss{_of(cycle, answer)} for each pair, up to a uniform guess", losses, guess)]
+    found = [maps(f"Loss{_of(cycle, answer)} for each pair; dark: a uniform guess or worse", losses, guess)]
     if values is not None:
-        found.append(maps(f"Neuron {neuron} of the last block{_of(cycle, answer)}", values))
+        silent = "" if values.any() else ", which is silent here in every snapshot"
+        found.append(maps(f"Neuron {neuron} of the last block{_of(cycle, answer)}{silent}", values))
     return found
 
 
@@ -163,7 +167,7 @@ def _progress(subject: Subject, cycle: Cycle, answer: str, neuron: int) -> list[
     apart = learnt is not None and 0 < learnt.sum() < len(learnt)
     losses = {"train": found.train, "test": found.test} if apart else {"all pairs": found.all}
     losses |= {"restricted": found.restricted, "excluded": found.excluded}
-    shown = ", ".join(map(str, keys))
+    shown = ", ".join(map(str, keys)) + (" (which are all)" if len(keys) == cycle.n // 2 else "")
     gini = {"W_E": fourier.gini(norms)}
     return [
         panels.over_snapshots(
@@ -219,6 +223,6 @@ def basis_figures(subject: Subject) -> tuple[object, object]:
     numbers = list(subject.task.tokens[: subject.task.cycle.n])
     gram = basis @ basis.T
     return (
-        heatmap("Fourier basis", basis.numpy(), list(names), numbers, "component", "number", "diverging"),
-        heatmap("Its Gram matrix", gram.numpy(), list(names), list(names), "component", "component", "diverging"),
+        heatmap("Fourier basis", basis.numpy(), list(names), numbers, "component", "number"),
+        heatmap("Its Gram matrix", gram.numpy(), list(names), list(names), "component", "component"),
     )

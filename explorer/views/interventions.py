@@ -12,13 +12,14 @@ from explorer.errors import UserError
 from explorer.film.film import Film
 from explorer.tasks.base import Example
 from explorer.views import panels
-from explorer.views.subject import Subject
+from explorer.views.subject import ROOM, Subject
 
 MODES = ("zero", "mean")
 PATCHES = ("heads", "residual stream", "attention outputs", "MLP outputs")
-MEASURED, MEASURED_TOKENS = 128, 1024  # unseen examples on which losses are measured
-EACH_TOKENS = 512  # of the unseen examples on which each component is switched off by itself
-MOST_POSITIONS = 32  # at which activations are exchanged
+MEASURED = 128  # unseen examples on which losses are measured
+EACH = 0.5  # of that, where each component is ablated by itself
+MOST_POSITIONS = 32  # at which activations are exchanged, where the examples do not differ in more
+LEAST_DIFFERENCE = 0.1  # of the largest over training: where two examples differ less, a share of it says nothing
 
 
 def names(subject: Subject) -> tuple[str, ...]:
@@ -52,39 +53,41 @@ def off_film(subject: Subject, text: str, off: Sequence[str], mode: str) -> Film
         UserError: ``text`` is not an example of the run's task, or there is no such component.
     """
     task, example, ensemble = subject.task, subject.task.encode(text), subject.ensemble
-    batch = subject.unseen(MEASURED, MEASURED_TOKENS)
+    batch = subject.unseen(MEASURED)
     parts = [interventions.component_named(name, subject.info.model) for name in off]
     hooks = interventions.switched_off(ensemble, parts, mode, batch.tokens)
-    whole = interventions.losses(ensemble, task, batch)  # (snapshot token)
+    whole = interventions.losses(ensemble, task, batch)  # (snapshot batch answer)
     without = interventions.losses(ensemble, task, batch, hooks)
-    said = "with nothing switched off"
+    said = "with nothing ablated"
     if off:
         said = f"without {', '.join(off)}" if mode == "zero" else f"with the mean of {', '.join(off)}"
-    means = {"whole": whole.nanmean(1), said: without.nanmean(1)}
+    means = {"whole": whole.mean((1, 2)), said: without.mean((1, 2))}
     title = f"Loss on {len(batch.tokens)} unseen {task.noun}s"
     found = [
         panels.answer_strip(subject, example, own_answers(ensemble, example), "The whole model"),
         panels.answer_strip(subject, example, own_answers(ensemble, example, hooks), said[0].upper() + said[1:]),
         panels.over_snapshots(subject, title, means, unit="nats", span=6, height=280),
     ]
-    change = without - whole
+    change = task.per_token(without - whole, batch)  # (snapshot token)
     if change.shape[1] > 1:
         groups = list(dict.fromkeys(task.loss_groups))
         rows = {group: [i for i, other in enumerate(task.loss_groups) if other == group] for group in groups}
         by_group = {group: change[:, members].nanmean(1) for group, members in rows.items()}
-        title = f"What it adds to the loss of each {task.token_noun}"
+        title = f"Increase of the loss of each {task.token_noun}"
         found.append(panels.over_snapshots(subject, title, by_group, unit="nats", span=6, height=280))
     patterns = panels.mean_attention(subject, example.batch, hooks=hooks)
     labels = panels.token_labels(subject, example)
-    found.append(panels.pattern_maps(subject, patterns, labels, f"Attention patterns, {said}"))
-    return Film(subject.steps, found)
+    maps = panels.pattern_maps(subject, patterns, labels, f"Attention patterns, {said}{panels.given(example)}")
+    named = [f"{name}, ablated" if name in off else name for name in maps.maps]
+    return Film(subject.steps, [*found, replace(maps, maps=named)])
 
 
 def each_film(subject: Subject, mode: str) -> Film:
     """What each head and MLP is worth, over training: the loss without it, less the loss with it."""
-    batch = subject.unseen(MEASURED, EACH_TOKENS)
+    batch = subject.unseen(MEASURED, int(EACH * ROOM))
     parts, values = interventions.each_off(subject.ensemble, batch, subject.task, mode, batch.tokens)
-    title = f"Loss on {len(batch.tokens)} unseen {subject.task.noun}s that each component saves, against {mode}"
+    title = f"Loss without each component ({mode}), less the loss with it, on {len(batch.tokens)} unseen "
+    title += f"{subject.task.noun}s"
     curves = dict(zip(parts, values.unbind(1), strict=True))
     return Film(
         subject.steps,
@@ -119,9 +122,12 @@ def patch_film(subject: Subject, clean_text: str, corrupted_text: str, what: str
         panels.timeline(subject),
         panels.over_snapshots(subject, f"Logit difference for {of}", ends, unit="logits", height=200),
     ]
+    way = (ends["first example"] - ends["second example"]).abs()
+    telling = (way >= LEAST_DIFFERENCE * way.max())[:, None]  # (snapshot 1)
     if what == "heads":
         heads, share = interventions.patch_heads(ensemble, clean, corrupted, answer)
         title = "Share that comes back with one head's output taken from the first example"
+        share = share.where(telling, torch.nan)
         curves = dict(zip(heads, share.unbind(1), strict=True))
         found.append(panels.over_snapshots(subject, title, curves, unit="share", height=320))
         return Film(subject.steps, found)
@@ -135,7 +141,8 @@ def patch_film(subject: Subject, clean_text: str, corrupted_text: str, what: str
     title = f"Share that comes back with the {what} at one position taken from the first example"
     columns = [f"{labels[position]} ({position})" for position in positions]
     rows = [f"layer {layer}" for layer in range(len(hooks))]
-    found.append(panels.signed_maps(title, [""], shares[:, None].clamp(-1, 1), rows, columns, "into", "position"))
+    shares = shares.where(telling[..., None], torch.nan)
+    found.append(panels.signed_maps(title, [""], shares[:, None], rows, columns, "into", "position", most=1))
     return Film(subject.steps, found)
 
 
@@ -199,6 +206,8 @@ def _until(example: Example, answer: int) -> Example:
 
 
 def _positions(clean: Example, corrupted: Example) -> list[int]:
-    """From the first position at which the examples differ; before it nothing does. Of many, the last ones."""
+    """Where the examples differ, and after the first such position, before which nothing does; of many, the last."""
     differ = (clean.tokens != corrupted.tokens).nonzero().flatten().tolist()
-    return list(range(differ[0], len(clean.tokens)))[-MOST_POSITIONS:]
+    others = [position for position in range(differ[0], len(clean.tokens)) if position not in differ]
+    room = max(0, MOST_POSITIONS - len(differ))
+    return sorted([*differ, *others[len(others) - min(room, len(others)) :]])

@@ -90,8 +90,9 @@ def _onsets(subject: Subject, smoothing: float) -> list[Mark]:
         members = [i for i, other in enumerate(task.loss_groups) if other == group]
         (fall,) = measured.of(members, group).falls(smoothing)
         if fall.onset is not None:
-            shade = colour if len(groups) > 1 or measured.kind == "train" else 1
-            marks.append(Mark(f"{group}: onset", int(measured.steps[fall.onset]), shade))
+            alone = len(task.loss_names) == 1  # its line is called by what it was measured on
+            shown, shade = (measured.kind or "all", int(measured.kind == "test")) if alone else (group, colour)
+            marks.append(Mark(f"{group}: onset", int(measured.steps[fall.onset]), shade, shown))
     return marks
 
 
@@ -107,7 +108,6 @@ def over_snapshots(
     unit: str,
     span: int = 12,
     height: int = 240,
-    references: Sequence[tuple[str, float]] = (),
     log: bool = False,
     total: str = "",
 ) -> Curves:
@@ -115,7 +115,7 @@ def over_snapshots(
     steps = torch.tensor(subject.steps)
     colours = {name: colour for colour, name in enumerate(name for name in values if name != total)}
     lines = [line(name, steps, row, colours.get(name, 0), strong=name == total) for name, row in values.items()]
-    return Curves(title, lines, unit, references, smoothing=0, log=log, span=span, height=height)
+    return Curves(title, lines, unit, smoothing=0, log=log, span=span, height=height)
 
 
 def measures(subject: Subject, span: int = 12, height: int = 200) -> list[Curves]:
@@ -240,15 +240,20 @@ def signed_maps(
     column_axis: str,
     outlines: Sequence[tuple[int, int, int, int]] = (),
     span: int = 12,
-    most: float = math.inf,
+    most: float | None = None,
 ) -> Heatmaps:
     """Maps of values (snapshot map row column) around zero, or of values that are never below it.
 
     Args:
-        most: values beyond it have the colour of this one.
+        most: the size of value that has the full colour. If not given, three quarters of the snapshots have no larger
+            one: a spike in a few would make all others pale.
     """
+    values = values.float()
     finite = values[values.isfinite()]
-    high = min(float(finite.abs().max()) if len(finite) else 0.0, most) or 1.0
+    high = (float(finite.abs().max()) if len(finite) else 0.0) or 1.0
+    if most is None:
+        peaks = values.where(values.isfinite(), 0).abs().flatten(1).amax(1)
+        most = float(peaks.quantile(0.75))
     signed = bool((finite < 0).any())
     return Heatmaps(
         title,
@@ -261,6 +266,7 @@ def signed_maps(
         low=-high if signed else 0.0,
         high=high,
         scale="diverging" if signed else "sequential",
+        most=most if 0 < most < high else None,
         outlines=outlines,
         span=span,
     )

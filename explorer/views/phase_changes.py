@@ -7,14 +7,14 @@ import numpy as np
 import torch
 
 from explorer.analysis.answers import taught_answers
-from explorer.analysis.phases import scaled
+from explorer.analysis.phases import settled
 from explorer.errors import UserError
 from explorer.film.film import Film, Raster
 from explorer.views import panels
 from explorer.views.subject import SMOOTHING, Losses, Subject
 
 MOST_POINTS = 1500  # of each row of the seismograph, more than a screen has pixels
-EACH_CLASS = 24  # examples of each kind
+EACH_CLASS = 512  # examples of each kind, fewer where they are long
 
 
 @dataclass(frozen=True)
@@ -58,8 +58,7 @@ def phases(subject: Subject, smoothing: float = SMOOTHING) -> tuple[Phase, ...]:
     """The phase change of every loss, on unseen and on training data, the earliest onset first."""
     found = []
     for losses in subject.losses():
-        last = scaled(losses.values[-1000:], losses.uniform, losses.best, smoothing)[-1]
-        last = losses.best + last * (losses.uniform - losses.best)
+        last = settled(losses.values, losses.a_row(smoothing))[-1]
         for token, fall in enumerate(losses.falls(smoothing)):
             steps = (_step(losses, row) for row in (fall.onset, fall.steepest, fall.begins, fall.ends))
             found.append(Phase(losses.label(token), *steps, float(last[token])))
@@ -76,43 +75,48 @@ def seismograph(subject: Subject, smoothing: float = SMOOTHING) -> Raster:
     rows.sort(key=lambda row: row[0])
     end = max(int(losses.steps[-1]) for losses in subject.losses())
     steps = np.unique(np.linspace(0, end, min(MOST_POINTS, end + 1)).round().astype(int))
-    shares = {
-        losses.kind: scaled(losses.values, losses.uniform, losses.best, smoothing).numpy()
-        for losses in subject.losses()
-    }
+    shares = {losses.kind: losses.scaled(smoothing).numpy() for losses in subject.losses()}
     values = []
     for _, _, losses, token in rows:
         at = np.searchsorted(losses.steps.numpy(), steps, side="right") - 1  # measured last before
         values.append(shares[losses.kind][at, token])
     onsets = np.array([row[0] for row in rows])
     return Raster(
-        "Seismograph: each loss between the best possible (0) and a uniform guess (1), the earliest onset first",
+        "Seismograph: what is left of each loss, from a uniform guess (1) to the best possible (0), by onset",
         [label for _, label, _, _ in rows],
         steps,
         np.stack(values),
         low=0.0,
         high=1.0,
-        unit="of the way",
+        unit="left",
         onsets=np.where(np.isfinite(onsets), onsets, np.nan),
     )
 
 
 def class_film(subject: Subject) -> Film:
-    """Loss and share of right answers of each kind of example, over training.
+    """Loss and share of right answers of each kind of unseen example, over training.
 
     Raises:
-        UserError: the task tells no kinds apart.
+        UserError: the task tells no kinds apart, or all examples of a kind are learnt.
     """
-    classes = subject.task.classes(EACH_CLASS, subject.info.training.seed + 1)
+    task, training, found = subject.task, subject.info.training, []
+    classes = task.classes(EACH_CLASS, training.seed + 1)
     if classes is None:
-        raise UserError(f"{subject.task.title.capitalize()} tells no kinds of {subject.task.noun} apart.")
-    batch, task, found = classes.batch, subject.task, []
+        raise UserError(f"{task.title.capitalize()} tells no kinds of {task.noun} apart.")
+    learnt, n = task.learnt(classes.batch, training), len(classes.names)
+    new = torch.ones(len(classes.labels), dtype=torch.bool) if learnt is None else ~learnt
+    each = subject.fitting(classes.batch.tokens.shape[1]) // n
+    rows = [(new & (classes.labels == label)).nonzero()[:, 0] for label in range(n)]
+    each = min(each, *(len(own) for own in rows))
+    if not each:
+        raise UserError(f"Of some kind every {task.noun} is learnt, so nothing can be measured on unseen ones.")
+    batch = classes.batch.rows(torch.cat([own[:each] for own in rows]))
     for logits, _ in subject.ensemble.passes(batch.tokens):
         asked = batch.asked(logits)
         right = (asked.argmax(-1) == batch.targets).all(-1)  # (snapshot batch)
         found.append(torch.stack([task.losses(asked, batch).mean(-1), right.double()]))
     loss, right = torch.cat(found, 1)
-    members = [classes.labels == label for label in range(len(classes.names))]
+    members = [slice(label * each, (label + 1) * each) for label in range(n)]
     names = [f"{name}: {about}" if about else name for name, about in zip(classes.names, classes.about, strict=True)]
     return Film(
         subject.steps,
@@ -120,14 +124,14 @@ def class_film(subject: Subject) -> Film:
             panels.timeline(subject),
             panels.over_snapshots(
                 subject,
-                f"Loss, mean over {EACH_CLASS} {task.noun}s of each kind",
-                {name: loss[:, rows].mean(1) for name, rows in zip(names, members, strict=True)},
+                f"Loss, mean over {each} unseen {task.noun}s of each kind",
+                {name: loss[:, own].mean(1) for name, own in zip(names, members, strict=True)},
                 unit="nats",
             ),
             panels.over_snapshots(
                 subject,
-                f"Share of {task.noun}s with every answer right",
-                {name: right[:, rows].mean(1) for name, rows in zip(names, members, strict=True)},
+                f"Share of these {task.noun}s with every answer right",
+                {name: right[:, own].mean(1) for name, own in zip(names, members, strict=True)},
                 unit="share",
             ),
         ],

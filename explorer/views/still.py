@@ -27,9 +27,13 @@ def figure(film: Film, title: str, step: int) -> object:
             marks = {mark.label: mark.step for mark in panel.marks}
             return charts.lines(panel.title, curves, panel.unit, panel.log, dict(panel.references), marks, here)
         case Raster():
-            values = panel.values.clip(panel.low, panel.high)
-            return charts.raster(panel.title, values, panel.rows, panel.steps, panel.unit, panel.scale)
+            limits = (panel.low, panel.high)
+            return charts.raster(
+                panel.title, panel.values, panel.rows, panel.steps, panel.unit, limits, panel.scale, panel.onsets
+            )
         case Heatmaps():
+            high = panel.most or panel.high
+            low = -high if panel.scale == "diverging" else panel.low
             return charts.heatmaps(
                 named,
                 panel.maps,
@@ -37,7 +41,7 @@ def figure(film: Film, title: str, step: int) -> object:
                 panel.rows,
                 panel.columns,
                 (panel.row_axis, panel.column_axis),
-                (panel.low, panel.high),
+                (low, high),
                 panel.scale,
             )
         case Columns():
@@ -58,7 +62,7 @@ def figure(film: Film, title: str, step: int) -> object:
         case Bars():
             own = not isinstance(panel.categories[0], str)
             labels = panel.categories if own else [panel.categories] * len(panel.groups)
-            return charts.bars(named, panel.groups, labels, panel.values[frame])
+            return charts.bars(named, panel.groups, labels, panel.values[frame], panel.targets)
 
 
 _DRAWN = (Curves, Raster, Heatmaps, Columns, Scatter, Bars)

@@ -1,6 +1,7 @@
 """The run that a view looks at, read into memory once."""
 
 import contextlib
+import dataclasses
 import functools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -8,14 +9,16 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from explorer.analysis.phases import Fall, falls, first_fall
+from explorer.analysis.phases import Fall, falls, first_fall, scaled
 from explorer.ensemble import Ensemble
 from explorer.errors import UserError
+from explorer.models import activation_bytes
 from explorer.runs import Run, RunInfo
 from explorer.tasks.base import Batch, Task
 
 SMOOTHING = 0.9  # of the exponential average of losses, a step, where nobody says
-UNSEEN, UNSEEN_TOKENS = 32, 1024  # examples to look at, fewer where they are long
+UNSEEN = 32  # examples to look at
+ROOM = 512 * 2**20  # bytes that the activations of examples may take in all snapshots; of long ones that is fewer
 
 
 @dataclass(frozen=True)
@@ -37,7 +40,16 @@ class Losses:
 
     def falls(self, smoothing: float = SMOOTHING) -> list[Fall]:
         """The phase change of each token, in rows."""
-        return falls(self.values, self.uniform, self.best, smoothing)
+        return falls(self.values, self.uniform, self.best, self.a_row(smoothing))
+
+    def scaled(self, smoothing: float = SMOOTHING) -> Tensor:
+        """(step token): 1 at a uniform guess, 0 at the best possible, smoothed."""
+        return scaled(self.values, self.uniform, self.best, self.a_row(smoothing))
+
+    def a_row(self, smoothing: float) -> float:
+        """The smoothing of a step as that of a row: losses may be measured every few steps."""
+        steps = self.steps
+        return smoothing ** (float(steps[-1] - steps[0]) / (len(steps) - 1)) if len(steps) > 1 else smoothing
 
     def label(self, token: int) -> str:
         return f"{self.names[token]}, {self.kind}" if self.kind else self.names[token]
@@ -116,10 +128,24 @@ class Subject:
         kind = "train" if found else ""
         return [*found, Losses(kind, torch.arange(len(values)), values, names, uniform, best)]
 
-    def unseen(self, most: int = UNSEEN, tokens: int = UNSEEN_TOKENS) -> Batch:
-        """Examples that were not trained on: ``most`` of them, or as many as have about so many tokens."""
+    def unseen(self, most: int = UNSEEN, room: int = ROOM) -> Batch:
+        """Examples that were not trained on: ``most`` of them, or as many as have room for their activations."""
         batch = self.task.test_stream(self.info.training).next()
-        return batch.rows(slice(min(most, max(1, tokens // batch.tokens.shape[1]))))
+        return batch.rows(slice(min(most, self.fitting(batch.tokens.shape[1], room))))
+
+    def fitting(self, n_pos: int, room: int = ROOM) -> int:
+        """How many examples of ``n_pos`` tokens have activations that take ``room`` bytes in all snapshots."""
+        return max(4, room // (activation_bytes(self.info.model, n_pos) * len(self.steps)))
+
+    def thinned(self, most: int) -> "Subject":
+        """The same run with no more than ``most`` of its snapshots, evenly, the last among them."""
+        every = -(-len(self.steps) // most)
+        if every == 1:
+            return self
+        some = slice((len(self.steps) - 1) % every, None, every)
+        thin = dataclasses.replace(self, steps=self.steps[some])
+        vars(thin)["ensemble"] = self.ensemble.select(some)
+        return thin
 
     def loss_on(self, batch: Batch) -> Callable[[Tensor], Tensor]:
         """Logits (... batch pos d_vocab_out) -> the mean loss of each example's answers, (... batch)."""
