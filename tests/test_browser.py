@@ -275,7 +275,7 @@ def test_the_seismograph_is_a_timeline_that_tells_values_and_onsets(browse):
     stage.scroll_into_view_if_needed()
     box = stage.bounding_box()
     page.mouse.move(box["x"] + 200, box["y"] + 16)
-    expect(page.locator(".panel.raster .tip")).to_contain_text("of the way")
+    expect(page.locator(".panel.raster .tip")).to_contain_text(" left")
     page.mouse.down()
     page.mouse.move(box["x"] + box["width"] - 20, box["y"] + 16, steps=4)
     stands_at(page, 40)
@@ -295,6 +295,24 @@ def test_flags_on_the_losses_say_what_falls_there(browse):
     expect(tip).to_have_text(f"{where['label']} at step {where['step']}")
 
 
+def test_a_map_can_have_the_scale_of_its_snapshot_and_tells_true_values_in_any(browse):
+    page = browse("/attention?run=learnt&step=0")
+    page.get_by_test_id("stMain").get_by_text("scores", exact=True).click()
+    heading = page.locator(".panel.heatmaps h3")
+    expect(heading).to_contain_text("before softmax")
+    stage = page.locator(".panel.heatmaps .stage")
+    stage.scroll_into_view_if_needed()
+    fixed = stage.locator("canvas").nth(1).screenshot()
+    place = {"x": 30, "y": 50}
+    stage.hover(position=place)
+    told_before = page.locator(".panel.heatmaps .tip").text_content()
+    page.get_by_role("button", name="rescale").click()
+    stage.hover(position=place)
+    expect(page.locator(".panel.heatmaps .tip")).to_have_text(told_before)
+    page.mouse.move(0, 0)
+    assert stage.locator("canvas").nth(1).screenshot() != fixed
+
+
 def test_columns_and_points_tell_their_values(browse):
     page = browse("/attribution?run=small&step=40")
     columns = page.locator(".panel.columns .stage")
@@ -305,7 +323,7 @@ def test_columns_and_points_tell_their_values(browse):
     page.wait_for_function(f"() => {FILM}?.player.panels.some((panel) => panel.panel.kind === 'scatter' && panel.box)")
     x, y = page.evaluate(f"{FILM}.player.panels.find((panel) => panel.panel.kind === 'scatter').places()[0]")
     page.locator(".panel.scatter .stage").hover(position={"x": x, "y": y})
-    expect(page.locator(".panel.scatter .tip")).to_contain_text("weights: PC1")
+    expect(page.locator(".panel.scatter .tip")).to_contain_text("weights at step 40: PC1")
 
 
 def test_the_timeline_of_another_run_moves_both(browse):
@@ -336,6 +354,24 @@ def test_every_canvas_has_something_on_it(browse, place, scheme):
     )
     assert empty == []
     assert page.evaluate(f"{FILM}.scrollWidth <= {FILM}.clientWidth + 1")
+
+
+def test_switches_of_one_panel_are_not_those_of_another(browse):
+    """Losses share theirs on all pages; what is measured at snapshots has its own, and no logarithm below zero."""
+    page = browse("/weights?run=small&step=20")
+    norms = page.locator(".panel.curves").filter(has_text="Norm of each parameter")
+    norms.get_by_role("button", name="log").click()
+    expect(norms.get_by_role("button", name="log")).to_have_attribute("aria-pressed", "true")
+    components = page.locator(".panel.curves").filter(has_text="Principal components")
+    expect(components.get_by_role("button", name="log")).to_have_count(0)
+    losses = page.locator(".panel.curves").first
+    expect(losses.get_by_role("button", name="log")).to_have_attribute("aria-pressed", "false")
+    losses.get_by_role("button", name="log").click()
+    page.get_by_role("link", name="Attribution").click()
+    page.wait_for_url("**/attribution?*")
+    expect(page.locator(".panel.columns")).to_be_visible()
+    first = page.locator(".panel.curves").first
+    expect(first.get_by_role("button", name="log")).to_have_attribute("aria-pressed", "true")
 
 
 def test_the_player_fills_the_screen_larger_and_still_follows_the_mouse(browse):

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import threading
 from collections.abc import Iterator
 from dataclasses import replace
 
@@ -10,6 +11,7 @@ from streamlit.testing.v1 import AppTest
 from streamlit.util import calc_hash
 
 from explorer import jobs
+from explorer.pages import shared
 from explorer.runs import Run, Runs
 from explorer.tasks.skip_trigram import SkipTrigram
 from tests.conftest import MODEL, SHIPPED, TASK
@@ -580,3 +582,43 @@ def test_without_runs_a_page_says_what_to_do(tmp_path, monkeypatch):
         app = go_to(AppTest.from_file(APP, default_timeout=60), page)
         assert healthy(app)
         assert "python -m explorer train addition" in app.info[0].value
+
+
+# --- What is kept for all sessions ---
+
+
+def test_a_slow_view_holds_up_nobody_but_who_wants_the_same(folder):
+    run = Runs(folder).open("small")
+    kept, began, may_end, made = shared._of(run), threading.Event(), threading.Event(), []
+
+    def slow(subject):
+        began.set()
+        assert may_end.wait(60)
+        return len(subject.steps)
+
+    slow_ones = [threading.Thread(target=lambda: made.append(kept.view([run], slow, ()))) for _ in range(2)]
+    for thread in slow_ones:
+        thread.start()
+    assert began.wait(60)
+    assert kept.read(run)[1].steps == run.steps()
+    assert kept.view([run], lambda subject: subject.name, ()) == "small"
+    may_end.set()
+    for thread in slow_ones:
+        thread.join()
+    assert made == [5, 5]
+
+
+def test_a_comparison_is_made_again_when_the_other_run_went_on(folder, tmp_path):
+    one = Runs(folder).open("small")
+    other = Runs(tmp_path).create("growing", TASK, MODEL, LONG)
+    other.train(should_stop=lambda: True)
+
+    def steps(subject, beside):
+        return beside.info.steps_done
+
+    kept = shared._of(one)
+    first = kept.view([one, other], steps, ())
+    assert kept.view([one, other], lambda subject, beside: beside.name, ()) == "growing"
+    goes_on = iter([False] * 3)
+    other.train(should_stop=lambda: next(goes_on, True))
+    assert kept.view([one, other], steps, ()) > first

@@ -722,7 +722,7 @@ class Heatmaps extends CanvasPanel {
   constructor(panel, player) {
     super(panel, player);
     // Colours mean the same in every snapshot, unless somebody wants to see what little there is in this one.
-    this.own = this.toggle("this snapshot's scale", false);
+    this.own = this.toggle("rescale", false);
     this.tools.append(...rampBetween(panel));
     const [, , rows, columns] = panel.values.shape;
     this.cells = element("canvas", { width: columns, height: rows });

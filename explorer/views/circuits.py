@@ -61,7 +61,7 @@ def _trigrams(subject: Subject, layer: int, text: str) -> list[Panel]:
     seen = f"{tokens[token]} at position {position}"
     return [
         panels.signed_maps(
-            f"Score from {seen}", [""], scores.transpose(1, 2)[:, None], tokens, heads, "key", "head", span=3
+            f"Score from {seen}, positions of keys left out", [""], scores[:, None], heads, tokens, "head", "key"
         ),
         panels.signed_maps(
             "What it then adds to each logit",
@@ -71,7 +71,6 @@ def _trigrams(subject: Subject, layer: int, text: str) -> list[Panel]:
             subject.task.answer_tokens,
             "key",
             "logit",
-            span=9,
         ),
     ]
 
