@@ -285,7 +285,7 @@ def test_the_seismograph_is_a_timeline_that_tells_values_and_onsets(browse):
 
 def test_flags_on_the_losses_say_what_falls_there(browse):
     page = browse("/?run=learnt&step=0")
-    page.wait_for_function(f"() => {FILM}.player.panels[1].x !== undefined")
+    page.wait_for_function(f"() => {FILM}?.player?.panels[1]?.x !== undefined")
     where = page.evaluate(
         f"const curves = {FILM}.player.panels[1];"
         "(({ label, step }) => ({ label, step, x: curves.x(step), y: curves.box.top }))(curves.panel.marks[0])"
@@ -320,7 +320,7 @@ def test_columns_and_points_tell_their_values(browse):
     expect(page.locator(".panel.columns .tip")).to_contain_text("component embedding:")
     page.get_by_role("link", name="Weights").click()
     page.wait_for_url("**/weights?*")
-    page.wait_for_function(f"() => {FILM}?.player.panels.some((panel) => panel.panel.kind === 'scatter' && panel.box)")
+    page.wait_for_function(f"() => {FILM}?.player?.panels.some((panel) => panel.panel.kind === 'scatter' && panel.box)")
     x, y = page.evaluate(f"{FILM}.player.panels.find((panel) => panel.panel.kind === 'scatter').places()[0]")
     page.locator(".panel.scatter .stage").hover(position={"x": x, "y": y})
     expect(page.locator(".panel.scatter .tip")).to_contain_text("weights at step 40: PC1")
@@ -346,7 +346,7 @@ def test_the_timeline_of_another_run_moves_both(browse):
 )
 def test_every_canvas_has_something_on_it(browse, place, scheme):
     page = browse(f"/{place}?run=small&step=20", color_scheme=scheme)
-    page.wait_for_function(f"() => {FILM}.player.painted === {FILM}.player.index")
+    page.wait_for_function(f"() => {FILM}?.player && {FILM}.player.painted === {FILM}.player.index")
     empty = page.evaluate(
         f"{FILM}.player.panels.filter((panel) => panel.stage).filter((panel) => panel.canvases.some((canvas) =>"
         "!canvas.getContext('2d').getImageData(0, 0, canvas.width, canvas.height).data.some((byte) => byte)"
