@@ -14,7 +14,18 @@ import torch
 
 from explorer.analysis.answers import own_answers
 from explorer.runs import Run, Runs
-from explorer.views import activations, attention, phase_changes, try_it, watch
+from explorer.views import (
+    activations,
+    attention,
+    attribution,
+    circuits,
+    fourier,
+    interventions,
+    phase_changes,
+    try_it,
+    watch,
+    weights,
+)
 from explorer.views.subject import Subject
 
 REPEATS = 7
@@ -57,22 +68,32 @@ def measure(run: Run) -> None:
     print(f"  ratio        {medians['one by one'] / medians['stacked']:7.1f}\n")
 
     views: dict[str, Callable[[], object]] = {
-        "Watch": lambda: watch.film(subject, text).pack(0),
-        "Phase changes": lambda: phase_changes.film(subject, text).pack(0),
-        "Attention, one example": lambda: attention.example_film(subject, text).pack(0),
-        "Attention, mean of a batch": lambda: attention.mean_film(subject).pack(0),
+        "Watch": lambda: watch.film(subject, text),
+        "Phase changes": lambda: phase_changes.film(subject, text),
+        "Attention, one example": lambda: attention.example_film(subject, text, "pattern"),
+        "Attention, mean of a batch": lambda: attention.mean_film(subject, "pattern"),
+        "Attention, what heads do": lambda: attention.scores_film(subject, attention.probes(subject)[-1]),
         "Activations, values of the heads": lambda: activations.film(
             subject, text, "blocks.0.attn.hook_v", "activation"
-        ).pack(0),
+        ),
         "Activations, gradient at the pattern": lambda: activations.film(
             subject, text, "blocks.0.attn.hook_pattern", "gradient"
-        ).pack(0),
-        "Try": lambda: try_it.tried(subject, text).film.pack(0),
+        ),
+        "Attribution": lambda: attribution.film(subject, text, 0),
+        "Circuits, OV": lambda: circuits.film(subject, "OV", 0, text),
+        "Weights": lambda: weights.film(subject),
+        "Interventions, a head ablated": lambda: interventions.off_film(subject, text, ("L0H0",), "mean"),
+        "Interventions, each by itself": lambda: interventions.each_film(subject, "mean"),
+        "Try": lambda: try_it.tried(subject, text).film,
     }
+    for what in fourier.possible(subject):
+        views[f"Fourier, {what}"] = lambda what=what: fourier.film(subject, what, fourier.answers(subject)[0])
+    if phase_changes.has_classes(subject):
+        views["Phase changes, by kind"] = lambda: phase_changes.class_film(subject)
     print(f"Film of each page, built and packed, median of {REPEATS}")
     for page, build in views.items():
-        size = len(build()) / 1e6
-        median = statistics.median(seconds(build) for _ in range(REPEATS))
+        size = len(build().pack(0)) / 1e6
+        median = statistics.median(seconds(lambda build=build: build().pack(0)) for _ in range(REPEATS))
         print(f"  {page:<38} {1000 * median:7.1f} ms {size:6.2f} MB")
     print()
 
