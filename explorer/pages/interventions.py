@@ -1,4 +1,4 @@
-"""Switch parts of the model off, or exchange activations between two examples."""
+"""Ablate parts of the model, or exchange activations between two examples."""
 
 import streamlit as st
 
@@ -7,13 +7,13 @@ from explorer.pages import shared
 from explorer.views import interventions
 from explorer.views.subject import Subject
 
-OFF, EACH, PATCH = "ablate", "each by itself", "patch"
+ABLATE, EACH, PATCH = "ablate", "each by itself", "patch"
 
 
 @shared.page
 def page(subject: Subject) -> None:
     with st.container(horizontal=True):
-        what = shared.choice("Do", [OFF, EACH, PATCH], key="interventions.what")
+        what = shared.choice("Do", [ABLATE, EACH, PATCH], key="interventions.what")
         if what == PATCH:
             patch = shared.choice("Exchange", interventions.patches(subject), key="interventions.patch")
         else:

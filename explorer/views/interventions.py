@@ -70,9 +70,7 @@ def off_film(subject: Subject, text: str, off: Sequence[str], mode: str) -> Film
     ]
     change = task.per_token(without - whole, batch)  # (snapshot token)
     if change.shape[1] > 1:
-        groups = list(dict.fromkeys(task.loss_groups))
-        rows = {group: [i for i, other in enumerate(task.loss_groups) if other == group] for group in groups}
-        by_group = {group: change[:, members].nanmean(1) for group, members in rows.items()}
+        by_group = {group: change[:, members].nanmean(1) for group, members in subject.groups.items()}
         title = f"Increase of the loss of each {task.token_noun}"
         found.append(panels.over_snapshots(subject, title, by_group, unit="nats", span=6, height=280))
     patterns = panels.mean_attention(subject, example.batch, hooks=hooks)
@@ -112,17 +110,14 @@ def patch_film(subject: Subject, clean_text: str, corrupted_text: str, what: str
     clean, corrupted = (_until(example, answer) for example in (clean, corrupted))
     right = f"{task.answer_tokens[clean.targets[answer]]} rather than {task.answer_tokens[corrupted.targets[answer]]}"
     of = f"{right}, {clean.places[answer]}"
-    ends = {
-        "first example": interventions.logit_difference(ensemble, clean.tokens[None], clean, corrupted, answer)[:, 0],
-        "second example": interventions.logit_difference(ensemble, corrupted.tokens[None], clean, corrupted, answer)[
-            :, 0
-        ],
-    }
+    both = torch.stack([clean.tokens, corrupted.tokens])
+    first, second = interventions.logit_difference(ensemble, both, clean, corrupted, answer).unbind(1)
+    ends = {"first example": first, "second example": second}
     found = [
         panels.timeline(subject),
         panels.over_snapshots(subject, f"Logit difference for {of}", ends, unit="logits", height=200),
     ]
-    way = (ends["first example"] - ends["second example"]).abs()
+    way = (first - second).abs()
     telling = (way >= LEAST_DIFFERENCE * way.max())[:, None]  # (snapshot 1)
     if what == "heads":
         heads, share = interventions.patch_heads(ensemble, clean, corrupted, answer)

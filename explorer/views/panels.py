@@ -57,7 +57,7 @@ def losses(
     for i, (name, group) in enumerate(zip(task.loss_names, task.loss_groups, strict=True)):
         if alone:
             break
-        colour = list(dict.fromkeys(task.loss_groups)).index(group)
+        colour = list(subject.groups).index(group)
         if finite:
             tested = metrics["test_step"], metrics["test_loss_per_token"][:, i]
             lines.append(line(name, *tested, colour, group=group, among=among))
@@ -83,14 +83,12 @@ def losses(
 
 def _onsets(subject: Subject, smoothing: float) -> list[Mark]:
     """A flag for each group of losses, on unseen data where there are any."""
-    task, marks = subject.task, []
-    groups = list(dict.fromkeys(task.loss_groups))
+    marks = []
     measured = subject.losses()[0]
-    for colour, group in enumerate(groups):
-        members = [i for i, other in enumerate(task.loss_groups) if other == group]
+    for colour, (group, members) in enumerate(subject.groups.items()):
         (fall,) = measured.of(members, group).falls(smoothing)
         if fall.onset is not None:
-            alone = len(task.loss_names) == 1  # its line is called by what it was measured on
+            alone = len(measured.names) == 1  # its line is called by what it was measured on
             shown, shade = (measured.kind or "all", int(measured.kind == "test")) if alone else (group, colour)
             marks.append(Mark(f"{group}: onset", int(measured.steps[fall.onset]), shade, shown))
     return marks

@@ -68,14 +68,15 @@ def phases(subject: Subject, smoothing: float = SMOOTHING) -> tuple[Phase, ...]:
 def seismograph(subject: Subject, smoothing: float = SMOOTHING) -> Raster:
     """Every loss as a row over the steps, scaled from the best possible to a uniform guess, by their onsets."""
     rows: list[tuple[float, str, Losses, int]] = []
-    for losses in subject.losses():
+    measured = subject.losses()
+    for losses in measured:
         for token, fall in enumerate(losses.falls(smoothing)):
             step = _step(losses, fall.onset)
             rows.append((math.inf if step is None else step, losses.label(token), losses, token))
     rows.sort(key=lambda row: row[0])
-    end = max(int(losses.steps[-1]) for losses in subject.losses())
+    end = max(int(losses.steps[-1]) for losses in measured)
     steps = np.unique(np.linspace(0, end, min(MOST_POINTS, end + 1)).round().astype(int))
-    shares = {losses.kind: losses.scaled(smoothing).numpy() for losses in subject.losses()}
+    shares = {losses.kind: losses.scaled(smoothing).numpy() for losses in measured}
     values = []
     for _, _, losses, token in rows:
         at = np.searchsorted(losses.steps.numpy(), steps, side="right") - 1  # measured last before

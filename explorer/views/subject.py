@@ -116,6 +116,14 @@ class Subject:
     def task(self) -> Task:
         return self.info.task
 
+    @property
+    def groups(self) -> dict[str, list[int]]:
+        """The per-token losses that are drawn with each other, by the group's name."""
+        groups: dict[str, list[int]] = {}
+        for token, group in enumerate(self.task.loss_groups):
+            groups.setdefault(group, []).append(token)
+        return groups
+
     def losses(self) -> list[Losses]:
         """The per-token losses: on unseen data, if they were measured, and then on training data."""
         references = self.task.references
