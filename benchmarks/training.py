@@ -1,20 +1,24 @@
-"""How long an update takes: training as it is done here against the plain way, in turns, in one process.
+"""How long an update takes: training as it is done here against the plain way, in turns, each in a process of its own.
 
     python -m benchmarks.training [--threads N] [--seconds S]
 
 The plain way is that of the notebook that this grew from: the hooked forward pass at every position, autograd, AdamW
 as it comes, each loss fetched by itself, and on finite data the loss on unseen examples at every step. A turn is
-several updates if they are short: in training, one finds the caches as the one before has left them. Floating-point
-operations are counted in the matrix products that the fast way does, and compared with those of one large product on
-the same threads.
+several updates if they are short: in training, one finds the caches as the one before has left them. The ratio is the
+median over pairs of turns. Floating-point operations are counted in the matrix products that the fast way does, and
+compared with those of one large product on the same threads.
 """
 
 import argparse
+import dataclasses
 import math
+import multiprocessing
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from itertools import count
+from multiprocessing.connection import Connection
 from pathlib import Path
 
 import torch
@@ -25,7 +29,7 @@ from explorer.models import new_model
 from explorer.settings import TrainingConfig
 from explorer.tasks import TASKS
 from explorer.tasks.base import Task
-from explorer.training import Training, learning_rate
+from explorer.training import Training, keep_freed_memory, learning_rate
 from explorer.transformer import ModelConfig
 
 CASES = (
@@ -36,7 +40,7 @@ CASES = (
     ("addition", "quick"),
     ("addition", "quick-finite"),
 )
-TURN = 0.1  # seconds that a turn of the plain way takes at least
+TURN = 0.1  # seconds that a turn takes at least
 
 
 def seconds(work: Callable[[], object], times: int = 1) -> float:
@@ -75,17 +79,61 @@ def plain_way(task: Task, cfg: ModelConfig, training: TrainingConfig) -> Callabl
         losses.mean().item()
         if len(task.loss_names) > 1:
             apart(losses, batch.targets)
+        if test is not None:
+            unseen = test.next()
+            task.losses(unseen.asked(model(unseen.tokens)), unseen).mean().item()
         losses.mean().backward()
         for gradient in gradients.values():
             rows = torch.arange(len(batch.tokens))
             apart(gradient[rows, 0, -1, batch.extra["trigger"]][:, None], batch.targets)
         optimiser.step()
         optimiser.zero_grad()
-        if test is not None:
-            unseen = test.next()
-            task.losses(unseen.asked(model(unseen.tokens)), unseen).mean().item()
 
     return step
+
+
+def fast_way(task: Task, cfg: ModelConfig, training: TrainingConfig) -> Callable[[], None]:
+    """One update, in a process that does as those do that train."""
+    keep_freed_memory()
+    updates = Training(task, cfg, dataclasses.replace(training, steps=10**7)).updates()
+    return lambda: next(updates)
+
+
+WAYS = {"plain": plain_way, "fast": fast_way}
+
+
+def chosen(name: str, preset_name: str) -> tuple[Task, ModelConfig, TrainingConfig]:
+    kind = TASKS[name]
+    preset = kind.presets[preset_name]
+    task = kind(**preset.task)
+    return task, task.model_config(**preset.model), preset.training
+
+
+def take_turns(way: str, case: tuple[str, str], threads: int, turns: Connection) -> None:
+    """Time as many updates as are asked for, again and again."""
+    torch.set_num_threads(threads)
+    update = WAYS[way](*chosen(*case))
+    update()
+    while times := turns.recv():
+        turns.send(seconds(update, times))
+
+
+@contextmanager
+def in_process(way: str, case: tuple[str, str], threads: int) -> Iterator[Callable[[int], float]]:
+    """A function that tells how long an update takes, on average over so many, in a process of its own."""
+    spawn = multiprocessing.get_context("spawn")
+    here, there = spawn.Pipe()
+    process = spawn.Process(target=take_turns, args=(way, case, threads, there), daemon=True)
+    process.start()
+    there.close()  # so that, if the process fails, it is not waited for
+
+    def timed(times: int) -> float:
+        here.send(times)
+        return here.recv()
+
+    yield timed
+    here.send(0)
+    process.join()
 
 
 def operations(task: Task, cfg: ModelConfig, training: TrainingConfig) -> int:
@@ -98,9 +146,8 @@ def operations(task: Task, cfg: ModelConfig, training: TrainingConfig) -> int:
 
 def product_rate(n: int = 1536) -> float:
     """Floating-point operations a second of a product of square matrices."""
-    a, b = torch.randn(n, n), torch.randn(n, n)
-    out = torch.empty(n, n)
-    return 2 * n**3 / statistics.median(seconds(lambda: torch.mm(a, b, out=out)) for _ in range(15))
+    a, b, out = torch.randn(n, n), torch.randn(n, n), torch.empty(n, n)
+    return 2 * n**3 / statistics.median(seconds(lambda: torch.mm(a, b, out=out)) for _ in range(3))
 
 
 def machine() -> str:
@@ -111,37 +158,34 @@ def machine() -> str:
         return "unknown processor"
 
 
+def measure(case: tuple[str, str], threads: int, lasting: float) -> str:
+    """A line of the table."""
+    task, cfg, training = chosen(*case)
+    share = training.test_every if task.n_train(training) else 1  # so that each fast turn has its share of tests
+    with in_process("plain", case, threads) as plain, in_process("fast", case, threads) as fast:
+        plain_turn, fast_turn = (math.ceil(TURN / timed(2)) for timed in (plain, fast))
+        turns, began = [], time.perf_counter()
+        while time.perf_counter() - began < lasting:
+            turns.append((plain(plain_turn), fast(math.ceil(fast_turn / share) * share), product_rate()))
+    slow, quick, rate = (statistics.median(column) for column in zip(*turns, strict=True))
+    ratio = statistics.median(slow / quick for slow, quick, _ in turns)
+    flops = operations(task, cfg, training)
+    return (
+        f"{', '.join(case):<30} {1000 * slow:6.1f} ms  {1000 * quick:6.1f} ms  {ratio:5.1f}"
+        f"  {flops / 1e9:6.3f} GFLOP  {flops / quick / rate:4.0%} of {rate / 1e9:.0f} GFLOP/s"
+    )
+
+
 def main() -> None:
     options = argparse.ArgumentParser()
     options.add_argument("--threads", type=int, default=torch.get_num_threads())
-    options.add_argument("--seconds", type=float, default=8, help="of each case")
+    options.add_argument("--seconds", type=float, default=15, help="of each case")
     options = options.parse_args()
     torch.set_num_threads(options.threads)
     print(f"{machine()}, {options.threads} threads, torch {torch.__version__}")
     print(f"{'':<30} plain way   this way  ratio   operations   share of the rate of one large product")
-    for name, preset_name in CASES:
-        kind = TASKS[name]
-        preset = kind.presets[preset_name]
-        task, training = kind(**preset.task), preset.training
-        cfg = task.model_config(**preset.model)
-        plain, updates = plain_way(task, cfg, training), Training(task, cfg, training).updates()
-        plain(), next(updates)
-        share = training.test_every if task.n_train(training) else 1  # so that each fast turn has its share of tests
-        turns = {"plain": math.ceil(TURN / seconds(plain))}
-        turns["fast"] = math.ceil(turns["plain"] / share) * share
-        times: dict[str, list[float]] = {way: [] for way in turns}
-        began, rates = time.perf_counter(), [product_rate()]
-        while time.perf_counter() - began < options.seconds:
-            for way, update in (("plain", plain), ("fast", updates.__next__)):
-                times[way].append(seconds(update, turns[way]))
-        rates.append(product_rate())
-        slow, quick = (statistics.median(times[way]) for way in ("plain", "fast"))
-        flops, rate = operations(task, cfg, training), max(rates)
-        print(
-            f"{name + ', ' + preset_name:<30} {1000 * slow:6.1f} ms  {1000 * quick:6.1f} ms  {slow / quick:5.1f}"
-            f"  {flops / 1e9:6.2f} GFLOP  {flops / quick / rate:4.0%} of {rate / 1e9:.0f} GFLOP/s",
-            flush=True,
-        )
+    for case in CASES:
+        print(measure(case, options.threads, options.seconds), flush=True)
 
 
 if __name__ == "__main__":

@@ -5,8 +5,10 @@ step ``i``. `Training` may be stopped between any two updates and put back from 
 what would have followed.
 """
 
+import ctypes
 import functools
 import math
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -27,6 +29,7 @@ MOMENTS = ("step", "exp_avg", "exp_avg_sq")  # what AdamW keeps of each weight
 EPS = 1e-8  # of AdamW
 DEVICES = ("auto", "cpu", "cuda")
 LONG_STEP = 8 * 2**20  # bytes kept for gradients from which on a step is shared between threads
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3  # of glibc's mallopt
 SMOOTHING = 0.9  # of the exponential average of losses that decides when to keep a snapshot
 
 
@@ -344,6 +347,18 @@ def threads_for(task: Task, model_config: ModelConfig, training: TrainingConfig)
     batch = examples if examples and training.full_batch else training.batch_size
     is_long = _kept_for_gradients(task, model_config, max(batch, 1)) >= LONG_STEP
     return torch.get_num_threads() if is_long else 1
+
+
+def keep_freed_memory() -> None:
+    """Let this process keep memory that it has freed, up to 2 GiB; for one that only trains.
+
+    An update frees as much as the next one takes. glibc gives large parts back to the system each time, and to be
+    given them again costs up to a tenth of the update. Other allocators are left as they are.
+    """
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
+    if mallopt:
+        mallopt(M_TRIM_THRESHOLD, 2**31 - 1)
+        mallopt(M_MMAP_THRESHOLD, 2**25)  # the highest there is
 
 
 def check_memory(task: Task, model_config: ModelConfig, training: TrainingConfig) -> None:

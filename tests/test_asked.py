@@ -5,11 +5,13 @@ from dataclasses import replace
 import pytest
 import torch
 
-from explorer.asked import _by_place, _by_source, _product, _shortcut, _weighted_sums, asked_logits
+from explorer.asked import _by_place, _by_source, _Lookups, _shortcut, _times, asked_logits
 from explorer.models import new_model
+from explorer.settings import TrainingConfig
 from explorer.tasks import TASKS
 from explorer.tasks.addition import Addition
 from explorer.tasks.induction import Induction
+from explorer.tasks.modular_addition import ModularAddition
 from explorer.tasks.skip_trigram import PATTERN, SkipTrigram
 
 PRESETS = [(kind, name) for kind in TASKS.values() for name in kind.presets]
@@ -92,7 +94,7 @@ def test_shortcuts_give_the_residual_stream_after_attention_and_its_gradients(sh
     with model.hooks(forward={name: lambda x, at: seen.update({at: x})}):
         model(tokens)
     expected = seen[name][rows, positions].flatten(0, 1)
-    got = _product(shortcut(model, tokens, positions))
+    got = _times(*shortcut(model, tokens, positions))
     torch.testing.assert_close(got, expected, rtol=1e-12, atol=1e-12)
     weights = dict(model.blocks[0].attn.named_parameters()) | dict(model.embed.named_parameters())
     if cfg.positions == "learned":
@@ -123,8 +125,38 @@ def test_sums_that_are_looked_up_have_the_right_gradients():
     entry = torch.tensor([[0, 4, 0], [2, 2, 4]])
     weight = torch.randn(2, 3, generator=rng, dtype=torch.float64, requires_grad=True)
     expected = (table[entry] * weight[..., None]).sum(1)
-    torch.testing.assert_close(_weighted_sums(table, entry, weight), expected)
-    assert torch.autograd.gradcheck(lambda table, weight: _weighted_sums(table, entry, weight), (table, weight))
+    torch.testing.assert_close(_Lookups(entry, weight, 5) @ table, expected)
+    assert torch.autograd.gradcheck(lambda table, weight: _Lookups(entry, weight, 5) @ table, (table, weight))
+
+
+@pytest.mark.parametrize(
+    ("task", "n_layers", "way"),
+    [(ADDITION, 1, _by_source), (ModularAddition(37), 1, _by_place), (Induction(stretch=4, interval=6), 2, None)],
+    ids=["multiplied by a table", "looked up in a table", "as they are"],
+)
+def test_rows_may_be_taken_in_pieces(task, n_layers, way, monkeypatch):
+    monkeypatch.setattr("explorer.asked.PIECE", 7)
+    batch = task.train_stream(TrainingConfig(batch_size=40)).next()
+    model = new_model(task.model_config(**{**WIDTHS, "n_layers": n_layers}), seed=0)
+    assert _shortcut(model, batch.tokens, batch.positions if n_layers == 1 else batch.tokens) is way
+    compare(model, task, batch)
+
+
+def test_what_comes_after_the_last_asked_position_is_not_looked_at():
+    model, rng = new_model(ADDITION.model_config(**{**WIDTHS, "n_layers": 2}), seed=0), torch.Generator().manual_seed(0)
+    tokens = torch.randint(0, 12, (5, ADDITION.n_ctx), generator=rng)
+    positions = torch.tensor([[3, 1]]).repeat(5, 1)
+    assert_close_at(model, tokens, positions)
+    tokens_after = torch.cat([tokens[:, :4], torch.full((5, 3), 10**6)], 1)  # there is no such token
+    torch.testing.assert_close(asked_logits(model, tokens_after, positions), asked_logits(model, tokens, positions))
+
+
+def test_lookups_know_their_transpose_also_where_columns_are_many():
+    rng, n_columns = torch.Generator().manual_seed(0), 40_000
+    column = torch.randint(0, n_columns, (30, 4), generator=rng)
+    weight, x = torch.randn(30, 4, generator=rng), torch.randn(30, 3, generator=rng)
+    dense = torch.zeros(30, n_columns).scatter_add_(1, column, weight)
+    torch.testing.assert_close(_Lookups(column, weight, n_columns).transposed_times(x), dense.T @ x)
 
 
 def test_positions_may_differ_from_example_to_example():

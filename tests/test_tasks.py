@@ -5,11 +5,12 @@ import math
 
 import pytest
 import torch
+from torch.nn.functional import cross_entropy
 
 from explorer.errors import UserError
 from explorer.settings import TrainingConfig
 from explorer.tasks import TASKS, task_named
-from explorer.tasks.base import ShuffledStream
+from explorer.tasks.base import Batch, ShuffledStream
 
 ADDITION, TRIGRAMS = TASKS["addition"](n_digits=2), TASKS["skip-trigram"]()
 INDUCTION = TASKS["induction"](stretch=5, interval=8)
@@ -249,3 +250,24 @@ def test_presets_can_be_built(kind):
 def test_every_setting_says_what_it_means(kind):
     for one in dataclasses.fields(kind):
         assert one.metadata["about"]
+
+
+@pytest.mark.parametrize("n_outputs", [5, 50], ids=["few outputs", "many"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_losses_and_their_gradients_are_those_of_torch(n_outputs, dtype):
+    """Computed in float64, with axes in front, also where a loss is far below what float32 can tell from nothing."""
+    rng = torch.Generator().manual_seed(0)
+    logits = torch.randn(3, 4, 2, n_outputs, generator=rng)
+    targets = torch.randint(0, n_outputs, (4, 2), generator=rng)
+    logits[0].scatter_(-1, targets[..., None], 36.0)
+    x, exact = (logits.to(to).requires_grad_() for to in (dtype, torch.float64))
+    losses = ADDITION.losses(x, Batch(targets, targets, targets))
+    expected = cross_entropy(exact.flatten(0, 2), targets.expand(3, 4, 2).flatten(), reduction="none")
+    assert losses.shape == (3, 4, 2)
+    assert losses.dtype == torch.float64
+    assert 0 < losses[0].max() < 1e-12
+    torch.testing.assert_close(losses.flatten(), expected, rtol=1e-9, atol=1e-15)
+    at = torch.randn(24, generator=rng, dtype=torch.float64)
+    (gradient,), (slope,) = torch.autograd.grad(losses.flatten(), x, at), torch.autograd.grad(expected, exact, at)
+    assert gradient.dtype == dtype
+    torch.testing.assert_close(gradient.double(), slope, rtol=1e-6, atol=1e-15)

@@ -1,5 +1,6 @@
 """The training loop: golden losses, snapshots where it moves, bit-for-bit resuming."""
 
+import platform
 import subprocess
 import sys
 from dataclasses import replace
@@ -290,3 +291,25 @@ def test_weights_that_are_no_longer_finite_are_never_kept():
         kept.extend(training.weights() for _ in training.updates())
     assert len(kept) > 1
     assert all(weight.isfinite().all() for weights in kept for weight in weights.values())
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="a matter of glibc")
+def test_a_process_that_trains_keeps_the_memory_that_it_has_freed():
+    """Memory that comes from the system is met page by page: each round below takes up to 2,048 of 4 KiB."""
+    program = """
+import resource, torch
+from explorer.training import keep_freed_memory
+
+def pages():
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    for _ in range(20):
+        first, second = torch.zeros(2**20), torch.zeros(2**20)
+        del first, second
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+
+keep_freed_memory()
+pages()
+print(pages())
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert int(done.stdout) < 2 * 2048

@@ -53,6 +53,27 @@ class Batch:
         return logits[..., rows, self.positions, :]
 
 
+class _CrossEntropy(torch.autograd.Function):
+    """Of logits (... d_vocab_out) and targets (...), in float64, with one exponential where autograd takes two."""
+
+    @staticmethod
+    def forward(ctx, logits: Tensor, targets: Tensor) -> Tensor:
+        x, targets = logits.double(), targets[..., None]
+        x -= x.amax(-1, keepdim=True)
+        right = x.gather(-1, targets)
+        total = x.exp_().sum(-1, keepdim=True)
+        if ctx.needs_input_grad[0]:
+            x /= total
+            x.scatter_add_(-1, targets, torch.full_like(right, -1))
+            ctx.save_for_backward(x.to(logits.dtype))
+        return (total.log() - right).squeeze(-1)
+
+    @staticmethod
+    def backward(ctx, gradient: Tensor) -> tuple[Tensor, None]:
+        (slope,) = ctx.saved_tensors
+        return slope * gradient[..., None].to(slope.dtype), None
+
+
 @dataclass(frozen=True)
 class Example:
     """One prompt that somebody chose or typed, with the right answer after it."""
@@ -338,11 +359,10 @@ class Task(ABC):
         Returns:
             (... batch answer). The softmax is in float64: in float32 it hides losses below 1e-7.
         """
-        if logits.shape[-1] < FEW:
-            log_probabilities = logits.movedim(-1, 0).log_softmax(0, dtype=torch.float64).movedim(0, -1)
-        else:
-            log_probabilities = logits.log_softmax(-1, dtype=torch.float64)
         targets = batch.targets.expand(logits.shape[:-1])
+        if logits.shape[-1] >= FEW:
+            return _CrossEntropy.apply(logits, targets)
+        log_probabilities = logits.movedim(-1, 0).log_softmax(0, dtype=torch.float64).movedim(0, -1)
         return nll_loss(log_probabilities.flatten(0, -2), targets.flatten(), reduction="none").view_as(targets)
 
     def per_token(self, losses: Tensor, batch: Batch) -> Tensor:
