@@ -17,7 +17,7 @@ from explorer.errors import UserError
 from explorer.runs import Run, Runs
 from explorer.settings import TrainingConfig, parse_assignments
 from explorer.tasks import TASKS, task_named
-from explorer.training import DEVICES, Measured, device_named, keep_freed_memory
+from explorer.training import DEVICES, Measured, device_named
 from explorer.transformer import ModelConfig
 
 
@@ -81,7 +81,6 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _train(options: argparse.Namespace) -> None:
     device_named(options.device)  # before a run is made that it could not train
-    keep_freed_memory()
     runs = Runs(options.checkpoints)
     run = _to_resume(runs, options) if options.resume else _created(runs, options)
     info = run.info()

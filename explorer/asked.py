@@ -31,6 +31,7 @@ from collections.abc import Callable
 import torch
 from einops import rearrange
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 from torch.nn.functional import embedding, embedding_bag, pad, scaled_dot_product_attention
 
 from explorer.hooks import HookedModel
@@ -39,8 +40,8 @@ from explorer.transformer import Block, Transformer
 PATTERN = "hook_pattern"  # the one kind of hook point that this forward pass has
 NEVER = -1e30  # a score of which softmax leaves exactly nothing; unlike -inf it may be multiplied by 0
 NARROW = 128  # columns below which a product is stored column by column
-LOOK_UP = 6  # multiplications of a product of matrices take as long as one of an entry that is looked up
-ALIGNED = 16  # numbers in a vector register, of which rows that are looked up should be a multiple
+LOOK_UP = 6  # to multiply an entry that is looked up takes as long as so many multiplications in a matrix product
+ALIGNED = 16  # float32 numbers in a vector register; rows that are looked up are padded to a multiple of it
 PIECE = 512  # rows that the MLP takes at a time on each thread, at least
 
 
@@ -62,7 +63,7 @@ def asked_logits(model: HookedModel, tokens: Tensor, positions: Tensor) -> Tenso
     if others or not isinstance(model, Transformer):
         rows = torch.arange(len(tokens), device=tokens.device)[:, None]
         return model(tokens)[..., rows, positions, :]
-    if tokens.device.type == "cpu" and not model.listening:  # a GPU would be waited for; a hook may look later
+    if tokens.device.type == "cpu" and not model.listening:  # a GPU would be waited for; a hook sees all keys
         tokens = tokens[:, : int(positions.max()) + 1]
     W_U, norms = model.unembed.W_U, model.cfg.layer_norm
     x = None  # the residual stream, (row d_model)
@@ -91,7 +92,7 @@ class _Lookups:
     def __matmul__(self, table: Tensor) -> Tensor:
         """sums[row] = sum over n of weight[row, n] * table[column[row, n]]."""
         spare = -table.shape[1] % ALIGNED
-        table = pad(table, (0, spare)) if spare else table
+        table = pad(table, (0, spare)) if spare else table.contiguous()
         sums = embedding_bag(self.column, table.detach(), per_sample_weights=self.weight, mode="sum")
         sums = _GradientOfTable.apply(sums, table, self)
         return sums[:, :-spare] if spare else sums
@@ -105,7 +106,7 @@ class _Lookups:
     def _by_column(self) -> tuple[Tensor, Tensor, Tensor]:
         """Rows and weights sorted by column, and where each column begins."""
         short = torch.int16 if self.n_columns < 2**15 else torch.int32  # quicker to sort
-        column, order = self.column.flatten().to(short).sort()
+        column, order = self.column.flatten().to(short).sort(stable=True)
         first = torch.searchsorted(column, torch.arange(self.n_columns, dtype=short, device=column.device))
         return order // self.column.shape[1], self.weight.detach().flatten()[order], first
 
@@ -119,6 +120,7 @@ class _GradientOfTable(torch.autograd.Function):
         return sums.view_as(sums)
 
     @staticmethod
+    @once_differentiable
     def backward(ctx, gradient: Tensor) -> tuple[Tensor | None, ...]:
         return gradient, ctx.rows.transposed_times(gradient), None
 
@@ -130,6 +132,8 @@ def _after_attention(block: Block, rows: Tensor | _Lookups, factors: list[Tensor
         rows, factors: after attention it is their product, (row d_model); in a block with norms, ``rows`` alone.
         read: at most one matrix.
     """
+    if not read:  # then it is needed itself
+        rows, factors = _times(rows, factors), []
     n_rows = len(rows)
     each = LOOK_UP * rows.column.numel() if isinstance(rows, _Lookups) else rows.numel()  # to multiply by one column
     straight = _associated([*factors, *read], n_rows, each)
@@ -172,8 +176,8 @@ def _times(x: Tensor | _Lookups, factors: list[Tensor]) -> Tensor:
 
 
 def _attend(block: Block, x: Tensor, asked: Tensor | None) -> Tensor:
-    """The residual stream after attention at positions ``asked``, or at all, (row d_model), from the one before it at
-    all, (batch pos d_model)."""
+    """The residual stream after attention, (row d_model), at ``asked`` or everywhere, from ``x``, the one before it,
+    (batch pos d_model)."""
     attn, normed, later = block.attn, block.ln1(x), _later(x.shape[1], x.dtype, x.device)
 
     def project(x: Tensor, weight: Tensor) -> Tensor:
@@ -199,7 +203,7 @@ def _attend(block: Block, x: Tensor, asked: Tensor | None) -> Tensor:
 
 
 def _shortcut(model: Transformer, tokens: Tensor, asked: Tensor) -> Callable | None:
-    """The one that takes fewest multiplications; None if `_attend` takes fewer."""
+    """The one that takes fewest multiplications, were every place there; None if `_attend` takes fewer."""
     cfg, n_pos, n_keys, n_rows = model.cfg, tokens.shape[1], tokens.numel(), asked.numel()
     n_heads, width, d_model = cfg.n_heads, cfg.n_heads * cfg.d_head, cfg.d_model
     places, sources = cfg.d_vocab * n_pos, cfg.d_vocab + n_pos
@@ -244,10 +248,10 @@ def _by_place(model: Transformer, tokens: Tensor, asked: Tensor) -> tuple[Tensor
     """Rows look up what a place is and what each head makes of places. With norms they are the sums of that."""
     block, d_vocab, n_pos, n_heads = model.blocks[0], model.cfg.d_vocab, tokens.shape[1], model.cfg.n_heads
     place = tokens + d_vocab * torch.arange(n_pos, device=tokens.device)  # (batch pos)
-    (keys, key), (queries, own) = (_found(at, d_vocab * n_pos) for at in (place, place.gather(1, asked)))
-    later = _later(n_pos, model.embed.W_E.dtype, tokens.device)[queries // d_vocab][:, keys // d_vocab]
+    (attended, key), (asking, own) = (_found(at, d_vocab * n_pos) for at in (place, place.gather(1, asked)))
+    later = _later(n_pos, model.embed.W_E.dtype, tokens.device)[asking // d_vocab][:, attended // d_vocab]
     places = (_positions(model, n_pos)[:, None] + model.embed.W_E).flatten(0, 1)
-    queries, keys = embedding(queries, places), embedding(keys, places)
+    queries, keys = embedding(asking, places), embedding(attended, places)
     by_place, made = _tables(block, queries, keys, later)
 
     key, head = key.T[..., None, None], torch.arange(n_heads, device=tokens.device)[:, None]

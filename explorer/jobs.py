@@ -19,7 +19,6 @@ from filelock import FileLock, Timeout
 
 from explorer.errors import UserError
 from explorer.runs import Run, Runs
-from explorer.training import keep_freed_memory
 
 CORES = os.cpu_count() or 1
 LIMIT = max(2, CORES // 2)  # runs at once; they share the cores, since threads that wait sleep
@@ -93,7 +92,6 @@ def main(folder: str, name: str) -> int:
     """Train to the end, to a polite kill, or until somebody asks for a stop."""
     received: list[int] = []
     signal.signal(signal.SIGTERM, lambda number, frame: received.append(number))
-    keep_freed_memory()
     try:
         Runs(folder).open(name).train(should_stop=lambda: bool(received))
     except UserError as error:

@@ -37,7 +37,15 @@ from explorer.models import check_weights, model_from_weights
 from explorer.settings import TrainingConfig, from_dict
 from explorer.tasks import task_named
 from explorer.tasks.base import Task
-from explorer.training import Measured, Training, check_memory, device_named, threads_for, weights_in
+from explorer.training import (
+    Measured,
+    Training,
+    check_memory,
+    device_named,
+    keep_freed_memory,
+    threads_for,
+    weights_in,
+)
 from explorer.transformer import ModelConfig
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
@@ -422,6 +430,7 @@ class Run:
                 # Once data are memorised, averages of squared gradients sink below what float32 holds in full (1e-38);
                 # processors compute with such numbers many times slower, and none of them is missed.
                 torch.set_flush_denormal(True)
+                keep_freed_memory()
                 return self._train(Training(info.task, info.model, info.training, device), info, on_update, should_stop)
             except KeyboardInterrupt:
                 self._write_info(dataclasses.replace(self.info(), status="stopped"))

@@ -308,8 +308,8 @@ def memory_needed(task: Task, model_config: ModelConfig, training: TrainingConfi
     """Bytes that a training takes at its peak, estimated from shapes without making anything.
 
     The weights, their gradients and AdamW's two averages, and copies of them while they are written; what a batch
-    keeps for the way back, and twice as much there, or a test, whichever is more; the training data, which are drawn
-    again for tests and to check half precision.
+    keeps for the way back, and twice as much there, or a test, whichever is more; its logits in float64; the training
+    data, which are drawn again for tests and to check half precision.
     """
     examples = task.n_train(training)
     batch = examples if examples and training.full_batch else training.batch_size
@@ -318,7 +318,8 @@ def memory_needed(task: Task, model_config: ModelConfig, training: TrainingConfi
     learn, look = (_kept_for_gradients(task, model_config, max(n, 1)) for n in (batch, test))
     one = task.endless_stream(1, 0).next()
     row = sum(values.nbytes for values in (one.tokens, one.positions, one.targets, *one.extra.values()))
-    return 4 * 10 * weights + max(3 * learn, look) + row * (3 * examples + batch + 2 * test)
+    logits = max(batch, test) * one.positions.shape[1] * model_config.d_vocab_out
+    return 4 * 10 * weights + max(3 * learn, look) + 2 * 8 * logits + row * (3 * examples + batch + 2 * test)
 
 
 @functools.lru_cache(maxsize=256)
@@ -350,7 +351,7 @@ def threads_for(task: Task, model_config: ModelConfig, training: TrainingConfig)
 
 
 def keep_freed_memory() -> None:
-    """Let this process keep memory that it has freed, up to 2 GiB; for one that only trains.
+    """Let this process keep up to 2 GiB of memory that it has freed, from now on.
 
     An update frees as much as the next one takes. glibc gives large parts back to the system each time, and to be
     given them again costs up to a tenth of the update. Other allocators are left as they are.
@@ -358,7 +359,7 @@ def keep_freed_memory() -> None:
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
     if mallopt:
         mallopt(M_TRIM_THRESHOLD, 2**31 - 1)
-        mallopt(M_MMAP_THRESHOLD, 2**25)  # the highest there is
+        mallopt(M_MMAP_THRESHOLD, 2**25)  # the most that every glibc takes; larger parts still go back
 
 
 def check_memory(task: Task, model_config: ModelConfig, training: TrainingConfig) -> None:

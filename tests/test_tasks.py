@@ -261,7 +261,9 @@ def test_losses_and_their_gradients_are_those_of_torch(n_outputs, dtype):
     targets = torch.randint(0, n_outputs, (4, 2), generator=rng)
     logits[0].scatter_(-1, targets[..., None], 36.0)
     x, exact = (logits.to(to).requires_grad_() for to in (dtype, torch.float64))
+    before = x.detach().clone()
     losses = ADDITION.losses(x, Batch(targets, targets, targets))
+    assert torch.equal(x, before)
     expected = cross_entropy(exact.flatten(0, 2), targets.expand(3, 4, 2).flatten(), reduction="none")
     assert losses.shape == (3, 4, 2)
     assert losses.dtype == torch.float64

@@ -17,13 +17,14 @@ from typing import Any, ClassVar, Protocol
 
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 from torch.nn.functional import nll_loss
 
 from explorer.errors import UserError, quoted
 from explorer.settings import TrainingConfig
 from explorer.transformer import ModelConfig
 
-FEW = 32  # output tokens below which torch is faster at a softmax along the first axis than along the last
+FEW = 32  # output tokens below which torch's own softmax is faster, along the first axis
 
 
 @dataclass(frozen=True)
@@ -58,7 +59,7 @@ class _CrossEntropy(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx, logits: Tensor, targets: Tensor) -> Tensor:
-        x, targets = logits.double(), targets[..., None]
+        x, targets = logits.to(torch.float64, copy=True), targets[..., None]
         x -= x.amax(-1, keepdim=True)
         right = x.gather(-1, targets)
         total = x.exp_().sum(-1, keepdim=True)
@@ -69,6 +70,7 @@ class _CrossEntropy(torch.autograd.Function):
         return (total.log() - right).squeeze(-1)
 
     @staticmethod
+    @once_differentiable
     def backward(ctx, gradient: Tensor) -> tuple[Tensor, None]:
         (slope,) = ctx.saved_tensors
         return slope * gradient[..., None].to(slope.dtype), None
