@@ -93,7 +93,7 @@ class ModularAddition(Task):
         "notebook": Preset(
             about="The run of the original notebook: it groks after some 10,000 slow steps.",
             model={"d_model": 128, "n_heads": 4, "d_head": 32, "d_mlp": 512},
-            training=TrainingConfig(steps=50_000, seed=0, test_every=25, lr=1e-3, weight_decay=1.0, snapshot_every=100),
+            training=TrainingConfig(steps=50_000, seed=0, test_every=10, lr=1e-3, weight_decay=1.0, snapshot_every=100),
         ),
     }
 
