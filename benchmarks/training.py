@@ -11,14 +11,13 @@ compared with those of one large product on the same threads.
 """
 
 import argparse
-import contextlib
 import dataclasses
 import math
 import multiprocessing
 import statistics
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext, suppress
 from itertools import count
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -31,7 +30,7 @@ from explorer.models import new_model
 from explorer.settings import TrainingConfig
 from explorer.tasks import TASKS
 from explorer.tasks.base import Task
-from explorer.training import Training, keep_freed_memory, learning_rate
+from explorer.training import Training, learning_rate, quick_process
 from explorer.transformer import ModelConfig
 
 CASES = (
@@ -95,9 +94,7 @@ def plain_way(task: Task, cfg: ModelConfig, training: TrainingConfig) -> Callabl
 
 
 def fast_way(task: Task, cfg: ModelConfig, training: TrainingConfig) -> Callable[[], None]:
-    """One update, in a process with the settings of `Run.train`."""
-    keep_freed_memory()
-    torch.set_flush_denormal(True)
+    """One update as `Run.train` does it."""
     updates = Training(task, cfg, dataclasses.replace(training, steps=10**7)).updates()  # more than are timed
     return lambda: next(updates)
 
@@ -115,9 +112,9 @@ def chosen(name: str, preset_name: str) -> tuple[Task, ModelConfig, TrainingConf
 def take_turns(way: str, case: tuple[str, str], threads: int, turns: Connection) -> None:
     """Time as many updates as are asked for, until nobody asks any more."""
     torch.set_num_threads(threads)
-    update = WAYS[way](*chosen(*case))
-    update()
-    with contextlib.suppress(EOFError):
+    with quick_process(threads) if way == "fast" else nullcontext(), suppress(EOFError):
+        update = WAYS[way](*chosen(*case))
+        update()
         while True:
             turns.send(seconds(update, turns.recv()))
 

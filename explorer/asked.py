@@ -59,11 +59,11 @@ def asked_logits(model: HookedModel, tokens: Tensor, positions: Tensor) -> Tenso
     Returns:
         (batch asked d_vocab_out).
     """
-    others = [name for name in model.listening if not name.endswith(PATTERN)]
-    if others or not isinstance(model, Transformer):
+    listening = model.listening
+    if not isinstance(model, Transformer) or not all(name.endswith(PATTERN) for name in listening):
         rows = torch.arange(len(tokens), device=tokens.device)[:, None]
         return model(tokens)[..., rows, positions, :]
-    if tokens.device.type == "cpu" and not model.listening:  # a GPU would be waited for; a hook sees all keys
+    if tokens.device.type == "cpu" and not listening:  # a GPU would be waited for; a hook sees all keys
         tokens = tokens[:, : int(positions.max()) + 1]
     W_U, norms = model.unembed.W_U, model.cfg.layer_norm
     x = None  # the residual stream, (row d_model)
@@ -129,10 +129,10 @@ def _after_attention(block: Block, rows: Tensor | _Lookups, factors: list[Tensor
     """The residual stream after ``block``, times ``read``.
 
     Args:
-        rows, factors: after attention it is their product, (row d_model); in a block with norms, ``rows`` alone.
-        read: at most one matrix.
+        rows, factors: after attention it is their product, (row d_model).
+        read: at most one matrix; none in a block with norms.
     """
-    if not read:  # then it is needed itself
+    if not read:  # then the product itself is needed, and norms are of it
         rows, factors = _times(rows, factors), []
     n_rows = len(rows)
     each = LOOK_UP * rows.column.numel() if isinstance(rows, _Lookups) else rows.numel()  # to multiply by one column
@@ -244,8 +244,8 @@ def _by_source(model: Transformer, tokens: Tensor, asked: Tensor) -> tuple[Tenso
     return torch.cat([own, gets.view(len(own), -1)], 1), [torch.cat([sources[first:], made.flatten(0, 1)])]
 
 
-def _by_place(model: Transformer, tokens: Tensor, asked: Tensor) -> tuple[Tensor | _Lookups, list[Tensor]]:
-    """Rows look up what a place is and what each head makes of places. With norms they are the sums of that."""
+def _by_place(model: Transformer, tokens: Tensor, asked: Tensor) -> tuple[_Lookups, list[Tensor]]:
+    """Rows look up what a place is and what each head makes of places."""
     block, d_vocab, n_pos, n_heads = model.blocks[0], model.cfg.d_vocab, tokens.shape[1], model.cfg.n_heads
     place = tokens + d_vocab * torch.arange(n_pos, device=tokens.device)  # (batch pos)
     (attended, key), (asking, own) = (_found(at, d_vocab * n_pos) for at in (place, place.gather(1, asked)))
@@ -266,7 +266,7 @@ def _by_place(model: Transformer, tokens: Tensor, asked: Tensor) -> tuple[Tensor
     table = torch.cat([queries, made.flatten(0, 1)])
     column = torch.cat([own.view(-1, 1), made_of], 1)
     rows = _Lookups(column, torch.cat([torch.full_like(weight[:, :1], block.gain), weight], 1), len(table))
-    return (rows @ table, []) if model.cfg.layer_norm else (rows, [table])
+    return rows, [table]
 
 
 def _found(at: Tensor, n: int) -> tuple[Tensor, Tensor]:

@@ -42,7 +42,7 @@ from explorer.training import (
     Training,
     check_memory,
     device_named,
-    keep_freed_memory,
+    quick_process,
     threads_for,
     weights_in,
 )
@@ -424,14 +424,10 @@ class Run:
             info = self.info()
             if info.status == "done":
                 raise UserError(f"{self.name} is done: all of its {info.training.steps:,} steps are trained.")
-            threads = torch.get_num_threads()
             try:
-                torch.set_num_threads(info.threads or threads)
-                # Once data are memorised, averages of squared gradients sink below what float32 holds in full (1e-38);
-                # processors compute with such numbers many times slower, and none of them is missed.
-                torch.set_flush_denormal(True)
-                keep_freed_memory()
-                return self._train(Training(info.task, info.model, info.training, device), info, on_update, should_stop)
+                with quick_process(info.threads or torch.get_num_threads()):
+                    training = Training(info.task, info.model, info.training, device)
+                    return self._train(training, info, on_update, should_stop)
             except KeyboardInterrupt:
                 self._write_info(dataclasses.replace(self.info(), status="stopped"))
                 raise
@@ -439,9 +435,6 @@ class Run:
                 message = str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
                 self._write_info(dataclasses.replace(self.info(), status="failed", message=message))
                 raise
-            finally:
-                torch.set_num_threads(threads)
-                torch.set_flush_denormal(False)
 
     def _train(
         self,

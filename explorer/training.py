@@ -10,6 +10,7 @@ import functools
 import math
 import sys
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -350,12 +351,26 @@ def threads_for(task: Task, model_config: ModelConfig, training: TrainingConfig)
     return torch.get_num_threads() if is_long else 1
 
 
-def keep_freed_memory() -> None:
-    """Let this process keep up to 2 GiB of memory that it has freed, from now on.
+@contextmanager
+def quick_process(threads: int) -> Iterator[None]:
+    """Let this process compute on ``threads`` threads, with numbers too small for float32 to hold in full taken for 0,
+    and from now on keep up to 2 GiB of memory that it has freed, which cannot be taken back."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    # Once data are memorised, averages of squared gradients sink below what float32 holds in full (1e-38); processors
+    # compute with such numbers many times slower, and none of them is missed.
+    torch.set_flush_denormal(True)
+    _keep_freed_memory()
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+        torch.set_flush_denormal(False)
 
-    An update frees as much as the next one takes. glibc gives large parts back to the system each time, and to be
-    given them again costs up to a tenth of the update. Other allocators are left as they are.
-    """
+
+def _keep_freed_memory() -> None:
+    """An update frees as much as the next one takes. glibc gives large parts back to the system each time, and to be
+    given them again costs up to a tenth of the update. Other allocators are left as they are."""
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
     if mallopt:
         mallopt(M_TRIM_THRESHOLD, 2**31 - 1)

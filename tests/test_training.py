@@ -298,7 +298,7 @@ def test_a_process_that_trains_keeps_the_memory_that_it_has_freed():
     """Memory that comes from the system is met page by page: each round below takes up to 2,048 of 4 KiB."""
     program = """
 import resource, torch
-from explorer.training import keep_freed_memory
+from explorer.training import quick_process
 
 def pages():
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
@@ -307,9 +307,9 @@ def pages():
         del first, second
     return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
 
-keep_freed_memory()
-pages()
-print(pages())
+with quick_process(1):
+    pages()
+    print(pages())
 """
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert int(done.stdout) < 2 * 2048
