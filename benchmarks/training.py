@@ -25,13 +25,13 @@ from pathlib import Path
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from explorer.asked import asked_logits
-from explorer.models import new_model
+from explorer.model.architectures import new_model
+from explorer.model.fast_forward import asked_logits
+from explorer.model.transformer import ModelConfig
 from explorer.settings import TrainingConfig
 from explorer.tasks import TASKS
 from explorer.tasks.base import Task
-from explorer.training import Training, learning_rate, quick_process
-from explorer.transformer import ModelConfig
+from explorer.training.loop import Training, learning_rate, quick_process
 
 CASES = (
     ("addition", "notebook"),

@@ -5,12 +5,12 @@ from pathlib import Path
 import pytest
 import torch
 
-from explorer.ensemble import Ensemble
-from explorer.models import weight_shapes
+from explorer.model.architectures import weight_shapes
+from explorer.model.ensemble import Ensemble
+from explorer.model.transformer import ModelConfig
 from explorer.runs import Run, Runs
 from explorer.settings import TrainingConfig
 from explorer.tasks.addition import Addition
-from explorer.transformer import ModelConfig
 
 torch.set_num_threads(1)  # small tensors on shared cores: a second thread only waits
 

@@ -5,7 +5,7 @@ import torch
 
 from explorer.analysis.activations import change_of_units, histogram, norms
 from explorer.errors import UserError
-from explorer.transformer import ModelConfig
+from explorer.model.transformer import ModelConfig
 from tests.conftest import random_ensemble
 
 CFG = ModelConfig(12, 10, 9, 2, 16, 2, 8, 32)

@@ -4,9 +4,9 @@ import pytest
 import torch
 
 from explorer.analysis.attribution import attribute, logit_lens
-from explorer.ensemble import Ensemble
+from explorer.model.ensemble import Ensemble
+from explorer.model.transformer import ModelConfig
 from explorer.tasks.skip_trigram import SkipTrigram
-from explorer.transformer import ModelConfig
 from tests.conftest import TASK, random_ensemble
 
 EXAMPLE = TASK.encode("48+76")

@@ -14,8 +14,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
-from explorer import jobs
-from explorer.runs import Run, Runs
+from explorer.runs import Run, Runs, jobs
 from explorer.tasks.induction import Induction
 from tests.conftest import MODEL, TASK, TRAINING
 from tests.test_jobs import until

@@ -8,10 +8,10 @@ from einops import rearrange
 
 from explorer.analysis import circuits
 from explorer.analysis.circuits import composition, copying, ov_circuit, qk_circuit, qk_positions, scores_from
-from explorer.ensemble import Ensemble
 from explorer.errors import UserError
+from explorer.model.ensemble import Ensemble
+from explorer.model.transformer import ModelConfig
 from explorer.tasks.skip_trigram import SkipTrigram
-from explorer.transformer import ModelConfig
 from tests.conftest import random_ensemble
 
 SCORES = "blocks.{}.attn.hook_attn_scores"

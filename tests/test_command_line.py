@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from explorer.__main__ import main
+from explorer.cli import main
 from explorer.runs import Runs
 from explorer.tasks import TASKS
 from tests.conftest import SHIPPED

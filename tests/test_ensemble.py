@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from explorer.ensemble import Ensemble
-from explorer.transformer import ModelConfig, Transformer
+from explorer.model.ensemble import Ensemble
+from explorer.model.transformer import ModelConfig, Transformer
 
 CONFIGS = [
     ModelConfig(12, 10, 9, 2, 16, 2, 8, 32),

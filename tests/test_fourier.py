@@ -24,9 +24,9 @@ from explorer.analysis.fourier import (
     two_d,
     weight_norms,
 )
-from explorer.ensemble import Ensemble
 from explorer.errors import UserError
-from explorer.models import new_model, weight_shapes
+from explorer.model.architectures import new_model, weight_shapes
+from explorer.model.ensemble import Ensemble
 from explorer.tasks.addition import Addition
 from explorer.tasks.base import Task
 from explorer.tasks.modular_addition import ModularAddition

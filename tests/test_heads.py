@@ -7,10 +7,10 @@ import torch
 
 from explorer.analysis import heads
 from explorer.analysis.heads import duplicate_token, entropy, head_scores, prefix_matching, previous_token, repeats
-from explorer.ensemble import Ensemble
 from explorer.errors import UserError
+from explorer.model.ensemble import Ensemble
+from explorer.model.transformer import ModelConfig
 from explorer.tasks.skip_trigram import SkipTrigram
-from explorer.transformer import ModelConfig
 from tests.conftest import TASK, random_ensemble
 
 LENGTH = 6

@@ -19,11 +19,11 @@ from explorer.analysis.interventions import (
     switched_off,
     taken_from,
 )
-from explorer.ensemble import Ensemble
 from explorer.errors import UserError
-from explorer.models import new_model
+from explorer.model.architectures import new_model
+from explorer.model.ensemble import Ensemble
+from explorer.model.transformer import ModelConfig
 from explorer.tasks.addition import Addition
-from explorer.transformer import ModelConfig
 
 TASK = Addition(n_digits=2)
 MLPS = TASK.model_config(d_model=16, n_heads=2, d_head=8, d_mlp=32, n_layers=2)

@@ -9,9 +9,8 @@ from dataclasses import replace
 import psutil
 import pytest
 
-from explorer import jobs
 from explorer.errors import UserError
-from explorer.runs import Run, Runs
+from explorer.runs import Run, Runs, jobs
 from tests.conftest import MODEL, TASK, TRAINING
 from tests.test_runs import same
 

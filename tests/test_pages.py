@@ -10,9 +10,8 @@ import pytest
 from streamlit.testing.v1 import AppTest
 from streamlit.util import calc_hash
 
-from explorer import jobs
 from explorer.pages import shared
-from explorer.runs import Run, Runs
+from explorer.runs import Run, Runs, jobs
 from explorer.tasks.skip_trigram import SkipTrigram
 from tests.conftest import MODEL, SHIPPED, TASK
 from tests.test_jobs import LONG, until

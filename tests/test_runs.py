@@ -18,12 +18,12 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from explorer.errors import UserError
+from explorer.model.transformer import Transformer
 from explorer.runs import Run, Runs
 from explorer.settings import TrainingConfig
 from explorer.tasks.induction import Induction
 from explorer.tasks.modular_addition import ModularAddition
 from explorer.tasks.skip_trigram import SkipTrigram
-from explorer.transformer import Transformer
 from tests.conftest import MODEL, TASK, TRAINING
 
 FINITE = TrainingConfig(steps=30, finite=40, test_batch_size=8, seed=1, snapshot_every=10)
@@ -323,7 +323,7 @@ def test_a_request_to_stop_is_heard_once(tmp_path, small):
 
 
 def test_progress_is_told_between_snapshots(tmp_path, monkeypatch):
-    monkeypatch.setattr("explorer.runs.REPORT_EVERY", 0)
+    monkeypatch.setattr("explorer.runs.store.REPORT_EVERY", 0)
     run = Runs(tmp_path).create("told", TASK, MODEL, replace(TRAINING, snapshot_every=0, snapshot_share=1.0))
     told = []
 

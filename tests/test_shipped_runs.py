@@ -6,7 +6,6 @@ import math
 import pytest
 import torch
 
-from explorer.__main__ import main
 from explorer.analysis.answers import own_answers, taught_answers
 from explorer.analysis.circuits import composition, copying, ov_circuit, scores_from
 from explorer.analysis.fourier import (
@@ -22,6 +21,7 @@ from explorer.analysis.fourier import (
 )
 from explorer.analysis.heads import head_scores, repeated_tokens
 from explorer.analysis.phases import smooth
+from explorer.cli import main
 from explorer.runs import Run, Runs
 from explorer.views.subject import Subject
 from tests.conftest import SHIPPED

@@ -3,13 +3,13 @@
 import pytest
 import torch
 
-from explorer.ensemble import Ensemble
 from explorer.errors import UserError
-from explorer.models import new_model, weight_shapes
+from explorer.model.architectures import new_model, weight_shapes
+from explorer.model.ensemble import Ensemble
+from explorer.model.table import TableModel
 from explorer.settings import TrainingConfig
-from explorer.table import TableModel
 from explorer.tasks.skip_trigram import PATTERN, SkipTrigram
-from explorer.training import Training
+from explorer.training.loop import Training
 
 TASK = SkipTrigram()
 TRANSFORMER = TASK.model_config(**TASK.presets["quick"].model)

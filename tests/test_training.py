@@ -10,16 +10,16 @@ from pathlib import Path
 import pytest
 import torch
 
-from explorer.asked import asked_logits
 from explorer.errors import UserError
-from explorer.models import new_model
+from explorer.model.architectures import new_model
+from explorer.model.fast_forward import asked_logits
 from explorer.runs import Runs
 from explorer.settings import TrainingConfig
 from explorer.tasks import TASKS
 from explorer.tasks.addition import Addition
 from explorer.tasks.modular_addition import ModularAddition
 from explorer.tasks.skip_trigram import SkipTrigram
-from explorer.training import SnapshotSchedule, Training, check_memory, learning_rate, memory_needed, threads_for
+from explorer.training.loop import SnapshotSchedule, Training, check_memory, learning_rate, memory_needed, threads_for
 
 ROOT = Path(__file__).parents[1]
 TASK = Addition(2)
@@ -298,7 +298,7 @@ def test_a_process_that_trains_keeps_the_memory_that_it_has_freed():
     """Memory that comes from the system is met page by page: each round below takes up to 2,048 of 4 KiB."""
     program = """
 import resource, torch
-from explorer.training import quick_process
+from explorer.training.loop import quick_process
 
 def pages():
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt

@@ -11,10 +11,10 @@ import torch
 from torch.nn.functional import cross_entropy
 
 from explorer.errors import UserError
-from explorer.hooks import hook_axes
-from explorer.models import weight_shapes
+from explorer.model.architectures import weight_shapes
+from explorer.model.hooks import hook_axes
+from explorer.model.transformer import ModelConfig, Transformer
 from explorer.tasks.addition import Addition
-from explorer.transformer import ModelConfig, Transformer
 
 CONFIGS = {
     "plain": ModelConfig(d_vocab=12, d_vocab_out=10, n_ctx=9, n_layers=2, d_model=16, n_heads=2, d_head=8, d_mlp=32),

@@ -5,9 +5,9 @@ import torch
 
 from explorer.analysis import weights
 from explorer.analysis.weights import norms, trajectory
-from explorer.ensemble import Ensemble
+from explorer.model.ensemble import Ensemble
+from explorer.model.transformer import ModelConfig
 from explorer.tasks.skip_trigram import SkipTrigram
-from explorer.transformer import ModelConfig
 from tests.conftest import random_ensemble
 
 CFG = ModelConfig(12, 10, 9, 2, 16, 2, 8, 32)

@@ -6,9 +6,9 @@ Axes: snapshot · batch · pos · unit (what a hook point has of each position: 
 import torch
 from torch import Tensor
 
-from explorer.ensemble import Ensemble
 from explorer.errors import UserError
-from explorer.hooks import hook_axes
+from explorer.model.ensemble import Ensemble
+from explorer.model.hooks import hook_axes
 
 
 def histogram(values: Tensor, bins: int) -> tuple[Tensor, Tensor]:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from explorer.ensemble import Ensemble, Hooks
+from explorer.model.ensemble import Ensemble, Hooks
 from explorer.tasks.base import Example
 
 

@@ -17,9 +17,9 @@ import torch
 from einops import einsum, rearrange
 from torch import Tensor
 
-from explorer.ensemble import Ensemble, Hooks
+from explorer.model.ensemble import Ensemble, Hooks
+from explorer.model.transformer import ModelConfig
 from explorer.tasks.base import Example
-from explorer.transformer import ModelConfig
 
 TABLE_LOGITS = "blocks.0.attn.hook_z"
 

@@ -24,9 +24,9 @@ import torch
 from einops import einsum, repeat
 from torch import Tensor
 
-from explorer.ensemble import Ensemble
 from explorer.errors import UserError
-from explorer.transformer import ModelConfig
+from explorer.model.ensemble import Ensemble
+from explorer.model.transformer import ModelConfig
 
 RANDOM_DRAWS = 300
 

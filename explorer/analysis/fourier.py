@@ -23,8 +23,8 @@ import torch
 from einops import einsum, rearrange
 from torch import Tensor
 
-from explorer.ensemble import Ensemble
 from explorer.errors import UserError
+from explorer.model.ensemble import Ensemble
 from explorer.tasks.base import Cycle, Grid
 
 LEAST_VARIANCE = 1e-12  # as a share of the mean square; less is rounding

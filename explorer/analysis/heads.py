@@ -11,8 +11,8 @@ import torch
 from einops import einsum
 from torch import Tensor
 
-from explorer.ensemble import Ensemble
 from explorer.errors import UserError
+from explorer.model.ensemble import Ensemble
 
 # --- Texts in which something comes again ---
 

@@ -2,7 +2,7 @@
 
 Axes
     snapshot   in front, as in an `Ensemble`
-    batch, pos, head, d_head, d_mlp    as in `explorer.transformer`
+    batch, pos, head, d_head, d_mlp    as in `explorer.model.transformer`
     token      the per-token losses of a task
     component  heads and MLPs, in the order in which they are computed
 """
@@ -16,11 +16,11 @@ import torch
 from einops import rearrange
 from torch import Tensor
 
-from explorer.ensemble import Ensemble, Hooks
 from explorer.errors import UserError, quoted
-from explorer.hooks import Hook, hook_axes
+from explorer.model.ensemble import Ensemble, Hooks
+from explorer.model.hooks import Hook, hook_axes
+from explorer.model.transformer import ModelConfig
 from explorer.tasks.base import Batch, Example, Task
-from explorer.transformer import ModelConfig
 
 Mode = Literal["zero", "mean"]
 LEAST_DIFFERENCE = 1e-6  # of logits; a share of less is rounding

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from explorer.ensemble import Ensemble
+from explorer.model.ensemble import Ensemble
 
 PIECE = 2**20  # numbers in float64 that are looked at at once
 

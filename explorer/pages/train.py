@@ -7,14 +7,13 @@ from typing import Any
 
 import streamlit as st
 
-from explorer import jobs
 from explorer.errors import UserError
+from explorer.model.transformer import ModelConfig
 from explorer.pages import shared
-from explorer.runs import Run
+from explorer.runs import Run, jobs
 from explorer.settings import TrainingConfig
 from explorer.tasks import TASKS
 from explorer.tasks.base import Preset, Task
-from explorer.transformer import ModelConfig
 from explorer.views import training, watch
 from explorer.views.training import Plan
 

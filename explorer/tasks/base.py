@@ -21,8 +21,8 @@ from torch.autograd.function import once_differentiable
 from torch.nn.functional import nll_loss
 
 from explorer.errors import UserError, quoted
+from explorer.model.transformer import ModelConfig
 from explorer.settings import TrainingConfig
-from explorer.transformer import ModelConfig
 
 FEW = 32  # output tokens below which torch's own softmax is faster, along the first axis
 

@@ -7,7 +7,7 @@ nothing. At the end the token of the trigger is asked for: ``A ... = 0``, ``B ..
                               ^        at "=" the answer is asked for: 2, which belongs to C
 
 Each pair of a trigger and its answer is a trigram to be learnt on its own. The smallest model that can learn it is a
-table: one attention score and one row of logits for each token (`explorer.table`).
+table: one attention score and one row of logits for each token (`explorer.model.table`).
 """
 
 import itertools

@@ -8,10 +8,10 @@ from einops import rearrange
 from torch import Tensor
 
 from explorer.analysis.activations import change_of_units, histogram, norms
-from explorer.ensemble import Ensemble
 from explorer.errors import UserError
 from explorer.film.film import Columns, Film, Panel, Raster
-from explorer.hooks import hook_axes
+from explorer.model.ensemble import Ensemble
+from explorer.model.hooks import hook_axes
 from explorer.views import panels
 from explorer.views.subject import Subject
 

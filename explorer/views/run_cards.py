@@ -8,7 +8,7 @@ import torch
 
 from explorer.analysis.phases import smooth
 from explorer.figures.losses import sparkline
-from explorer.models import weight_shapes
+from explorer.model.architectures import weight_shapes
 from explorer.runs import Run
 
 POINTS = 300  # of the small picture

@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 
 from explorer.analysis.phases import Fall, falls, first_fall, scaled
-from explorer.ensemble import Ensemble
 from explorer.errors import UserError
-from explorer.models import activation_bytes
+from explorer.model.architectures import activation_bytes
+from explorer.model.ensemble import Ensemble
 from explorer.runs import Run, RunInfo
 from explorer.tasks.base import Batch, Task
 

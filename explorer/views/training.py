@@ -5,12 +5,12 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from explorer.errors import UserError
-from explorer.models import weight_shapes
+from explorer.model.architectures import weight_shapes
+from explorer.model.transformer import ModelConfig
 from explorer.runs import Run, RunInfo, Runs
 from explorer.settings import TrainingConfig
 from explorer.tasks.base import Task
-from explorer.training import memory_needed
-from explorer.transformer import ModelConfig
+from explorer.training.loop import memory_needed
 
 
 @dataclass(frozen=True)

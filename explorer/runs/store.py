@@ -29,15 +29,16 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from explorer.asked import asked_logits
-from explorer.ensemble import Ensemble
 from explorer.errors import UserError, quoted
-from explorer.hooks import HookedModel
-from explorer.models import check_weights, model_from_weights
+from explorer.model.architectures import check_weights, model_from_weights
+from explorer.model.ensemble import Ensemble
+from explorer.model.fast_forward import asked_logits
+from explorer.model.hooks import HookedModel
+from explorer.model.transformer import ModelConfig
 from explorer.settings import TrainingConfig, from_dict
 from explorer.tasks import task_named
 from explorer.tasks.base import Task
-from explorer.training import (
+from explorer.training.loop import (
     Measured,
     Training,
     check_memory,
@@ -46,7 +47,6 @@ from explorer.training import (
     threads_for,
     weights_in,
 )
-from explorer.transformer import ModelConfig
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 SNAPSHOT = re.compile(r"step-(\d{6,})\.safetensors")

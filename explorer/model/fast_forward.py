@@ -1,6 +1,6 @@
 """The logits at the positions that are asked for, and nothing else: the forward pass of training.
 
-This is `explorer.transformer` a second time, for speed. It reads the same weights and gives, to rounding, the same
+This is the transformer a second time, for speed. It reads the same weights and gives, to rounding, the same
 logits and the same gradients. Six things make it fast, and each is exact:
 
 1.  Only the logits at asked positions reach the loss. So the last block computes queries, the residual stream and the
@@ -18,7 +18,7 @@ logits and the same gradients. Six things make it fast, and each is exact:
     the way back.
 6.  After attention no row depends on another. So the MLP takes some rows at a time, whose neurons stay in the cache.
 
-Axes as in `explorer.transformer`, and
+Axes as in `explorer.model.transformer`, and
     asked     the positions that are asked for, of each example
     row       (batch asked)
     source    every position, and then every token, in the order of W_pos and W_E
@@ -34,8 +34,8 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn.functional import embedding, embedding_bag, pad, scaled_dot_product_attention
 
-from explorer.hooks import HookedModel
-from explorer.transformer import Block, Transformer
+from explorer.model.hooks import HookedModel
+from explorer.model.transformer import Block, Transformer
 
 PATTERN = "hook_pattern"  # the one kind of hook point that this forward pass has
 NEVER = -1e30  # a score of which softmax leaves exactly nothing; unlike -inf it may be multiplied by 0

@@ -3,7 +3,7 @@
 Nothing is remembered here: that a run is being trained, how far it is and why it failed all stand in the run on disk,
 so any app on the same folder can watch it and stop it (`Run.request_stop`).
 
-    python -m explorer.jobs FOLDER RUN      is that process
+    python -m explorer.runs.jobs FOLDER RUN      is that process
 """
 
 import contextlib
@@ -63,8 +63,8 @@ def start(run: Run) -> None:
 def _launched(run: Run) -> subprocess.Popen:
     with run.log.open("ab") as log:
         process = subprocess.Popen(
-            [sys.executable, "-m", "explorer.jobs", str(run.folder.parent.resolve()), run.name],
-            cwd=Path(__file__).parents[1],
+            [sys.executable, "-m", "explorer.runs.jobs", str(run.folder.parent.resolve()), run.name],
+            cwd=Path(__file__).parents[2],
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=subprocess.STDOUT,

@@ -6,10 +6,10 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from explorer import hooks
-from explorer.hooks import HookedModel
-from explorer.table import TableModel
-from explorer.transformer import ModelConfig, Transformer
+from explorer.model import hooks
+from explorer.model.hooks import HookedModel
+from explorer.model.table import TableModel
+from explorer.model.transformer import ModelConfig, Transformer
 
 ARCHITECTURES: dict[str, type[HookedModel]] = {"transformer": Transformer, "table": TableModel}
 

@@ -5,8 +5,8 @@ from dataclasses import replace
 import pytest
 import torch
 
-from explorer.asked import _by_place, _by_source, _Lookups, _shortcut, _times, asked_logits
-from explorer.models import new_model
+from explorer.model.architectures import new_model
+from explorer.model.fast_forward import _by_place, _by_source, _Lookups, _shortcut, _times, asked_logits
 from explorer.settings import TrainingConfig
 from explorer.tasks import TASKS
 from explorer.tasks.addition import Addition
@@ -135,7 +135,7 @@ def test_sums_that_are_looked_up_have_the_right_gradients():
     ids=["multiplied by a table", "looked up in a table", "as they are"],
 )
 def test_rows_may_be_taken_in_pieces(task, n_layers, way, monkeypatch):
-    monkeypatch.setattr("explorer.asked.PIECE", 7)
+    monkeypatch.setattr("explorer.model.fast_forward.PIECE", 7)
     batch = task.train_stream(TrainingConfig(batch_size=40)).next()
     model = new_model(task.model_config(**{**WIDTHS, "n_layers": n_layers}), seed=0)
     assert _shortcut(model, batch.tokens, batch.positions if n_layers == 1 else batch.tokens) is way

@@ -9,7 +9,7 @@ Axes
 
 Every weight may carry one axis more in front, ``snapshot``. The forward pass is written so that it does not care:
 one model gives logits (batch, pos, d_vocab_out), a stack gives (snapshot, batch, pos, d_vocab_out), and hooks,
-caches and gradients work alike on both. `explorer.ensemble` builds such stacks.
+caches and gradients work alike on both. `explorer.model.ensemble` builds such stacks.
 
 Names and layouts of weights and of hook points are those of TransformerLens.
 """
@@ -23,7 +23,7 @@ from einops import einsum, rearrange
 from torch import Tensor, nn
 
 from explorer.errors import UserError
-from explorer.hooks import HookedModel, HookPoint
+from explorer.model.hooks import HookedModel, HookPoint
 from explorer.settings import check_settings, setting
 
 

@@ -19,12 +19,12 @@ import torch
 from torch import Tensor
 from torch.optim.adamw import adamw
 
-from explorer.asked import asked_logits
 from explorer.errors import UserError, quoted
-from explorer.models import new_model, weight_shapes
+from explorer.model.architectures import new_model, weight_shapes
+from explorer.model.fast_forward import asked_logits
+from explorer.model.transformer import ModelConfig
 from explorer.settings import TrainingConfig
 from explorer.tasks.base import Task
-from explorer.transformer import ModelConfig
 
 MOMENTS = ("step", "exp_avg", "exp_avg_sq")  # what AdamW keeps of each weight
 EPS = 1e-8  # of AdamW

@@ -6,7 +6,7 @@
 It is what a one-layer attention-only transformer comes down to when neither positions nor the token that looks
 matter. Its activations bear the names of the transformer's, so whatever shows the one shows the other.
 
-Axes as in `explorer.transformer`; ``head`` has one entry, and a head's width is d_vocab_out.
+Axes as in `explorer.model.transformer`; ``head`` has one entry, and a head's width is d_vocab_out.
 """
 
 import math
@@ -16,8 +16,8 @@ from einops import einsum, repeat
 from torch import Tensor, nn
 
 from explorer.errors import UserError
-from explorer.hooks import HookedModel, HookPoint
-from explorer.transformer import Embed, ModelConfig
+from explorer.model.hooks import HookedModel, HookPoint
+from explorer.model.transformer import Embed, ModelConfig
 
 
 class TableAttention(nn.Module):

@@ -1,6 +1,6 @@
 """The snapshots of a run as one stack, run as one batched model.
 
-Axes: ``snapshot`` in front, then as in `explorer.transformer`.
+Axes: ``snapshot`` in front, then as in `explorer.model.transformer`.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -8,9 +8,9 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 import torch
 from torch import Tensor
 
-from explorer.hooks import Hook, HookedModel
-from explorer.models import activation_bytes, model_from_weights
-from explorer.transformer import ModelConfig
+from explorer.model.architectures import activation_bytes, model_from_weights
+from explorer.model.hooks import Hook, HookedModel
+from explorer.model.transformer import ModelConfig
 
 MEMORY_BUDGET = 128 * 2**20  # bytes of activations that one chunk of snapshots may hold; with more, caches thrash
 Hooks = Callable[[slice], Mapping[str, Hook]]  # the hooks for some of the snapshots

@@ -1,0 +1,1 @@
+"""The models: a transformer and a table, every activation named, and stacks of snapshots run as one."""
