@@ -12,7 +12,7 @@ def heatmaps(values: np.ndarray, low: float = 0.0, high: float = 1.0) -> Heatmap
     _, _, rows, columns = values.shape
     labels = [str(i) for i in range(max(rows, columns))]
     names = [f"L0H{i}" for i in range(values.shape[1])]
-    return Heatmaps("map", names, values, labels[:rows], labels[:columns], "query", "key", low, high)
+    return Heatmaps("maps", "map", names, values, labels[:rows], labels[:columns], "query", "key", low, high)
 
 
 def unpack(message: bytes) -> tuple[dict, list[np.ndarray]]:
@@ -43,11 +43,16 @@ def test_a_film_survives_packing():
     film = Film(
         [0, 5, 20],
         [
-            Curves("loss", [Line("all", np.arange(9), rng.random(9), 0, strong=True)], references=[("uniform", 2.3)]),
+            Curves(
+                "loss",
+                "loss",
+                [Line("all", np.arange(9), rng.random(9), 0, strong=True)],
+                references=[("uniform", 2.3)],
+            ),
             heatmaps(maps),
-            Bars("bars", rng.random((3, 2, 3)), ["a", "b"], ["x", "y", "z"], [0, 2]),
-            Tokens("tokens", ["1", "+"], np.array([[0], [1], [1]]), rng.random((3, 1)), [1], [2], ["0", "1"]),
-            Text("text", ["one", "two", "</script>"]),
+            Bars("bars", "bars", rng.random((3, 2, 3)), ["a", "b"], ["x", "y", "z"], [0, 2]),
+            Tokens("tokens", "tokens", ["1", "+"], np.array([[0], [1], [1]]), rng.random((3, 1)), [1], [2], ["0", "1"]),
+            Text("text", "text", ["one", "two", "</script>"]),
         ],
     )
     header, _ = unpack(film.pack(start=5))
@@ -69,10 +74,10 @@ def test_timelines_columns_and_points_survive_packing():
     film = Film(
         [0, 5, 20],
         [
-            Curves("loss", [line], marks=[Mark("units: onset", 7, 2, "units")], at=np.array([0, 4, 4])),
-            Raster("losses", ["a", "b"], np.arange(4), rng.random((2, 4)), 0.0, 1.0, "nats", onsets),
-            Columns("norms", ["1", "2"], ["W_E"], rng.random((3, 1, 2)), "norm", "frequency", marked=[1]),
-            Scatter("path", ["weights"], rng.random((3, 1)), rng.random((3, 1)), "PC1", "PC2", trail=True),
+            Curves("loss", "loss", [line], marks=[Mark("units: onset", 7, 2, "units")], at=np.array([0, 4, 4])),
+            Raster("losses", "losses", ["a", "b"], np.arange(4), rng.random((2, 4)), 0.0, 1.0, "nats", onsets),
+            Columns("norms", "norms", ["1", "2"], ["W_E"], rng.random((3, 1, 2)), "norm", "frequency", marked=[1]),
+            Scatter("path", "path", ["weights"], rng.random((3, 1)), rng.random((3, 1)), "PC1", "PC2", trail=True),
             heatmaps(rng.random((3, 1, 2, 2))),
         ],
     )
@@ -108,21 +113,27 @@ def test_steps_must_ascend(steps):
     "panel",
     [
         heatmaps(np.zeros((3, 1, 2, 2))),
-        Curves("curves", []),
-        Bars("bars", np.zeros((2, 2, 3)), ["a"], ["x", "y", "z"], [0]),
-        Bars("own categories", np.zeros((2, 2, 3)), ["a", "b"], [["x", "y", "z"], ["x", "y"]], [0, 0]),
-        Bars("answers", np.zeros((2, 1, 1)), ["a"], [["x"]], [0], said=[["x"]]),
-        Tokens("tokens", [], np.zeros((2, 1)), np.zeros((2, 2)), [0], [0], ["0"]),
-        Tokens("places", ["a"], np.zeros((2, 1)), np.zeros((2, 1)), [0], [2], ["0"]),
-        Text("text", ["a", "b", "c"]),
-        Curves("at", [Line("a", np.zeros(2), np.zeros(2), 0)], at=np.zeros(3)),
-        Raster("raster", ["a"], np.zeros(3), np.zeros((1, 2)), 0, 1, ""),
-        Raster("onsets", ["a"], np.zeros(3), np.zeros((1, 3)), 0, 1, "", onsets=np.zeros(2)),
-        Columns("columns", ["x"], ["a", "b"], np.zeros((2, 1, 1)), "", ""),
-        Scatter("scatter", ["a"], np.zeros((2, 1)), np.zeros((2, 2)), "x", "y"),
+        Curves("curves", "curves", []),
+        Bars("bars", "bars", np.zeros((2, 2, 3)), ["a"], ["x", "y", "z"], [0]),
+        Bars("own", "own categories", np.zeros((2, 2, 3)), ["a", "b"], [["x", "y", "z"], ["x", "y"]], [0, 0]),
+        Bars("answers", "answers", np.zeros((2, 1, 1)), ["a"], [["x"]], [0], said=[["x"]]),
+        Tokens("tokens", "tokens", [], np.zeros((2, 1)), np.zeros((2, 2)), [0], [0], ["0"]),
+        Tokens("places", "places", ["a"], np.zeros((2, 1)), np.zeros((2, 1)), [0], [2], ["0"]),
+        Text("text", "text", ["a", "b", "c"]),
+        Curves("at", "at", [Line("a", np.zeros(2), np.zeros(2), 0)], at=np.zeros(3)),
+        Raster("raster", "raster", ["a"], np.zeros(3), np.zeros((1, 2)), 0, 1, ""),
+        Raster("onsets", "onsets", ["a"], np.zeros(3), np.zeros((1, 3)), 0, 1, "", onsets=np.zeros(2)),
+        Columns("columns", "columns", ["x"], ["a", "b"], np.zeros((2, 1, 1)), "", ""),
+        Scatter("scatter", "scatter", ["a"], np.zeros((2, 1)), np.zeros((2, 2)), "x", "y"),
     ],
     ids=lambda panel: panel.kind,
 )
 def test_panels_must_fit_their_film(panel):
     with pytest.raises(ValueError, match="does not fit"):
         Film([0, 1], [panel])
+
+
+@pytest.mark.parametrize("ids", [("a", "a"), ("a", "b c"), ("a", ""), ("a", "b.c")])
+def test_every_panel_has_an_id_of_its_own_in_plain_characters(ids):
+    with pytest.raises(ValueError, match="plain id of its own"):
+        Film([0], [Text(id, "title", [""]) for id in ids])

@@ -6,12 +6,14 @@ Axes
 """
 
 import json
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from typing import Any, ClassVar, Literal
 
 import numpy as np
 
+ID = re.compile(r"[A-Za-z0-9_-]+")
 LEVELS = 65535  # heatmaps travel as 16-bit levels between ``low`` and ``high``
 
 
@@ -46,6 +48,7 @@ class Curves:
     """Curves over the steps; the panel is a timeline to drag on."""
 
     kind: ClassVar[str] = "curves"
+    id: str
     title: str
     lines: Sequence[Line]
     unit: str = "nats"
@@ -63,6 +66,7 @@ class Raster:
     """Rows of values over the steps, drawn as one picture; a timeline too."""
 
     kind: ClassVar[str] = "raster"
+    id: str
     title: str
     rows: Sequence[str]
     steps: np.ndarray  # (point,) ascending
@@ -80,6 +84,7 @@ class Heatmaps:
     """A grid of maps that share labels and one colour scale, which stays fixed over all frames."""
 
     kind: ClassVar[str] = "heatmaps"
+    id: str
     title: str
     maps: Sequence[str]
     values: np.ndarray  # (frame map row column); nan is drawn as nothing
@@ -100,6 +105,7 @@ class Columns:
     """A value for each category of one or several series, as columns on an axis that stays fixed over all frames."""
 
     kind: ClassVar[str] = "columns"
+    id: str
     title: str
     categories: Sequence[str]
     series: Sequence[str]  # one name, or several that are drawn beside each other
@@ -116,6 +122,7 @@ class Scatter:
     """Points that move, on axes that stay fixed over all frames and have one scale."""
 
     kind: ClassVar[str] = "scatter"
+    id: str
     title: str
     labels: Sequence[str]  # (point,)
     x: np.ndarray  # (frame point)
@@ -132,6 +139,7 @@ class Bars:
     """A probability for each category in each group, with the right category marked."""
 
     kind: ClassVar[str] = "bars"
+    id: str
     title: str
     values: np.ndarray  # (frame group category) between 0 and 1
     groups: Sequence[str]
@@ -149,6 +157,7 @@ class Tokens:
     """
 
     kind: ClassVar[str] = "tokens"
+    id: str
     title: str
     prompt: Sequence[str]
     answers: np.ndarray  # (frame answer) places in ``vocabulary``
@@ -164,6 +173,7 @@ class Text:
     """Lines of monospaced text, one block for each frame, or one for all."""
 
     kind: ClassVar[str] = "text"
+    id: str
     title: str
     blocks: Sequence[str]
     span: int = 12
@@ -174,10 +184,11 @@ Panel = Curves | Raster | Heatmaps | Columns | Scatter | Bars | Tokens | Text
 
 @dataclass(frozen=True)
 class Film:
-    """Steps and panels.
+    """Steps and panels. A panel keeps its ``id`` whatever its title says: the player remembers its switches by it.
 
     Raises:
-        ValueError: a panel has not one frame for each step, or labels that do not fit its values.
+        ValueError: a panel has not one frame for each step, or labels that do not fit its values; two panels have one
+            id, or an id has other characters than letters, digits, hyphens and underscores.
     """
 
     steps: Sequence[int]
@@ -186,6 +197,9 @@ class Film:
     def __post_init__(self):
         if not self.steps or list(self.steps) != sorted(set(self.steps)):
             raise ValueError("A film needs at least one step, and its steps ascending.")
+        ids = [panel.id for panel in self.panels]
+        if len(set(ids)) < len(ids) or not all(ID.fullmatch(id) for id in ids):
+            raise ValueError(f"Every panel of a film needs a plain id of its own, not {', '.join(map(repr, ids))}.")
         n = len(self.steps)
         for panel in self.panels:
             match panel:

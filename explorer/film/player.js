@@ -186,13 +186,9 @@ class Panel {
     return this.player.theme;
   }
 
-  // What people have set on the first, second... panel of this kind.
+  // What people have set on the panel of this id, on any page.
   get options() {
-    return (memory.options[`${this.panel.kind} ${this.name}`] ??= {});
-  }
-
-  get name() {
-    return this.panel.place;
+    return (memory.options[this.panel.id] ??= {});
   }
 
   // A switch in the panel's header.
@@ -391,11 +387,6 @@ class Curves extends Timeline {
       if (!this.groups.has(line.group)) this.groups.set(line.group, { lines: [], ...this.key(line.group) });
       this.groups.get(line.group).lines.push(line);
     }
-  }
-
-  // Losses have their switches on every page; other curves have their own, whatever example they are of.
-  get name() {
-    return this.panel.smoothing ? this.panel.place : this.panel.title.split(/[,:]| on /)[0];
   }
 
   // The entry of a group of curves in the legend; a click hides them.
@@ -1316,7 +1307,6 @@ class Player {
     const buttons = () => [...this.grid.querySelectorAll("button")];
     const focused = buttons().indexOf(this.root.getRootNode().activeElement);
     this.film = film;
-    for (const panel of film.panels) panel.place = film.panels.filter((other) => other.kind === panel.kind).indexOf(panel);
     this.range.max = film.steps.length - 1;
     this.panels = film.panels.map((panel) => new KINDS[panel.kind](panel, this));
     this.grid.replaceChildren(...this.panels.map((panel) => panel.root));

@@ -167,7 +167,9 @@ def _chosen(found: Values, heads: Chosen, positions: Chosen, units: Chosen) -> V
 def _heatmap(subject: Subject, found: Values) -> list[Panel]:
     rows, columns = ([_label(place) for place in places] for places in (found.positions, found.units))
     row_axis = "query" if found.over_keys else "position"
-    return [panels.signed_maps(found.title, found.maps, found.values, rows, columns, row_axis, found.unit_axis)]
+    return [
+        panels.signed_maps("values", found.title, found.maps, found.values, rows, columns, row_axis, found.unit_axis)
+    ]
 
 
 def _label(place: str) -> str:
@@ -179,18 +181,24 @@ def _histogram(subject: Subject, found: Values) -> list[Panel]:
     edges, shares = histogram(found.values[:, :MOST_SERIES].flatten(2), BINS)
     middles = [f"{value:.3g}" for value in ((edges[:-1] + edges[1:]) / 2).tolist()]
     title = f"Values of {found.title}"
-    return [Columns(title, middles, found.maps[:MOST_SERIES], shares.numpy(), unit="share", category_axis="value")]
+    return [
+        Columns(
+            "histogram", title, middles, found.maps[:MOST_SERIES], shares.numpy(), unit="share", category_axis="value"
+        )
+    ]
 
 
 def _over_training(subject: Subject, found: Values) -> list[Panel]:
     """How large they are together and at each position; of few, the values themselves, of one unit also of many."""
     by_head = {name or "all": values for name, values in zip(found.maps, norms(found.values.flatten(2)).T, strict=True)}
-    drawn: list[Panel] = [panels.over_snapshots(subject, f"Root mean square, {found.title}", by_head, unit="")]
+    drawn: list[Panel] = [panels.over_snapshots(subject, "rms", f"Root mean square, {found.title}", by_head, unit="")]
     if 1 < len(found.positions) <= MOST_CURVES:
         at_each = norms(found.values.transpose(1, 2).flatten(2)).T
         curves = dict(zip(found.positions, at_each, strict=True))
         drawn.append(
-            panels.over_snapshots(subject, f"Root mean square at each position, {found.title}", curves, unit="")
+            panels.over_snapshots(
+                subject, "rms-by-position", f"Root mean square at each position, {found.title}", curves, unit=""
+            )
         )
     if found.values[0].numel() <= MOST_CURVES:
         values = {
@@ -199,11 +207,15 @@ def _over_training(subject: Subject, found: Values) -> list[Panel]:
             for p, position in enumerate(found.positions)
             for u, unit in enumerate(found.units)
         }
-        drawn.append(panels.over_snapshots(subject, f"Values, {found.title}", values, unit=""))
+        drawn.append(panels.over_snapshots(subject, "values", f"Values, {found.title}", values, unit=""))
     elif len(found.units) == 1:
         high = float(found.values.nan_to_num().abs().max()) or 1.0
         for m, name in enumerate(found.maps):
             title = f"Values at each position, {name} {found.title}".replace("  ", " ")
             rows, steps = found.values[:, m, :, 0].T.numpy(), np.array(subject.steps)
-            drawn.append(Raster(title, found.positions, steps, rows, -high, high, "", scale="diverging"))
+            drawn.append(
+                Raster(
+                    f"values-{name or 'all'}", title, found.positions, steps, rows, -high, high, "", scale="diverging"
+                )
+            )
     return drawn

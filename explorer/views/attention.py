@@ -17,6 +17,7 @@ KINDS: Mapping[str, str] = {  # what is shown of attention -> its hook point
     "scores": "hook_attn_scores",
     "gradient": "hook_pattern_grad",
 }
+IDS = {"pattern": "patterns", "scores": "scores", "gradient": "gradients"}
 TITLES = {
     "pattern": "Attention patterns",
     "scores": "Attention scores, before softmax",
@@ -61,6 +62,7 @@ def scores_film(subject: Subject, probe: str) -> Film:
     curves = [
         panels.over_snapshots(
             subject,
+            name.replace(" ", "-"),
             f"{name.capitalize()}{'' if name == 'entropy' else ' score'}, on {probe}",
             dict(zip(names, values.unbind(1), strict=True)),
             unit="nats" if name == "entropy" else "share of attention",
@@ -119,9 +121,17 @@ def _maps(
     outlines: list[tuple[int, int, int, int]],
 ) -> Heatmaps:
     if kind == "pattern":
-        return panels.pattern_maps(subject, values, labels, title, outlines)
+        return panels.pattern_maps(subject, IDS[kind], title, values, labels, outlines)
     future = torch.ones(values.shape[-2:], dtype=torch.bool).triu(1)
     names = panels.head_names(subject.info.model)
     return panels.signed_maps(
-        title, names, values.masked_fill(future, torch.nan), labels, labels, "query", "key", outlines=outlines
+        IDS[kind],
+        title,
+        names,
+        values.masked_fill(future, torch.nan),
+        labels,
+        labels,
+        "query",
+        "key",
+        outlines=outlines,
     )

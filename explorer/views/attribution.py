@@ -37,6 +37,7 @@ def film(subject: Subject, text: str, answer: int, form: str = FORMS[0]) -> Film
         [
             panels.timeline(subject),
             Columns(
+                "attribution",
                 f"Direct logit attribution of {named}: {form}{panels.given(example)}",
                 found.components,
                 ["logit"],
@@ -46,9 +47,16 @@ def film(subject: Subject, text: str, answer: int, form: str = FORMS[0]) -> Film
                 span=5,
             ),
             panels.over_snapshots(
-                subject, f"The same over training, and its sum: {form}", curves, "logits", span=7, total="sum"
+                subject,
+                "attribution-over-training",
+                f"The same over training, and its sum: {form}",
+                curves,
+                "logits",
+                span=7,
+                total="sum",
             ),
             panels.signed_maps(
+                "lens",
                 f"Logit lens: probability of each right answer, read off on the way{panels.given(example)}",
                 [""],
                 probabilities[:, None],

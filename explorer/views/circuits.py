@@ -26,7 +26,7 @@ def _qk(subject: Subject, layer: int, text: str) -> list[Panel]:
     values = circuits.qk_circuit(subject.ensemble, layer)
     tokens, heads = subject.task.tokens, panels.head_names(subject.info.model, [layer])
     title = "Full QK circuit: the score that a query token gives a key token, positions left out"
-    return [panels.signed_maps(title, heads, values, tokens, tokens, "query", "key")]
+    return [panels.signed_maps("qk", title, heads, values, tokens, tokens, "query", "key")]
 
 
 def _qk_positions(subject: Subject, layer: int, text: str) -> list[Panel]:
@@ -34,7 +34,7 @@ def _qk_positions(subject: Subject, layer: int, text: str) -> list[Panel]:
     places = [str(place) for place in range(values.shape[-1])]
     heads = panels.head_names(subject.info.model, [layer])
     title = "QK circuit of positions: the score that one gives another, tokens left out"
-    return [panels.signed_maps(title, heads, values, places, places, "query", "key")]
+    return [panels.signed_maps("qk-positions", title, heads, values, places, places, "query", "key")]
 
 
 def _ov(subject: Subject, layer: int, text: str) -> list[Panel]:
@@ -43,7 +43,7 @@ def _ov(subject: Subject, layer: int, text: str) -> list[Panel]:
     title = "Full OV circuit: what a token that is looked at adds to each logit, directly"
     return [
         panels.signed_maps(
-            title, heads, values, subject.task.tokens, subject.task.answer_tokens, "token looked at", "logit"
+            "ov", title, heads, values, subject.task.tokens, subject.task.answer_tokens, "token looked at", "logit"
         )
     ]
 
@@ -61,9 +61,17 @@ def _trigrams(subject: Subject, layer: int, text: str) -> list[Panel]:
     seen = f"{tokens[token]} at position {position}"
     return [
         panels.signed_maps(
-            f"Score from {seen}, positions of keys left out", [""], scores[:, None], heads, tokens, "head", "key"
+            "trigram-scores",
+            f"Score from {seen}, positions of keys left out",
+            [""],
+            scores[:, None],
+            heads,
+            tokens,
+            "head",
+            "key",
         ),
         panels.signed_maps(
+            "trigram-outputs",
             "What it then adds to each logit",
             heads,
             outputs,
@@ -81,12 +89,14 @@ def _copying(subject: Subject, layer: int, text: str) -> list[Panel]:
     return [
         panels.over_snapshots(
             subject,
+            "copying-score",
             "Copying score: sum of eigenvalues of the OV circuit over the sum of their sizes",
             dict(zip(heads, eigenvalues.unbind(1), strict=True)),
             unit="from -1 to 1",
         ),
         panels.over_snapshots(
             subject,
+            "copied-tokens",
             "Tokens whose own logit is the one that they raise most",
             dict(zip(heads, largest.unbind(1), strict=True)),
             unit="share",
@@ -102,6 +112,7 @@ def _composition(subject: Subject, layer: int, text: str) -> list[Panel]:
         curves.append(
             panels.over_snapshots(
                 subject,
+                f"composition-{kind}",
                 f"{kind}-composition, above that of random matrices",
                 dict(zip(names, values.unbind(1), strict=True)),
                 unit="of the norms' product",
@@ -119,11 +130,11 @@ def _singular(subject: Subject, layer: int, text: str) -> list[Panel]:
         heads = panels.head_names(subject.info.model, [layer])
         ranks = [str(rank) for rank in range(1, values.shape[-1] + 1)]
         title = f"Singular values of W_{circuit}"
-        found.append(Columns(title, ranks, heads, values.numpy(), "size", "rank", span=6))
+        found.append(Columns(f"singular-values-{circuit}", title, ranks, heads, values.numpy(), "size", "rank", span=6))
         effective = circuits.effective_rank(values)
         curves = dict(zip(heads, effective.unbind(1), strict=True))
         title = f"Effective rank of W_{circuit}: exp of the entropy of its singular values' shares"
-        found.append(panels.over_snapshots(subject, title, curves, unit="", span=6))
+        found.append(panels.over_snapshots(subject, f"effective-rank-{circuit}", title, curves, unit="", span=6))
     return found
 
 

@@ -16,6 +16,7 @@ from explorer.views import panels
 from explorer.views.subject import Subject
 
 ALIGNMENTS = ("aligned by step", "aligned by loss")
+ENDS = ("", "-beside")  # of the ids of panels of the chosen run, and of the other
 
 
 def film(subject: Subject, other: Subject, text: str, align: str) -> Film:
@@ -41,12 +42,12 @@ def film(subject: Subject, other: Subject, text: str, align: str) -> Film:
         f"{subject.name} at step {step:,}    {other.name} at step {beside:,}"
         for step, beside in zip(subject.steps, at.tolist(), strict=True)
     ]
-    found: list[Panel] = [Text(f"Both runs, {align}", where)]
+    found: list[Panel] = [Text("where", f"Both runs, {align}", where)]
     if align == ALIGNMENTS[0]:
         found.append(_together(subject, other))
-    found += [_losses(run, stands) for run, _, stands, _ in both]
-    found += [_answer(run, example, snapshots) for run, snapshots, _, example in both]
-    found += [_attention(run, example, snapshots) for run, snapshots, _, example in both]
+    found += [_losses(run, end, stands) for end, (run, _, stands, _) in zip(ENDS, both, strict=True)]
+    found += [_answer(run, end, example, rows) for end, (run, rows, _, example) in zip(ENDS, both, strict=True)]
+    found += [_attention(run, end, example, rows) for end, (run, rows, _, example) in zip(ENDS, both, strict=True)]
     return Film(subject.steps, found)
 
 
@@ -101,21 +102,21 @@ def _together(subject: Subject, other: Subject) -> Curves:
             lines.append(panels.line(test, metrics["test_step"], metrics["test_loss"], colour, among=4))
         name = f"{run.name}, train" if finite else run.name
         lines.append(panels.line(name, steps, metrics["train_loss"], colour, finite, among=4))
-    return Curves("Loss of both", lines, height=240)
+    return Curves("losses-together", "Loss of both", lines, height=240)
 
 
-def _losses(run: Subject, at: np.ndarray | None) -> Curves:
+def _losses(run: Subject, end: str, at: np.ndarray | None) -> Curves:
     noun = run.task.token_noun
-    return panels.losses(run, False, span=6, height=240, at=at, title=f"{run.name}: loss by {noun}")
+    return panels.losses(run, False, span=6, height=240, at=at, title=f"{run.name}: loss by {noun}", id=f"losses{end}")
 
 
-def _answer(run: Subject, example: Example, snapshots: Sequence[int]) -> Tokens:
+def _answer(run: Subject, end: str, example: Example, snapshots: Sequence[int]) -> Tokens:
     answers = own_answers(run.ensemble, example).at(list(snapshots))
-    return panels.answer_strip(run, example, answers, f"Answer of {run.name}")
+    return panels.answer_strip(run, f"answers{end}", f"Answer of {run.name}", example, answers)
 
 
-def _attention(run: Subject, example: Example, snapshots: Sequence[int]) -> Heatmaps:
+def _attention(run: Subject, end: str, example: Example, snapshots: Sequence[int]) -> Heatmaps:
     patterns = panels.mean_attention(run, example.batch)[list(snapshots)]
     labels = panels.token_labels(run, example)
     title = f"{run.name}: attention patterns{panels.given(example)}"
-    return panels.pattern_maps(run, patterns, labels, title, span=6)
+    return panels.pattern_maps(run, f"patterns{end}", title, patterns, labels, span=6)

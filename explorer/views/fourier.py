@@ -46,9 +46,10 @@ def _frequencies(subject: Subject, cycle: Cycle, answer: str, neuron: int) -> li
         sizes[name] = by_frequency
         frequencies = [str(k) for k in range(1, by_frequency.shape[1] + 1)]
         keys = fourier.key_frequencies(by_frequency[-1])
-        title = f"{name}: norm at each frequency"
+        title, plain = f"{name}: norm at each frequency", name.replace(" ", "-")
         found.append(
             Columns(
+                f"frequencies-{plain}",
                 f"{title}; bold: key frequencies of the final model",
                 frequencies,
                 [name],
@@ -62,6 +63,7 @@ def _frequencies(subject: Subject, cycle: Cycle, answer: str, neuron: int) -> li
         )
         found.append(
             Raster(
+                f"frequencies-over-training-{plain}",
                 f"{title}, over training",
                 frequencies,
                 steps,
@@ -73,12 +75,15 @@ def _frequencies(subject: Subject, cycle: Cycle, answer: str, neuron: int) -> li
             )
         )
     measures = {
-        "Gini coefficient over frequencies: 0 where all are alike": fourier.gini,
-        "Inverse participation ratio: 1 where one frequency has everything": fourier.participation,
+        "gini": ("Gini coefficient over frequencies: 0 where all are alike", fourier.gini),
+        "participation": (
+            "Inverse participation ratio: 1 where one frequency has everything",
+            fourier.participation,
+        ),
     }
-    for title, measure in measures.items():
+    for id, (title, measure) in measures.items():
         curves = {name: measure(by_frequency) for name, by_frequency in sizes.items()}
-        found.append(panels.over_snapshots(subject, title, curves, unit="", span=6))
+        found.append(panels.over_snapshots(subject, id, title, curves, unit="", span=6))
     return found
 
 
@@ -95,7 +100,17 @@ def _circles(subject: Subject, cycle: Cycle, answer: str, neuron: int) -> list[P
         x, y = (places[:, around, axis].numpy() for axis in (0, 1))
         title = f"Embeddings at frequency {frequency}"
         found.append(
-            Scatter(title, labels, x, y, f"cos {frequency}", f"sin {frequency}", ring=True, span=12 // len(strongest))
+            Scatter(
+                f"circle-{frequency}",
+                title,
+                labels,
+                x,
+                y,
+                f"cos {frequency}",
+                f"sin {frequency}",
+                ring=True,
+                span=12 // len(strongest),
+            )
         )
     return found
 
@@ -112,7 +127,7 @@ def _neurons(subject: Subject, cycle: Cycle, answer: str, neuron: int) -> list[P
         own = shares[frequencies == frequency]
         lines.append(f"{frequency or 'none':<12}{len(own):>8}{own.median():>32.0%}")
     title = f"Neurons{_of(cycle, answer)} in the final model, by the frequency that explains most of their variance"
-    counted = Text(title, ["\n".join(lines)])
+    counted = Text("neurons-by-frequency", title, ["\n".join(lines)])
     return [*_two_inputs(subject, cycle, answer, "neurons"), counted]
 
 
@@ -122,8 +137,8 @@ def _two_inputs(subject: Subject, cycle: Cycle, answer: str, kind: str) -> list[
     energy = fourier.two_d(subject.ensemble, cycle.grids[answer], cycle.n, kind)  # (snapshot component component)
     title = f"{kind.capitalize()}{_of(cycle, answer)}: share of variance in each product of waves"
     return [
-        panels.signed_maps(title, [""], energy[:, None], names, names, "of x", "of y", span=7),
-        Text(f"Largest terms of {kind}", [_table(one, names) for one in energy], span=5),
+        panels.signed_maps("terms", title, [""], energy[:, None], names, names, "of x", "of y", span=7),
+        Text("largest-terms", f"Largest terms of {kind}", [_table(one, names) for one in energy], span=5),
     ]
 
 
@@ -137,16 +152,18 @@ def _over_both(subject: Subject, cycle: Cycle, answer: str, neuron: int) -> list
     grid, ensemble, cfg = cycle.grids[answer], subject.ensemble, subject.info.model
     numbers = subject.task.tokens[: cycle.n]
 
-    def maps(title: str, values: torch.Tensor, most: float | None = None) -> Panel:
-        return panels.signed_maps(title, [""], values[:, None], numbers, numbers, "x", "y", span=6, most=most)
+    def maps(id: str, title: str, values: torch.Tensor, most: float | None = None) -> Panel:
+        return panels.signed_maps(id, title, [""], values[:, None], numbers, numbers, "x", "y", span=6, most=most)
 
     neuron = None if cfg.attn_only else min(neuron, cfg.d_mlp - 1)
     losses, values = fourier.over_both(ensemble, grid, cycle.n, neuron)
     guess = math.log(cfg.d_vocab_out)
-    found = [maps(f"Loss{_of(cycle, answer)} for each pair; dark: a uniform guess or worse", losses, guess)]
+    found = [
+        maps("pair-losses", f"Loss{_of(cycle, answer)} for each pair; dark: a uniform guess or worse", losses, guess)
+    ]
     if values is not None:
         silent = "" if values.any() else ", which is silent here in every snapshot"
-        found.append(maps(f"Neuron {neuron} of the last block{_of(cycle, answer)}{silent}", values))
+        found.append(maps("neuron", f"Neuron {neuron} of the last block{_of(cycle, answer)}{silent}", values))
     return found
 
 
@@ -172,13 +189,14 @@ def _progress(subject: Subject, cycle: Cycle, answer: str, neuron: int) -> list[
     return [
         panels.over_snapshots(
             subject,
+            "progress",
             f"Loss{_of(cycle, answer)} with the key frequencies {shown} alone (restricted), and without (excluded)",
             losses,
             unit="nats",
             height=360,
             log=True,
         ),
-        panels.over_snapshots(subject, "Gini coefficient of the frequencies of W_E", gini, unit="", height=200),
+        panels.over_snapshots(subject, "gini", "Gini coefficient of the frequencies of W_E", gini, unit="", height=200),
     ]
 
 

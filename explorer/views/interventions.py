@@ -64,18 +64,22 @@ def off_film(subject: Subject, text: str, off: Sequence[str], mode: str) -> Film
     means = {"whole": whole.mean((1, 2)), said: without.mean((1, 2))}
     title = f"Loss on {len(batch.tokens)} unseen {task.noun}s"
     found = [
-        panels.answer_strip(subject, example, own_answers(ensemble, example), "The whole model"),
-        panels.answer_strip(subject, example, own_answers(ensemble, example, hooks), said[0].upper() + said[1:]),
-        panels.over_snapshots(subject, title, means, unit="nats", span=6, height=280),
+        panels.answer_strip(subject, "answers", "The whole model", example, own_answers(ensemble, example)),
+        panels.answer_strip(
+            subject, "ablated-answers", said[0].upper() + said[1:], example, own_answers(ensemble, example, hooks)
+        ),
+        panels.over_snapshots(subject, "ablated-loss", title, means, unit="nats", span=6, height=280),
     ]
     change = task.per_token(without - whole, batch)  # (snapshot token)
     if change.shape[1] > 1:
         by_group = {group: change[:, members].nanmean(1) for group, members in subject.groups.items()}
         title = f"Increase of the loss of each {task.token_noun}"
-        found.append(panels.over_snapshots(subject, title, by_group, unit="nats", span=6, height=280))
+        found.append(panels.over_snapshots(subject, "loss-increase", title, by_group, unit="nats", span=6, height=280))
     patterns = panels.mean_attention(subject, example.batch, hooks=hooks)
     labels = panels.token_labels(subject, example)
-    maps = panels.pattern_maps(subject, patterns, labels, f"Attention patterns, {said}{panels.given(example)}")
+    maps = panels.pattern_maps(
+        subject, "patterns", f"Attention patterns, {said}{panels.given(example)}", patterns, labels
+    )
     named = [f"{name}, ablated" if name in off else name for name in maps.maps]
     return Film(subject.steps, [*found, replace(maps, maps=named)])
 
@@ -89,7 +93,10 @@ def each_film(subject: Subject, mode: str) -> Film:
     curves = dict(zip(parts, values.unbind(1), strict=True))
     return Film(
         subject.steps,
-        [panels.timeline(subject), panels.over_snapshots(subject, title, curves, unit="nats", height=360)],
+        [
+            panels.timeline(subject),
+            panels.over_snapshots(subject, "ablated-each", title, curves, unit="nats", height=360),
+        ],
     )
 
 
@@ -115,7 +122,9 @@ def patch_film(subject: Subject, clean_text: str, corrupted_text: str, what: str
     ends = {"first example": first, "second example": second}
     found = [
         panels.timeline(subject),
-        panels.over_snapshots(subject, f"Logit difference for {of}", ends, unit="logits", height=200),
+        panels.over_snapshots(
+            subject, "logit-difference", f"Logit difference for {of}", ends, unit="logits", height=200
+        ),
     ]
     way = (first - second).abs()
     telling = (way >= LEAST_DIFFERENCE * way.max())[:, None]  # (snapshot 1)
@@ -124,7 +133,7 @@ def patch_film(subject: Subject, clean_text: str, corrupted_text: str, what: str
         title = "Share that comes back with one head's output taken from the first example"
         share = share.where(telling, torch.nan)
         curves = dict(zip(heads, share.unbind(1), strict=True))
-        found.append(panels.over_snapshots(subject, title, curves, unit="share", height=320))
+        found.append(panels.over_snapshots(subject, "patched-heads", title, curves, unit="share", height=320))
         return Film(subject.steps, found)
     place = {"residual stream": "hook_resid_pre", "attention outputs": "hook_attn_out", "MLP outputs": "hook_mlp_out"}
     hooks = [f"blocks.{layer}.{place[what]}" for layer in range(subject.info.model.n_layers)]
@@ -137,7 +146,9 @@ def patch_film(subject: Subject, clean_text: str, corrupted_text: str, what: str
     columns = [f"{labels[position]} ({position})" for position in positions]
     rows = [f"layer {layer}" for layer in range(len(hooks))]
     shares = shares.where(telling[..., None], torch.nan)
-    found.append(panels.signed_maps(title, [""], shares[:, None], rows, columns, "into", "position", most=1))
+    found.append(
+        panels.signed_maps("patched-positions", title, [""], shares[:, None], rows, columns, "into", "position", most=1)
+    )
     return Film(subject.steps, found)
 
 

@@ -30,6 +30,7 @@ def losses(
     smoothing: float = SMOOTHING,
     at: np.ndarray | None = None,
     title: str = "",
+    id: str = "losses",
 ) -> Curves:
     """The losses as a timeline: overall, and for each token that of unseen data where it was measured. Flags stand
     where a phase change has its onset.
@@ -39,6 +40,7 @@ def losses(
         smoothing: of the exponential average, a step.
         at: see `Curves`.
         title: if not the usual one.
+        id: of the panel; losses share their switches on all pages.
     """
     task, metrics = subject.task, subject.metrics
     finite = "test_loss" in metrics
@@ -70,6 +72,7 @@ def losses(
         for reference in task.references
     ]
     return Curves(
+        id,
         title or ("Loss" if alone else f"Loss by {task.token_noun}"),
         lines,
         references=[(label, value) for label, value in references if value > 0],
@@ -101,6 +104,7 @@ def timeline(subject: Subject, height: int = 200) -> Curves:
 
 def over_snapshots(
     subject: Subject,
+    id: str,
     title: str,
     values: Mapping[str, Tensor],
     unit: str,
@@ -113,7 +117,7 @@ def over_snapshots(
     steps = torch.tensor(subject.steps)
     colours = {name: colour for colour, name in enumerate(name for name in values if name != total)}
     lines = [line(name, steps, row, colours.get(name, 0), strong=name == total) for name, row in values.items()]
-    return Curves(title, lines, unit, smoothing=0, log=log, span=span, height=height)
+    return Curves(id, title, lines, unit, smoothing=0, log=log, span=span, height=height)
 
 
 def measures(subject: Subject, span: int = 12, height: int = 200) -> list[Curves]:
@@ -131,7 +135,7 @@ def measures(subject: Subject, span: int = 12, height: int = 200) -> list[Curves
                 among = 2 * len(measure.lines)
                 lines.append(line(shown, at, metrics[key][:, i], colour, kind == "train", among=among))
         if lines:
-            panels.append(Curves(measure.title, lines, measure.unit, span=span, height=height))
+            panels.append(Curves(name, measure.title, lines, measure.unit, span=span, height=height))
     return panels
 
 
@@ -150,12 +154,13 @@ def line(
     return Line(label, steps[::every].numpy(), values[::every].numpy(), colour, dashed, strong, group)
 
 
-def answer_strip(subject: Subject, example: Example, answers: Answers, title: str, span: int = 12) -> Tokens:
+def answer_strip(subject: Subject, id: str, title: str, example: Example, answers: Answers, span: int = 12) -> Tokens:
     """The prompt, and after it what each snapshot answers."""
     task = subject.task
     after = itertools.count(example.n_prompt)
     places = [place + 1 if place + 1 < example.n_prompt else next(after) for place in example.positions.tolist()]
     return Tokens(
+        id,
         title,
         prompt=[task.tokens[token] for token in example.tokens[: example.n_prompt].tolist()],
         answers=answers.tokens.numpy(),
@@ -167,11 +172,11 @@ def answer_strip(subject: Subject, example: Example, answers: Answers, title: st
     )
 
 
-def answer_bars(subject: Subject, example: Example, answers: Answers, title: str, span: int = 12) -> Bars:
+def answer_bars(subject: Subject, id: str, title: str, example: Example, answers: Answers, span: int = 12) -> Bars:
     """Every answer's probabilities; of a large vocabulary those tokens that were ever likely, of many answers some."""
     tokens, targets, probabilities = subject.task.answer_tokens, example.targets, answers.probabilities
     if len(tokens) <= FEW_CATEGORIES:
-        return Bars(title, probabilities.numpy(), example.places, tokens, targets.tolist(), span=span)
+        return Bars(id, title, probabilities.numpy(), example.places, tokens, targets.tolist(), span=span)
     room = span // 2
     chosen = torch.arange(len(targets))
     if len(chosen) > room:
@@ -188,7 +193,7 @@ def answer_bars(subject: Subject, example: Example, answers: Answers, title: str
         right.append(0)
     places = [example.places[answer] for answer in chosen.tolist()]
     said = [[tokens[token] for token in row] for row in answers.tokens[:, chosen].tolist()]
-    return Bars(title, torch.stack(values, 1).numpy(), places, categories, right, said, span)
+    return Bars(id, title, torch.stack(values, 1).numpy(), places, categories, right, said, span)
 
 
 def given(example: Example) -> str:
@@ -213,9 +218,10 @@ def token_labels(subject: Subject, example: Example) -> list[str]:
 
 def pattern_maps(
     subject: Subject,
+    id: str,
+    title: str,
     patterns: Tensor,
     labels: list[str],
-    title: str,
     outlines: Sequence[tuple[int, int, int, int]] = (),
     span: int = 12,
 ) -> Heatmaps:
@@ -224,11 +230,12 @@ def pattern_maps(
     values = np.where(future, np.nan, patterns.numpy())
     names = head_names(subject.info.model)
     return Heatmaps(
-        title, names, values, labels, labels, "query", "key", low=0.0, high=1.0, outlines=outlines, span=span
+        id, title, names, values, labels, labels, "query", "key", low=0.0, high=1.0, outlines=outlines, span=span
     )
 
 
 def signed_maps(
+    id: str,
     title: str,
     maps: Sequence[str],
     values: Tensor,
@@ -254,6 +261,7 @@ def signed_maps(
         most = float(peaks.quantile(0.75))
     signed = bool((finite < 0).any())
     return Heatmaps(
+        id,
         title,
         maps,
         values.masked_fill(~values.isfinite(), torch.nan).numpy(),

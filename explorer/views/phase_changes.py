@@ -47,7 +47,7 @@ def film(subject: Subject, text: str, smoothing: float = SMOOTHING) -> Film:
         subject.steps,
         [
             panels.losses(subject, span=7, height=440, smoothing=smoothing),
-            panels.answer_bars(subject, example, answers, title, span=5),
+            panels.answer_bars(subject, "probabilities", title, example, answers, span=5),
             seismograph(subject, smoothing),
             *panels.measures(subject),
         ],
@@ -83,6 +83,7 @@ def seismograph(subject: Subject, smoothing: float = SMOOTHING) -> Raster:
         values.append(shares[losses.kind][at, token])
     onsets = np.array([row[0] for row in rows])
     return Raster(
+        "seismograph",
         "Seismograph: what is left of each loss, from a uniform guess (1) to the best possible (0), by onset",
         [label for _, label, _, _ in rows],
         steps,
@@ -125,12 +126,14 @@ def class_film(subject: Subject) -> Film:
             panels.timeline(subject),
             panels.over_snapshots(
                 subject,
+                "loss-by-kind",
                 f"Loss, mean over {each} unseen {task.noun}s of each kind",
                 {name: loss[:, own].mean(1) for name, own in zip(names, members, strict=True)},
                 unit="nats",
             ),
             panels.over_snapshots(
                 subject,
+                "right-by-kind",
                 f"Share of these {task.noun}s with every answer right",
                 {name: right[:, own].mean(1) for name, own in zip(names, members, strict=True)},
                 unit="share",

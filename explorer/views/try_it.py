@@ -33,12 +33,12 @@ def tried(subject: Subject, text: str) -> Tried:
     task, example = subject.task, subject.task.encode(text)
     answers = own_answers(subject.ensemble, example)
     blocks = [task.written(example, answer) for answer in answers.tokens.tolist()]
-    bars = panels.answer_bars(subject, example, answers, "Probability of each answer", span=8)
+    bars = panels.answer_bars(subject, "probabilities", "Probability of each answer", example, answers, span=8)
     film = Film(
         subject.steps,
         [
-            panels.answer_strip(subject, example, answers, "The model's own answer"),
-            Text("Worked out", blocks, span=4),
+            panels.answer_strip(subject, "answers", "The model's own answer", example, answers),
+            Text("working", "Worked out", blocks, span=4),
             bars,
             panels.losses(subject, detail=False),
         ],

@@ -17,14 +17,15 @@ def film(subject: Subject, text: str) -> Film:
     return Film(
         subject.steps,
         [
-            panels.answer_strip(subject, example, answers, "The model's own answer"),
+            panels.answer_strip(subject, "answers", "The model's own answer", example, answers),
             panels.losses(subject, detail=False, span=7, height=256),
-            panels.answer_bars(subject, example, answers, "How sure it is", span=5),
+            panels.answer_bars(subject, "probabilities", "How sure it is", example, answers, span=5),
             panels.pattern_maps(
                 subject,
+                "patterns",
+                f"Attention patterns{panels.given(example)}",
                 panels.mean_attention(subject, example.batch),
                 panels.token_labels(subject, example),
-                f"Attention patterns{panels.given(example)}",
             ),
         ],
     )

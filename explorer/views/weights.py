@@ -12,12 +12,16 @@ def film(subject: Subject) -> Film:
     shares = [f"PC{i} ({100 * share:.0f} %)" for i, share in enumerate(path.explained.tolist(), 1)]
     found = [
         panels.timeline(subject),
-        panels.over_snapshots(subject, "Norm of each parameter", sizes, unit="norm", span=7, height=400, total="total"),
+        panels.over_snapshots(
+            subject, "norms", "Norm of each parameter", sizes, unit="norm", span=7, height=400, total="total"
+        ),
     ]
     components = dict(zip(shares, path.coordinates.unbind(1), strict=True))
     if len(shares) > 1:
         x, y = (path.coordinates[:, i, None].numpy() for i in (0, 1))
         title = "Path of all weights in their first two principal components"
-        found.append(Scatter(title, ["weights"], x, y, shares[0], shares[1], trail=True, span=5))
-    found.append(panels.over_snapshots(subject, "Principal components of all weights", components, unit=""))
+        found.append(Scatter("path", title, ["weights"], x, y, shares[0], shares[1], trail=True, span=5))
+    found.append(
+        panels.over_snapshots(subject, "components", "Principal components of all weights", components, unit="")
+    )
     return Film(subject.steps, found)
