@@ -12,7 +12,7 @@ from collections.abc import Callable
 
 import torch
 
-from explorer.analysis.answers import own_answers
+from explorer.analysis.answers import greedy_answers
 from explorer.runs import Run, Runs
 from explorer.views import (
     activations,
@@ -51,10 +51,10 @@ def measure(run: Run) -> None:
     print(f"{run.name}: {len(ensemble)} snapshots, {torch.get_num_threads()} threads; opened in {reading:.2f} s\n")
 
     def stacked() -> object:
-        return own_answers(ensemble, example)
+        return greedy_answers(ensemble, example)
 
     def one_by_one() -> object:
-        return [own_answers(ensemble.select(slice(i, i + 1)), example) for i in range(len(ensemble))]
+        return [greedy_answers(ensemble.select(slice(i, i + 1)), example) for i in range(len(ensemble))]
 
     times: dict[str, list[float]] = {"stacked": [], "one by one": []}
     stacked()

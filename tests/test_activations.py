@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from explorer.analysis.activations import change_of_units, histogram, norms
+from explorer.analysis.activations import histogram, mean_absolute_change, root_mean_square
 from explorer.errors import UserError
 from explorer.model.transformer import ModelConfig
 from tests.conftest import random_ensemble
@@ -28,7 +28,7 @@ def test_a_histogram_of_one_value_has_one_full_bin_or_none(value):
 
 def test_norms_leave_out_what_is_masked():
     values = torch.tensor([[3.0, 4.0, -torch.inf], [-torch.inf] * 3])
-    torch.testing.assert_close(norms(values), torch.tensor([12.5**0.5, 0.0]).double())
+    torch.testing.assert_close(root_mean_square(values), torch.tensor([12.5**0.5, 0.0]).double())
 
 
 @pytest.mark.parametrize(("hook", "shape"), [("blocks.0.mlp.hook_post", (32,)), ("blocks.1.attn.hook_v", (2, 8))])
@@ -36,13 +36,13 @@ def test_the_unit_that_was_changed_is_the_one_that_changes(tokens, hook, shape):
     """A unit's weights are set to nothing in the second of two equal snapshots."""
     ensemble = random_ensemble(CFG, n=1)
     both = ensemble.followed_by(ensemble)
-    assert change_of_units(both, tokens, hook).abs().max() < 1e-5
+    assert mean_absolute_change(both, tokens, hook).abs().max() < 1e-5
     if "mlp" in hook:
         both.weights["blocks.0.mlp.W_in"][1, :, 5] = 0
         both.weights["blocks.0.mlp.b_in"][1, 5] = -1
     else:
         both.weights["blocks.1.attn.W_V"][1, 1, :, 3] = 0
-    change = change_of_units(both, tokens, hook)
+    change = mean_absolute_change(both, tokens, hook)
     assert change.shape == shape
     assert (change > 1e-4).nonzero().tolist() == ([[5]] if "mlp" in hook else [[1, 3]])
     _, cache = ensemble.run(tokens, [hook])
@@ -53,6 +53,6 @@ def test_the_unit_that_was_changed_is_the_one_that_changes(tokens, hook, shape):
 def test_attention_has_no_units(tokens):
     ensemble = random_ensemble(CFG, n=2)
     with pytest.raises(UserError, match="hook_pattern has no neurons; choose"):
-        change_of_units(ensemble, tokens, "blocks.0.attn.hook_pattern")
+        mean_absolute_change(ensemble, tokens, "blocks.0.attn.hook_pattern")
     with pytest.raises(ValueError, match="Two snapshots"):
-        change_of_units(ensemble.select(slice(0, 1)), tokens, "blocks.0.mlp.hook_post")
+        mean_absolute_change(ensemble.select(slice(0, 1)), tokens, "blocks.0.mlp.hook_post")

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from explorer.analysis.answers import own_answers, stays_from, taught_answers
+from explorer.analysis.answers import greedy_answers, right_from, teacher_forced_answers
 from explorer.analysis.phases import first_fall, smooth
 from tests.conftest import TASK
 
@@ -11,7 +11,7 @@ from tests.conftest import TASK
 def test_own_answers_read_what_the_model_itself_wrote(small):
     """The same as feeding each snapshot by hand, token by token."""
     example = TASK.encode("48+76")
-    answers = own_answers(small.ensemble(), example)
+    answers = greedy_answers(small.ensemble(), example)
     for i, step in enumerate(small.steps()):
         model, tokens = small.model(step), example.tokens[: example.n_prompt].tolist()
         for place in range(3):
@@ -25,7 +25,7 @@ def test_own_answers_read_what_the_model_itself_wrote(small):
 def test_taught_answers_have_the_probability_of_the_loss(small):
     example = TASK.encode("48+76")
     ensemble = small.ensemble()
-    answers = taught_answers(ensemble, example)
+    answers = teacher_forced_answers(ensemble, example)
     logits, _ = ensemble.run(example.tokens[None])
     losses = TASK.losses(example.batch.asked(logits), example.batch)[:, 0]
     right = answers.probabilities.gather(-1, example.targets.expand(5, -1)[..., None])[..., 0]
@@ -34,13 +34,13 @@ def test_taught_answers_have_the_probability_of_the_loss(small):
 
 def test_own_and_taught_first_answers_agree(small):
     example = TASK.encode("48+76")
-    own, taught = own_answers(small.ensemble(), example), taught_answers(small.ensemble(), example)
+    own, taught = greedy_answers(small.ensemble(), example), teacher_forced_answers(small.ensemble(), example)
     torch.testing.assert_close(own.probabilities[:, 0], taught.probabilities[:, 0], rtol=1e-4, atol=1e-6)
 
 
 def test_stays_from_is_the_step_after_the_last_mistake():
     right = torch.tensor([[1, 0, 1, 0], [1, 1, 0, 0], [1, 1, 1, 1], [1, 1, 1, 0]]).bool()
-    assert stays_from(right, [0, 10, 20, 30]) == [0, 10, 20, None]
+    assert right_from(right, [0, 10, 20, 30]) == [0, 10, 20, None]
 
 
 def test_first_fall_is_where_the_plateau_ends():

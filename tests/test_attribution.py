@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from explorer.analysis.attribution import attribute, logit_lens
+from explorer.analysis.attribution import direct_logit_attribution, logit_lens
 from explorer.model.ensemble import Ensemble
 from explorer.model.transformer import ModelConfig
 from explorer.tasks.skip_trigram import SkipTrigram
@@ -33,19 +33,19 @@ def test_components_add_up_to_the_logit(cfg, example):
     ensemble = random_ensemble(cfg)
     right, mean = right_logits(ensemble, example)
     for centred, expected in ((False, right), (True, right - mean)):
-        found = attribute(ensemble, example, centred)
+        found = direct_logit_attribution(ensemble, example, centred)
         assert found.values.shape == (3, len(example.targets), len(found.components))
         torch.testing.assert_close(found.logits, expected)
         torch.testing.assert_close(found.values.sum(-1), expected, rtol=1e-4, atol=1e-4)
 
 
 def test_components_have_the_names_of_what_there_is():
-    names = {name: attribute(random_ensemble(cfg), EXAMPLE).components for name, cfg in CONFIGS.items()}
+    names = {name: direct_logit_attribution(random_ensemble(cfg), EXAMPLE).components for name, cfg in CONFIGS.items()}
     blocks = [("L0H0", "L0H1", "L0 MLP"), ("L1H0", "L1H1", "L1 MLP")]
     assert names["plain"] == ("embedding", "positions", *blocks[0], *blocks[1])
     assert names["attention only"] == ("embedding", "positions", *blocks[0][:2], *blocks[1][:2])
     assert names["layer norm"] == ("embedding", *blocks[0], "bias")
-    assert attribute(random_ensemble(TABLE), TRIGRAMS.encode("C")).components == ("L0H0",)
+    assert direct_logit_attribution(random_ensemble(TABLE), TRIGRAMS.encode("C")).components == ("L0H0",)
 
 
 def test_a_head_that_is_taken_away_takes_its_share_with_it():
@@ -55,7 +55,10 @@ def test_a_head_that_is_taken_away_takes_its_share_with_it():
     def without(snapshots):
         return {"blocks.1.attn.hook_z": lambda z, name: z * torch.tensor([1.0, 0.0])[:, None]}
 
-    whole, rest = attribute(ensemble, EXAMPLE), attribute(ensemble, EXAMPLE, hooks=without)
+    whole, rest = (
+        direct_logit_attribution(ensemble, EXAMPLE),
+        direct_logit_attribution(ensemble, EXAMPLE, hooks=without),
+    )
     gone = whole.components.index("L1H1")
     assert (rest.values[..., gone] == 0).all()
     torch.testing.assert_close(whole.logits - rest.logits, whole.values[..., gone], rtol=1e-4, atol=1e-4)
@@ -67,7 +70,7 @@ def test_a_model_without_attention_answers_from_what_it_reads():
     ensemble = random_ensemble(cfg)
     weights = {name: torch.zeros_like(w) if name.endswith("W_O") else w for name, w in ensemble.weights.items()}
     weights["pos_embed.W_pos"] = torch.zeros(3, 9, 16)
-    found = attribute(Ensemble(cfg, range(3), weights), EXAMPLE)
+    found = direct_logit_attribution(Ensemble(cfg, range(3), weights), EXAMPLE)
     direct = 4 * weights["embed.W_E"] @ weights["unembed.W_U"]  # twice the gain of two
     expected = direct[:, EXAMPLE.tokens[EXAMPLE.positions], EXAMPLE.targets]
     torch.testing.assert_close(found.values[..., 0], expected, rtol=1e-4, atol=1e-5)
@@ -96,7 +99,7 @@ def test_stages_stand_in_the_order_of_the_stream():
 def test_between_two_stages_the_lens_moves_by_the_components_between_them(name):
     ensemble = random_ensemble(CONFIGS[name])
     stages, logits = logit_lens(ensemble, EXAMPLE)
-    found = attribute(ensemble, EXAMPLE)
+    found = direct_logit_attribution(ensemble, EXAMPLE)
     right = logits[:, :, range(len(EXAMPLE.targets)), EXAMPLE.targets]  # (snapshot stage answer)
     sums = {"embedding": ("embedding", "positions")}
     for layer in range(CONFIGS[name].n_layers):
@@ -113,10 +116,10 @@ def test_between_two_stages_the_lens_moves_by_the_components_between_them(name):
 
 def test_each_snapshot_has_its_own(small):
     ensemble = small.ensemble()
-    found, (stages, logits) = attribute(ensemble, EXAMPLE), logit_lens(ensemble, EXAMPLE)
+    found, (stages, logits) = direct_logit_attribution(ensemble, EXAMPLE), logit_lens(ensemble, EXAMPLE)
     for i in range(len(ensemble)):
         alone = ensemble.select(slice(i, i + 1))
-        one = attribute(alone, EXAMPLE)
+        one = direct_logit_attribution(alone, EXAMPLE)
         assert one.components == found.components
         torch.testing.assert_close(one.values, found.values[i : i + 1], rtol=1e-4, atol=1e-5)
         torch.testing.assert_close(one.logits, found.logits[i : i + 1], rtol=1e-4, atol=1e-5)

@@ -7,7 +7,14 @@ import torch
 from einops import rearrange
 
 from explorer.analysis import circuits
-from explorer.analysis.circuits import composition, copying, ov_circuit, qk_circuit, qk_positions, scores_from
+from explorer.analysis.circuits import (
+    composition_scores,
+    copying_scores,
+    ov_circuit,
+    positional_qk_circuit,
+    qk_circuit,
+    scores_from_token,
+)
 from explorer.errors import UserError
 from explorer.model.ensemble import Ensemble
 from explorer.model.transformer import ModelConfig
@@ -55,7 +62,7 @@ def test_positions_look_at_positions_as_without_tokens(positions, layer):
     cfg = ModelConfig(12, 10, 9, 2, 16, 2, 8, attn_only=True, residual_gain=2, positions=positions)
     ensemble = changed(direct(random_ensemble(cfg)), W_E=torch.zeros(3, 12, 16))
     _, cache = ensemble.run(torch.zeros(1, 9, dtype=torch.int64), [SCORES.format(layer)])
-    found, seen = qk_positions(ensemble, layer), cache[SCORES.format(layer)][:, 0]
+    found, seen = positional_qk_circuit(ensemble, layer), cache[SCORES.format(layer)][:, 0]
     assert torch.equal(found.isnan(), seen.isinf())
     torch.testing.assert_close(found.nan_to_num(0), seen.masked_fill(seen.isinf(), 0), **close)
 
@@ -70,13 +77,13 @@ def test_scores_from_a_token_are_those_of_texts_that_end_with_it(cfg, layer):
     texts = torch.tensor([[key] * 5 + [7] for key in range(12)])
     _, cache = ensemble.run(texts, [SCORES.format(layer)])
     seen = rearrange(cache[SCORES.format(layer)][..., 5, 2], "snapshot key head -> snapshot head key")
-    torch.testing.assert_close(scores_from(ensemble, layer, 7, 5), seen, **close)
+    torch.testing.assert_close(scores_from_token(ensemble, layer, 7, 5), seen, **close)
 
 
 def test_without_positions_none_looks_at_another():
     for cfg in (NO_POSITIONS, TABLE):
         with pytest.raises(UserError, match="no positions"):
-            qk_positions(random_ensemble(cfg), 0)
+            positional_qk_circuit(random_ensemble(cfg), 0)
 
 
 # --- OV ---
@@ -109,7 +116,7 @@ def test_a_table_is_its_own_circuits():
     text = SkipTrigram().sample(1, torch.Generator().manual_seed(0)).tokens
     _, cache = ensemble.run(text, [SCORES.format(0)])
     torch.testing.assert_close(qk_circuit(ensemble, 0)[:, 0, 1, text[0]], cache[SCORES.format(0)][:, 0, 0, -1])
-    assert torch.equal(scores_from(ensemble, 0, 1, 41)[:, 0], scores)
+    assert torch.equal(scores_from_token(ensemble, 0, 1, 41)[:, 0], scores)
     assert torch.equal(ov_circuit(ensemble, 0)[:, 0], rows)
     assert qk_circuit(ensemble, 0).shape == (3, 1, 22, 22)
 
@@ -126,7 +133,7 @@ def test_a_head_that_says_what_it_sees_copies(sign, score, share, gain):
     ensemble = changed(
         random_ensemble(cfg, 2), W_E=one, W_V=one[:, None], W_O=sign / gain * one[:, None], W_U=one[:, :, 2:]
     )
-    scores, shares = copying(ensemble, range(2, 7))
+    scores, shares = copying_scores(ensemble, range(2, 7))
     torch.testing.assert_close(scores, torch.full((2, 2), float(score)))
     torch.testing.assert_close(shares, torch.full((2, 2), float(share)))
 
@@ -137,7 +144,7 @@ def test_a_head_that_says_what_it_sees_copies(sign, score, share, gain):
 def test_copying_is_told_from_the_whole_square(cfg):
     """Heads narrower than the outputs and wider ones; outputs answer for inputs in an order of their own."""
     ensemble, inputs = random_ensemble(cfg), [11, 3, 5, 1, 0, 2, 9, 8, 4, 7]
-    scores, shares = copying(ensemble, inputs)
+    scores, shares = copying_scores(ensemble, inputs)
     square = torch.cat([ov_circuit(ensemble, layer) for layer in range(cfg.n_layers)], 1)[:, :, inputs]
     values = torch.linalg.eigvals(square.double())
     torch.testing.assert_close(scores.double(), values.real.sum(-1) / values.abs().sum(-1), **close)
@@ -148,7 +155,7 @@ def test_a_table_with_a_diagonal_copies():
     task = SkipTrigram()
     rows = torch.zeros(3, 22, 10)
     rows[:, task.answered_inputs] = torch.eye(10)
-    scores, shares = copying(changed(random_ensemble(TABLE), OV=rows), task.answered_inputs)
+    scores, shares = copying_scores(changed(random_ensemble(TABLE), OV=rows), task.answered_inputs)
     assert scores.tolist() == shares.tolist() == [[1], [1], [1]]
 
 
@@ -169,7 +176,7 @@ def test_composition_is_the_norm_of_whole_products(kind):
     """Up to what is taken off, which is the same for every pair."""
     cfg = ModelConfig(12, 10, 9, 3, 16, 2, 8, attn_only=True)
     ensemble = random_ensemble(cfg)
-    pairs, scores = composition(ensemble, kind)
+    pairs, scores = composition_scores(ensemble, kind)
     expected, norm = [], torch.linalg.matrix_norm
     for i, j in itertools.combinations(range(3), 2):
         for a, b in itertools.product(range(2), repeat=2):
@@ -194,7 +201,7 @@ def test_a_head_composes_with_what_reads_the_direction_it_writes(kind):
     for name in ("Q", "K", "V"):
         reads = written if name == kind else other
         weights[f"blocks.1.attn.W_{name}"] = reads[:, None].expand(3, 1, 16, 1)
-    found = {name: composition(Ensemble(cfg, range(3), weights), name)[1] for name in ("Q", "K", "V")}
+    found = {name: composition_scores(Ensemble(cfg, range(3), weights), name)[1] for name in ("Q", "K", "V")}
     for name in {"Q", "K", "V"} - {kind}:
         torch.testing.assert_close(found[kind] - found[name], torch.ones(3, 1))
 
@@ -202,7 +209,7 @@ def test_a_head_composes_with_what_reads_the_direction_it_writes(kind):
 @pytest.mark.parametrize("kind", ["Q", "K", "V"])
 def test_random_heads_compose_as_by_chance(kind):
     cfg = ModelConfig(12, 10, 9, 2, 48, 4, 12, attn_only=True)
-    _, scores = composition(random_ensemble(cfg, 10), kind)
+    _, scores = composition_scores(random_ensemble(cfg, 10), kind)
     assert scores.shape == (10, 16)
     assert abs(scores.mean()) < 0.003
     assert scores.abs().max() < 0.05
@@ -211,7 +218,7 @@ def test_random_heads_compose_as_by_chance(kind):
 def test_one_layer_composes_with_nothing():
     for cfg in (TABLE, ModelConfig(12, 10, 9)):
         with pytest.raises(UserError, match="Composition needs two layers; this model has one"):
-            composition(random_ensemble(cfg), "K")
+            composition_scores(random_ensemble(cfg), "K")
 
 
 # --- Singular values ---
@@ -238,12 +245,12 @@ def test_each_snapshot_has_its_own(small):
     ensemble = small.ensemble()
     measures = {
         "qk": lambda e: qk_circuit(e, 1),
-        "positions": lambda e: qk_positions(e, 1),
+        "positions": lambda e: positional_qk_circuit(e, 1),
         "ov": lambda e: ov_circuit(e, 1),
-        "scores": lambda e: scores_from(e, 1, 11, 5),
-        "eigenvalues": lambda e: copying(e, range(10))[0],
-        "largest": lambda e: copying(e, range(10))[1],
-        "composition": lambda e: composition(e, "K")[1],
+        "scores": lambda e: scores_from_token(e, 1, 11, 5),
+        "eigenvalues": lambda e: copying_scores(e, range(10))[0],
+        "largest": lambda e: copying_scores(e, range(10))[1],
+        "composition": lambda e: composition_scores(e, "K")[1],
         "singular values": lambda e: circuits.singular_values(e, "QK"),
     }
     for name, measure in measures.items():

@@ -8,20 +8,20 @@ import torch
 
 from explorer.analysis.fourier import (
     basis,
-    by_frequency,
-    components,
-    directions,
+    frequency_plane,
     gini,
+    inverse_participation_ratio,
     key_frequencies,
+    loss_and_neuron_grids,
     neuron_frequencies,
-    over_both,
-    participation,
-    plane,
-    progress,
+    norms_by_frequency,
+    progress_measures,
     split_logits,
+    sum_directions,
     top_terms,
-    transform,
-    two_d,
+    transform_1d,
+    transform_2d,
+    variance_explained,
     weight_norms,
 )
 from explorer.errors import UserError
@@ -114,7 +114,7 @@ def test_the_basis_is_orthonormal_and_whole(n):
 def test_a_pure_cosine_has_one_component(n):
     names, _ = basis(n)
     cosine = torch.cos(2 * math.pi * 3 * torch.arange(n) / n).double()
-    found = components(cosine, 0)
+    found = transform_1d(cosine, 0)
     assert found[names.index("cos 3")].item() == pytest.approx(math.sqrt(n / 2))
     assert found.abs().sum().item() == pytest.approx(math.sqrt(n / 2), abs=1e-4)
 
@@ -122,18 +122,18 @@ def test_a_pure_cosine_has_one_component(n):
 @SIZES
 def test_components_keep_the_norm_and_stand_where_the_numbers_did(n):
     x = torch.randn(3, n, 4, generator=rng(), dtype=torch.float64)
-    found = components(x, 1)
+    found = transform_1d(x, 1)
     assert found.shape == x.shape
     torch.testing.assert_close(found.norm(dim=1), x.norm(dim=1))
-    torch.testing.assert_close(components(x.movedim(1, 2), -1), found.movedim(1, 2))
+    torch.testing.assert_close(transform_1d(x.movedim(1, 2), -1), found.movedim(1, 2))
     torch.testing.assert_close(found[2, :, 3], basis(n)[1] @ x[2, :, 3])
-    assert components(x.float(), 1).dtype == torch.float32
+    assert transform_1d(x.float(), 1).dtype == torch.float32
 
 
 def test_a_frequency_is_its_cosine_and_sine_together():
-    odd = by_frequency(torch.tensor([[9.0, 3.0, 4.0, 0.0, 2.0]]))
+    odd = norms_by_frequency(torch.tensor([[9.0, 3.0, 4.0, 0.0, 2.0]]))
     assert odd.tolist() == [[5.0, 2.0]]
-    even = by_frequency(torch.tensor([9.0, 3.0, 4.0, 7.0]))
+    even = norms_by_frequency(torch.tensor([9.0, 3.0, 4.0, 7.0]))
     assert even.tolist() == [5.0, 7.0]
 
 
@@ -162,19 +162,19 @@ def test_a_table_has_no_embedding():
     with pytest.raises(UserError, match="A table has no embedding to transform"):
         weight_norms(Ensemble(cfg, [0], weights), MODULAR.cycle)
     with pytest.raises(UserError, match="no MLP, so there are no neurons"):
-        two_d(Ensemble(cfg, [0], weights), only_grid(MODULAR), 7, "neurons")
+        variance_explained(Ensemble(cfg, [0], weights), only_grid(MODULAR), 7, "neurons")
 
 
 def test_sparsity_of_equal_values_and_of_a_single_one():
     equal, single = torch.full((2, 8), 3.0), torch.eye(8)[:2] * 5
     torch.testing.assert_close(gini(equal), torch.zeros(2))
     torch.testing.assert_close(gini(single), torch.full((2,), 7 / 8))
-    torch.testing.assert_close(participation(equal), torch.full((2,), 1 / 8))
-    torch.testing.assert_close(participation(single), torch.ones(2))
+    torch.testing.assert_close(inverse_participation_ratio(equal), torch.full((2,), 1 / 8))
+    torch.testing.assert_close(inverse_participation_ratio(single), torch.ones(2))
     # 1, 2, 3: 2 (1 + 4 + 9) / (3 * 6) - 4 / 3 = 2 / 9, whatever the order
     assert gini(torch.tensor([2.0, 3.0, 1.0])).item() == pytest.approx(2 / 9)
     assert gini(torch.zeros(4)).isnan()
-    assert participation(torch.zeros(4)).isnan()
+    assert inverse_participation_ratio(torch.zeros(4)).isnan()
 
 
 def test_key_frequencies_are_those_above_a_share_of_the_largest():
@@ -189,7 +189,7 @@ def test_key_frequencies_are_those_above_a_share_of_the_largest():
 @SIZES
 def test_the_transform_keeps_the_norm_and_is_undone_by_the_basis(n):
     x = torch.randn(2, n * n, 3, generator=rng(), dtype=torch.float64)
-    found = transform(x, n)
+    found = transform_2d(x, n)
     assert found.shape == (2, n, n, 3)
     torch.testing.assert_close(found.flatten(1).norm(dim=1), x.flatten(1).norm(dim=1))
     _, waves = basis(n)
@@ -200,7 +200,7 @@ def test_the_transform_keeps_the_norm_and_is_undone_by_the_basis(n):
 def test_a_product_of_waves_has_one_component_of_x_and_one_of_y(n):
     names, waves = basis(n)
     product = torch.outer(waves[names.index("cos 2")], waves[names.index("sin 4")]).reshape(n * n, 1)
-    found = transform(product, n)[..., 0]
+    found = transform_2d(product, n)[..., 0]
     expected = torch.zeros(n, n, dtype=torch.float64)
     expected[names.index("cos 2"), names.index("sin 4")] = 1
     torch.testing.assert_close(found, expected)
@@ -210,13 +210,13 @@ def test_a_product_of_waves_has_one_component_of_x_and_one_of_y(n):
 def test_a_rotation_has_all_its_energy_in_four_terms_of_its_frequency(sign):
     task, (names, _) = (MODULAR if sign == 1 else SUBTRACT), basis(7)
     ensemble = looks_up(task, torch.stack([wave(7, 2, sign), 5 * wave(7, 3, sign) + 100]))
-    energy = two_d(ensemble, only_grid(task), 7)
+    energy = variance_explained(ensemble, only_grid(task), 7)
     for snapshot, k in enumerate([2, 3]):
         pair = [names.index(f"cos {k}"), names.index(f"sin {k}")]
         expected = torch.zeros(7, 7, dtype=torch.float64)
         expected[pair[0], pair] = expected[pair[1], pair] = 1 / 4
         torch.testing.assert_close(energy[snapshot], expected, rtol=0, atol=1e-6)
-        terms = top_terms(energy[snapshot], names, most=5)
+        terms = top_terms(energy[snapshot], names, n=5)
         assert {term[:2] for term in terms[:4]} == {
             (f"{f} {k}", f"{g} {k}") for f in ("cos", "sin") for g in ("cos", "sin")
         }
@@ -227,18 +227,18 @@ def test_a_rotation_has_all_its_energy_in_four_terms_of_its_frequency(sign):
 def test_shares_add_up_to_one_or_to_nothing():
     functions = torch.randn(3, 100, 10, generator=rng()) + 20
     functions[1] = torch.randn(10, generator=rng())  # the same for all pairs
-    energy = two_d(looks_up(DIGITS, functions), only_grid(DIGITS), 10)
+    energy = variance_explained(looks_up(DIGITS, functions), only_grid(DIGITS), 10)
     torch.testing.assert_close(energy.sum((1, 2)), torch.tensor([1.0, 0.0, 1.0]).double())
     assert (energy[:, 0, 0] == 0).all()
     assert energy.min() >= 0
     centred = functions.double() - functions.double().mean(1, keepdim=True)
-    by_hand = transform(centred, 10).square().sum(-1) / centred.square().sum((1, 2))[:, None, None]
+    by_hand = transform_2d(centred, 10).square().sum(-1) / centred.square().sum((1, 2))[:, None, None]
     torch.testing.assert_close(energy[[0, 2]], by_hand[[0, 2]], rtol=1e-4, atol=1e-7)
 
 
 def test_largest_terms_come_first_and_count_up():
     energy = torch.tensor([[0.0, 0.1], [0.6, 0.3]])
-    terms = top_terms(energy, ("constant", "alternating"), most=2)
+    terms = top_terms(energy, ("constant", "alternating"), n=2)
     assert [term[:2] for term in terms] == [("alternating", "constant"), ("alternating", "alternating")]
     assert [term[2] for term in terms] == pytest.approx([0.6, 0.3])
     assert [term[3] for term in terms] == pytest.approx([0.6, 0.9])
@@ -247,7 +247,7 @@ def test_largest_terms_come_first_and_count_up():
 
 def test_a_neuron_for_each_pair_has_the_same_energy_everywhere():
     """A spike has all components alike."""
-    energy = two_d(looks_up(MODULAR, torch.zeros(1, 49, 7)), only_grid(MODULAR), 7, "neurons")
+    energy = variance_explained(looks_up(MODULAR, torch.zeros(1, 49, 7)), only_grid(MODULAR), 7, "neurons")
     expected = torch.full((7, 7), 1 / 48).double()
     expected[0, 0] = 0
     torch.testing.assert_close(energy[0], expected, rtol=1e-5, atol=1e-9)
@@ -282,7 +282,7 @@ def test_neurons_answer_to_the_frequency_that_they_are_made_of(task):
 @pytest.mark.parametrize(("n", "keys", "count"), [(7, (1, 3), 4), (10, (2, 5), 3), (10, (), 0)])
 @pytest.mark.parametrize("sign", [1, -1])
 def test_directions_are_orthonormal_functions_of_the_sum_or_the_difference(n, keys, count, sign):
-    along = directions(n, keys, sign)
+    along = sum_directions(n, keys, sign)
     assert along.shape == (count, n * n)
     torch.testing.assert_close(along @ along.T, torch.eye(count, dtype=torch.float64))
     x, y = torch.cartesian_prod(torch.arange(n), torch.arange(n)).unbind(1)
@@ -293,11 +293,11 @@ def test_directions_are_orthonormal_functions_of_the_sum_or_the_difference(n, ke
 
 def test_both_parts_of_the_logits_are_the_logits_and_their_mean():
     logits = torch.randn(2, 49, 7, generator=rng(), dtype=torch.float64) + 3
-    restricted, excluded = split_logits(logits, directions(7, (1, 2), 1))
+    restricted, excluded = split_logits(logits, sum_directions(7, (1, 2), 1))
     torch.testing.assert_close(restricted + excluded, logits + logits.mean(1, keepdim=True))
     torch.testing.assert_close(restricted.mean(1), logits.mean(1))
     torch.testing.assert_close(excluded.mean(1), logits.mean(1))
-    nothing, everything = split_logits(logits, directions(7, (), 1))
+    nothing, everything = split_logits(logits, sum_directions(7, (), 1))
     torch.testing.assert_close(nothing, logits.mean(1, keepdim=True).expand_as(logits))
     assert torch.equal(everything, logits)
 
@@ -310,14 +310,14 @@ def test_a_rotation_is_its_key_frequency_and_nothing_without_it(task, sign):
     n, grid = task.cycle.n, only_grid(task)
     learnt = torch.rand(n * n, generator=rng()) < 0.4
     ensemble = looks_up(task, torch.stack([3 * wave(n, 2, sign), 9 * wave(n, 2, sign)]))
-    found = progress(ensemble, task.cycle, grid, learnt, (2,))
+    found = progress_measures(ensemble, task.cycle, grid, learnt, (2,))
     logits = torch.stack([3 * wave(n, 2, sign), 9 * wave(n, 2, sign)])
     expected = task.losses(logits[:, :, None], grid.batch)[..., 0].mean(1)
-    assert found.keys == (2,)
-    for loss in (found.all, found.restricted, found.train, found.test):  # all pairs are alike
+    assert found.key_frequencies == (2,)
+    for loss in (found.all_pairs, found.restricted, found.train, found.test):  # all pairs are alike
         torch.testing.assert_close(loss, expected, rtol=1e-5, atol=1e-6)
     torch.testing.assert_close(found.excluded, torch.full((2,), math.log(n)).double(), rtol=1e-5, atol=1e-6)
-    elsewhere = progress(ensemble, task.cycle, grid, learnt, (1,))
+    elsewhere = progress_measures(ensemble, task.cycle, grid, learnt, (1,))
     torch.testing.assert_close(elsewhere.excluded, expected, rtol=1e-5, atol=1e-6)
     torch.testing.assert_close(elsewhere.restricted, torch.full((2,), math.log(n)).double(), rtol=1e-5, atol=1e-6)
 
@@ -326,31 +326,33 @@ def test_each_loss_is_taken_on_its_own_pairs():
     """What is learnt by heart is right on the pairs that are learnt, and only there."""
     grid, learnt = only_grid(MODULAR), torch.rand(49, generator=rng()) < 0.4
     heart = 20 * torch.nn.functional.one_hot(grid.batch.targets[:, 0], 7) * learnt[:, None]
-    found = progress(looks_up(MODULAR, heart[None].float()), MODULAR.cycle, grid, learnt, (1,))
+    found = progress_measures(looks_up(MODULAR, heart[None].float()), MODULAR.cycle, grid, learnt, (1,))
     assert found.train.item() == pytest.approx(6 * math.exp(-20), rel=1e-2)  # in float64, or it would be 0
     assert found.test.item() == pytest.approx(math.log(7))
-    assert found.all.item() == pytest.approx((~learnt).double().mean().item() * math.log(7), rel=1e-5)
-    restricted, excluded = split_logits(heart.double(), directions(7, (1,), 1))
+    assert found.all_pairs.item() == pytest.approx((~learnt).double().mean().item() * math.log(7), rel=1e-5)
+    restricted, excluded = split_logits(heart.double(), sum_directions(7, (1,), 1))
 
     def losses(logits):
         return MODULAR.losses(logits[:, None], grid.batch)[:, 0]
 
     assert found.restricted.item() == pytest.approx(losses(restricted).mean().item(), rel=1e-5)
     assert found.excluded.item() == pytest.approx(losses(excluded)[learnt].mean().item(), rel=1e-5)
-    endless = progress(looks_up(MODULAR, heart[None].float()), MODULAR.cycle, grid, None, (1,))
-    assert torch.equal(endless.train, endless.all)
-    assert torch.equal(endless.test, endless.all)
+    endless = progress_measures(looks_up(MODULAR, heart[None].float()), MODULAR.cycle, grid, None, (1,))
+    assert torch.equal(endless.train, endless.all_pairs)
+    assert torch.equal(endless.test, endless.all_pairs)
     assert endless.excluded.item() == pytest.approx(losses(excluded).mean().item(), rel=1e-5)
-    unseen = progress(looks_up(MODULAR, heart[None].float()), MODULAR.cycle, grid, torch.zeros_like(learnt), (1,))
+    unseen = progress_measures(
+        looks_up(MODULAR, heart[None].float()), MODULAR.cycle, grid, torch.zeros_like(learnt), (1,)
+    )
     assert unseen.train.isnan()
-    assert torch.equal(unseen.test, endless.all)
+    assert torch.equal(unseen.test, endless.all_pairs)
     assert torch.equal(unseen.excluded, endless.excluded)
 
 
 def test_an_answer_that_is_no_sum_has_no_progress():
     task = ModularAddition(p=7, function="quadratic")
     with pytest.raises(UserError, match=r"no function of x \+ y or x - y"):
-        progress(looks_up(task, torch.zeros(1, 49, 7)), task.cycle, only_grid(task), None, (1,))
+        progress_measures(looks_up(task, torch.zeros(1, 49, 7)), task.cycle, only_grid(task), None, (1,))
 
 
 def test_each_snapshot_alone_and_some_at_a_time_give_the_same(monkeypatch):
@@ -358,10 +360,10 @@ def test_each_snapshot_alone_and_some_at_a_time_give_the_same(monkeypatch):
     ensemble, learnt = looks_up(MODULAR, functions), torch.arange(49) % 3 == 0
 
     def everything(ensemble: Ensemble) -> list[torch.Tensor]:
-        found = progress(ensemble, MODULAR.cycle, grid, learnt, (1, 3))
-        energies = [two_d(ensemble, grid, 7, name) for name in ("logits", "neurons")]
+        found = progress_measures(ensemble, MODULAR.cycle, grid, learnt, (1, 3))
+        energies = [variance_explained(ensemble, grid, 7, name) for name in ("logits", "neurons")]
         norms = weight_norms(ensemble, MODULAR.cycle)
-        return [*energies, *norms.values(), found.all, found.restricted, found.excluded, found.train, found.test]
+        return [*energies, *norms.values(), found.all_pairs, found.restricted, found.excluded, found.train, found.test]
 
     whole = everything(ensemble)
     for i in range(3):
@@ -380,7 +382,7 @@ def test_numbers_that_go_around_lie_on_a_ring():
     angle = 2 * math.pi * k * torch.arange(n) / n
     directions, _ = torch.linalg.qr(torch.randn(5, 2, generator=rng()))
     weights["embed.W_E"][1, :n] = torch.stack([angle.cos(), angle.sin()], 1) @ directions.T
-    places = plane(Ensemble(cfg, (0, 1), weights), MODULAR.cycle, k)
+    places = frequency_plane(Ensemble(cfg, (0, 1), weights), MODULAR.cycle, k)
     assert places.shape == (2, n, 2)
     assert places[0].abs().max() == 0
     torch.testing.assert_close(places[1], torch.stack([angle.cos(), angle.sin()], 1), atol=1e-5, rtol=0)
@@ -390,7 +392,7 @@ def test_a_pair_has_its_own_loss_and_its_own_activation():
     """Of the table of logits, and of the model whose neurons fire at one pair each."""
     n, logits = MODULAR.p, torch.randn(2, MODULAR.p**2, MODULAR.p, generator=rng())
     ensemble, grid = looks_up(MODULAR, logits), MODULAR.cycle.grids["answer"]
-    losses, neurons = over_both(ensemble, grid, n, neuron=9)
+    losses, neurons = loss_and_neuron_grids(ensemble, grid, n, neuron=9)
     x, y = torch.arange(n)[:, None], torch.arange(n)
     answers = ((x + y) % n).flatten()
     expected = torch.nn.functional.cross_entropy(logits[1].double(), answers, reduction="none").view(n, n)
@@ -398,4 +400,4 @@ def test_a_pair_has_its_own_loss_and_its_own_activation():
     assert neurons.shape == (2, n, n)
     assert (neurons[0] > 0.5).sum() == 1
     assert neurons[0, 9 // n, 9 % n] == pytest.approx(1, abs=1e-4)
-    assert over_both(ensemble, grid, n)[1] is None
+    assert loss_and_neuron_grids(ensemble, grid, n)[1] is None

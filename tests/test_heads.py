@@ -6,7 +6,14 @@ import pytest
 import torch
 
 from explorer.analysis import heads
-from explorer.analysis.heads import duplicate_token, entropy, head_scores, prefix_matching, previous_token, repeats
+from explorer.analysis.heads import (
+    attention_entropy,
+    duplicate_token_score,
+    find_repeats,
+    head_scores,
+    prefix_matching_score,
+    previous_token_score,
+)
 from explorer.errors import UserError
 from explorer.model.ensemble import Ensemble
 from explorer.model.transformer import ModelConfig
@@ -53,7 +60,7 @@ def test_a_repeated_text_says_distinct_tokens_twice():
     ],
 )
 def test_stretches_that_come_again(text, expected):
-    assert repeats(torch.tensor([ord(letter) for letter in text], dtype=torch.int64)) == expected
+    assert find_repeats(torch.tensor([ord(letter) for letter in text], dtype=torch.int64)) == expected
 
 
 def test_every_stretch_is_as_long_as_it_can_be():
@@ -67,7 +74,7 @@ def test_every_stretch_is_as_long_as_it_can_be():
             begins = first == 0 or text[first - 1] != text[again - 1]
             if begins and min(length, again - first) >= 2:
                 expected.append((first, again, min(length, again - first)))
-    assert repeats(torch.tensor(text), 2) == expected
+    assert find_repeats(torch.tensor(text), 2) == expected
 
 
 # --- Patterns ---
@@ -75,12 +82,12 @@ def test_every_stretch_is_as_long_as_it_can_be():
 
 def test_heads_that_do_one_thing_have_its_score():
     induction, duplicate, previous = looking(LENGTH - 1), looking(LENGTH), looking(1)
-    assert prefix_matching(induction, TOKENS).tolist() == [1]
-    assert duplicate_token(induction, TOKENS).tolist() == [0]
-    assert duplicate_token(duplicate, TOKENS).tolist() == [1]
-    assert prefix_matching(duplicate, TOKENS).tolist() == [0]
-    assert previous_token(previous).tolist() == [1]
-    assert entropy(previous).tolist() == [0]
+    assert prefix_matching_score(induction, TOKENS).tolist() == [1]
+    assert duplicate_token_score(induction, TOKENS).tolist() == [0]
+    assert duplicate_token_score(duplicate, TOKENS).tolist() == [1]
+    assert prefix_matching_score(duplicate, TOKENS).tolist() == [0]
+    assert previous_token_score(previous).tolist() == [1]
+    assert attention_entropy(previous).tolist() == [0]
 
 
 def test_attention_to_several_occurrences_is_added_up():
@@ -88,36 +95,36 @@ def test_attention_to_several_occurrences_is_added_up():
     tokens, pattern = torch.tensor([[1, 2, 1, 3, 1]]), torch.zeros(1, 1, 5, 5)
     pattern[0, 0, 2, :3] = torch.tensor([0.1, 0.2, 0.7])
     pattern[0, 0, 4] = torch.tensor([0.1, 0.3, 0.2, 0.35, 0.05])
-    assert duplicate_token(pattern, tokens).item() == pytest.approx((0.1 + 0.3) / 2)
-    assert prefix_matching(pattern, tokens).item() == pytest.approx((0.2 + 0.65) / 2)
+    assert duplicate_token_score(pattern, tokens).item() == pytest.approx((0.1 + 0.3) / 2)
+    assert prefix_matching_score(pattern, tokens).item() == pytest.approx((0.2 + 0.65) / 2)
 
 
 def test_a_token_that_follows_itself_came_after_its_earlier_occurrence():
     pattern = torch.eye(2)[None, None]
-    assert prefix_matching(pattern, torch.tensor([[5, 5]])).item() == 1
-    assert duplicate_token(pattern, torch.tensor([[5, 5]])).item() == 0
+    assert prefix_matching_score(pattern, torch.tensor([[5, 5]])).item() == 1
+    assert duplicate_token_score(pattern, torch.tensor([[5, 5]])).item() == 0
 
 
 def test_without_an_earlier_occurrence_there_is_no_score():
     pattern = torch.full((1, 2, 4, 4), 0.25)
     tokens = torch.arange(4)[None]
-    assert prefix_matching(pattern, tokens).isnan().all()
-    assert duplicate_token(pattern, tokens).isnan().all()
+    assert prefix_matching_score(pattern, tokens).isnan().all()
+    assert duplicate_token_score(pattern, tokens).isnan().all()
 
 
 def test_attention_spread_evenly_has_the_entropy_of_a_die():
-    assert entropy(torch.full((2, 1, 6, 6), 1 / 6)).item() == pytest.approx(math.log(6))
+    assert attention_entropy(torch.full((2, 1, 6, 6), 1 / 6)).item() == pytest.approx(math.log(6))
     causal = torch.ones(4, 4).tril()
     expected = sum(math.log(n) for n in range(1, 5)) / 4
-    assert entropy((causal / causal.sum(-1, keepdim=True))[None, None]).item() == pytest.approx(expected)
+    assert attention_entropy((causal / causal.sum(-1, keepdim=True))[None, None]).item() == pytest.approx(expected)
 
 
 def test_on_a_repeated_text_the_scores_are_means_of_diagonals():
     """TransformerLens' quick forms; that of prefix matching has one query more, the last of the first half."""
     pattern = torch.rand(4, 3, 2, 12, 12, generator=torch.Generator().manual_seed(0)).tril()  # of four snapshots
     after, same = (pattern.diagonal(offset=offset, dim1=-2, dim2=-1) for offset in (1 - LENGTH, -LENGTH))
-    torch.testing.assert_close(prefix_matching(pattern, TOKENS), after[..., 1:].mean((1, 3)))
-    torch.testing.assert_close(duplicate_token(pattern, TOKENS), same.mean((1, 3)))
+    torch.testing.assert_close(prefix_matching_score(pattern, TOKENS), after[..., 1:].mean((1, 3)))
+    torch.testing.assert_close(duplicate_token_score(pattern, TOKENS), same.mean((1, 3)))
     assert after.shape[-1] == same.shape[-1] + 1 == LENGTH + 1
 
 
@@ -132,8 +139,8 @@ def test_scores_are_those_of_the_patterns_layer_by_layer():
     assert list(scores) == ["previous token", "duplicate token", "prefix matching", "entropy"]
     for layer, name in enumerate(names):
         of_layer = slice(2 * layer, 2 * layer + 2)
-        torch.testing.assert_close(scores["previous token"][:, of_layer], previous_token(cache[name]))
-        torch.testing.assert_close(scores["prefix matching"][:, of_layer], prefix_matching(cache[name], TOKENS))
+        torch.testing.assert_close(scores["previous token"][:, of_layer], previous_token_score(cache[name]))
+        torch.testing.assert_close(scores["prefix matching"][:, of_layer], prefix_matching_score(cache[name], TOKENS))
 
 
 def test_a_head_of_equal_scores_looks_everywhere_alike():

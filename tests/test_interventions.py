@@ -6,18 +6,18 @@ from collections.abc import Sequence
 import pytest
 import torch
 
-from explorer.analysis.answers import own_answers
+from explorer.analysis.answers import greedy_answers
 from explorer.analysis.interventions import (
     Component,
-    component_named,
+    ablate_each,
+    ablation_hooks,
     components,
-    each_off,
     logit_difference,
     losses,
+    parse_component,
     patch_heads,
     patch_positions,
-    switched_off,
-    taken_from,
+    patching_hooks,
 )
 from explorer.errors import UserError
 from explorer.model.architectures import new_model
@@ -79,7 +79,7 @@ def test_components_stand_in_the_order_in_which_they_are_computed():
 def test_every_component_has_a_hook_point_and_is_known_by_its_name(cfg):
     for component in components(cfg):
         assert component.hook in new_model(cfg).hook_names
-        assert component_named(component.name, cfg) == component
+        assert parse_component(component.name, cfg) == component
 
 
 @pytest.mark.parametrize(
@@ -93,7 +93,7 @@ def test_every_component_has_a_hook_point_and_is_known_by_its_name(cfg):
     ],
 )
 def test_components_are_read_however_they_are_written(typed, component, hook):
-    assert component_named(typed, MLPS) == component
+    assert parse_component(typed, MLPS) == component
     assert component.hook == hook
 
 
@@ -102,18 +102,18 @@ def test_components_are_read_however_they_are_written(typed, component, hook):
 )
 def test_what_is_no_component_gets_one_sentence_that_says_what_there_is(typed):
     with pytest.raises(UserError, match="the layers L0 to L1 has the heads H0 to H1, an MLP and the neurons N0 to N31"):
-        component_named(typed, MLPS)
+        parse_component(typed, MLPS)
     with pytest.raises(UserError) as refused:
-        component_named(typed, MLPS)
+        parse_component(typed, MLPS)
     assert len(str(refused.value)) < 200
     assert "\n" not in str(refused.value)
 
 
 def test_a_model_without_an_mlp_has_none_to_name():
     with pytest.raises(UserError, match=r"There is no L0 MLP in this model; layer L0 has head H0 and no MLP\."):
-        component_named("L0MLP", TABLE)
+        parse_component("L0MLP", TABLE)
     with pytest.raises(UserError, match="There is no L1N3 in this model"):
-        switched_off(stack(ATTENTION), [Component(1, "neuron", 3)], "zero", BATCH.tokens)
+        ablation_hooks(stack(ATTENTION), [Component(1, "neuron", 3)], "zero", BATCH.tokens)
 
 
 # --- Switched off ---
@@ -121,9 +121,9 @@ def test_a_model_without_an_mlp_has_none_to_name():
 
 @pytest.mark.parametrize("mode", ["zero", "mean"])
 def test_nothing_off_changes_nothing(ensemble, mode):
-    hooks = switched_off(ensemble, [], mode, BATCH.tokens)
+    hooks = ablation_hooks(ensemble, [], mode, BATCH.tokens)
     assert torch.equal(ensemble.run(BATCH.tokens, hooks=hooks)[0], ensemble.run(BATCH.tokens)[0])
-    hooks = switched_off(ensemble, [], mode, BATCH.tokens)
+    hooks = ablation_hooks(ensemble, [], mode, BATCH.tokens)
     assert torch.equal(losses(ensemble, TASK, BATCH, hooks), losses(ensemble, TASK, BATCH))
 
 
@@ -140,7 +140,7 @@ def test_a_head_at_zero_is_a_head_without_output_weights(cfg):
     for component in components(cfg):
         if component.kind == "head":
             without = with_weights(ensemble, lambda w, c=component: w[f"blocks.{c.layer}.attn.W_O"][:, c.index].zero_())
-            hooks = switched_off(ensemble, [component], "zero", BATCH.tokens)
+            hooks = ablation_hooks(ensemble, [component], "zero", BATCH.tokens)
             torch.testing.assert_close(ensemble.run(BATCH.tokens, hooks=hooks)[0], without.run(BATCH.tokens)[0])
 
 
@@ -151,7 +151,7 @@ def test_an_mlp_at_zero_is_an_mlp_without_output_weights(cfg):
         weights["blocks.0.mlp.b_out"].zero_()
 
     ensemble = stack(cfg)
-    hooks = switched_off(ensemble, [Component(0, "mlp")], "zero", BATCH.tokens)
+    hooks = ablation_hooks(ensemble, [Component(0, "mlp")], "zero", BATCH.tokens)
     without = with_weights(ensemble, emptied)
     torch.testing.assert_close(ensemble.run(BATCH.tokens, hooks=hooks)[0], without.run(BATCH.tokens)[0])
 
@@ -159,12 +159,12 @@ def test_an_mlp_at_zero_is_an_mlp_without_output_weights(cfg):
 def test_neurons_at_zero_are_rows_without_output_weights():
     ensemble, off = stack(MLPS), [Component(1, "neuron", 5), Component(1, "neuron", 17)]
     without = with_weights(ensemble, lambda w: w["blocks.1.mlp.W_out"][:, 5:18:12].zero_())
-    hooks = switched_off(ensemble, off, "zero", BATCH.tokens)
+    hooks = ablation_hooks(ensemble, off, "zero", BATCH.tokens)
     torch.testing.assert_close(ensemble.run(BATCH.tokens, hooks=hooks)[0], without.run(BATCH.tokens)[0])
 
 
 def test_a_table_with_its_head_off_says_nothing():
-    hooks = switched_off(stack(TABLE), [Component(0, "head")], "zero", BATCH.tokens)
+    hooks = ablation_hooks(stack(TABLE), [Component(0, "head")], "zero", BATCH.tokens)
     assert not stack(TABLE).run(BATCH.tokens, hooks=hooks)[0].any()
 
 
@@ -178,7 +178,7 @@ def test_several_may_be_off_at_once():
         weights["blocks.1.mlp.b_out"].zero_()
 
     off = [Component(0, "head", 0), Component(0, "head", 1), Component(1, "mlp")]
-    hooks = switched_off(ensemble, off, "zero", BATCH.tokens)
+    hooks = ablation_hooks(ensemble, off, "zero", BATCH.tokens)
     without = with_weights(ensemble, emptied)
     torch.testing.assert_close(ensemble.run(BATCH.tokens, hooks=hooks)[0], without.run(BATCH.tokens)[0])
 
@@ -187,7 +187,7 @@ def test_several_may_be_off_at_once():
 def test_the_mean_is_that_of_the_batch_at_each_position_and_snapshot(ensemble, budget):
     for component in components(ensemble.cfg):
         _, plain = ensemble.run(BATCH.tokens, [component.hook])
-        hooks = switched_off(ensemble, [component], "mean", BATCH.tokens)
+        hooks = ablation_hooks(ensemble, [component], "mean", BATCH.tokens)
         _, cache = ensemble.run(BATCH.tokens[:2], [component.hook], budget=budget, hooks=hooks)
         expected = plain[component.hook][:, :2].clone()
         mean = plain[component.hook].mean(1, keepdim=True)  # (snapshot 1 pos ...)
@@ -201,7 +201,7 @@ def test_the_mean_is_that_of_the_batch_at_each_position_and_snapshot(ensemble, b
 def test_a_neuron_at_its_mean_leaves_the_others():
     ensemble, hook = stack(MLPS), "blocks.0.mlp.hook_post"
     _, plain = ensemble.run(BATCH.tokens, [hook])
-    hooks = switched_off(ensemble, [Component(0, "neuron", 3)], "mean", BATCH.tokens)
+    hooks = ablation_hooks(ensemble, [Component(0, "neuron", 3)], "mean", BATCH.tokens)
     _, cache = ensemble.run(BATCH.tokens, [hook], hooks=hooks)
     expected = plain[hook].clone()
     expected[..., 3] = plain[hook][..., 3].mean(1, keepdim=True)
@@ -210,7 +210,7 @@ def test_a_neuron_at_its_mean_leaves_the_others():
 
 def test_shorter_texts_take_the_means_of_the_first_positions_and_longer_ones_are_refused():
     ensemble = stack(MLPS)
-    hooks = switched_off(ensemble, [Component(0, "mlp")], "mean", BATCH.tokens[:, :6])
+    hooks = ablation_hooks(ensemble, [Component(0, "mlp")], "mean", BATCH.tokens[:, :6])
     short, _ = ensemble.run(BATCH.tokens[:, :4], hooks=hooks)
     torch.testing.assert_close(short, ensemble.run(BATCH.tokens[:, :6], hooks=hooks)[0][:, :, :4])
     with pytest.raises(UserError, match="The text has 9 tokens and the means are those of 6"):
@@ -219,12 +219,12 @@ def test_shorter_texts_take_the_means_of_the_first_positions_and_longer_ones_are
 
 def without(ensemble: Ensemble, off: Sequence[Component], mode: str) -> torch.Tensor:
     """The losses of answers with these off."""
-    return losses(ensemble, TASK, BATCH, switched_off(ensemble, off, mode, BATCH.tokens))
+    return losses(ensemble, TASK, BATCH, ablation_hooks(ensemble, off, mode, BATCH.tokens))
 
 
 @pytest.mark.parametrize("mode", ["zero", "mean"])
 def test_each_off_is_the_rise_of_the_mean_loss(ensemble, mode):
-    names, rises = each_off(ensemble, BATCH, TASK, mode, BATCH.tokens)
+    names, rises = ablate_each(ensemble, BATCH, TASK, mode, BATCH.tokens)
     every = components(ensemble.cfg)
     assert names == tuple(component.name for component in every)
     assert rises.shape == (3, len(every))
@@ -236,13 +236,13 @@ def test_each_off_is_the_rise_of_the_mean_loss(ensemble, mode):
 
 @pytest.mark.parametrize("mode", ["zero", "mean"])
 def test_what_is_off_is_off_for_each_snapshot_alone_as_well(ensemble, mode):
-    off, (_, rises) = components(ensemble.cfg)[:2], each_off(ensemble, BATCH, TASK, mode, BATCH.tokens)
+    off, (_, rises) = components(ensemble.cfg)[:2], ablate_each(ensemble, BATCH, TASK, mode, BATCH.tokens)
     together = without(ensemble, off, mode)
     for i in range(3):
         alone = ensemble.select(slice(i, i + 1))
         torch.testing.assert_close(without(alone, off, mode)[0], together[i], rtol=1e-4, atol=1e-6)
         torch.testing.assert_close(
-            each_off(alone, BATCH, TASK, mode, BATCH.tokens)[1][0], rises[i], rtol=1e-4, atol=1e-6
+            ablate_each(alone, BATCH, TASK, mode, BATCH.tokens)[1][0], rises[i], rtol=1e-4, atol=1e-6
         )
 
 
@@ -252,10 +252,10 @@ def test_answers_are_given_with_components_off():
     def emptied(weights):
         weights["blocks.0.attn.W_O"][:, 1].zero_()
 
-    hooks = switched_off(ensemble, [Component(0, "head", 1)], "zero", BATCH.tokens)
+    hooks = ablation_hooks(ensemble, [Component(0, "head", 1)], "zero", BATCH.tokens)
     without = with_weights(ensemble, emptied)
     torch.testing.assert_close(
-        own_answers(ensemble, CLEAN, hooks).probabilities, own_answers(without, CLEAN).probabilities
+        greedy_answers(ensemble, CLEAN, hooks).probabilities, greedy_answers(without, CLEAN).probabilities
     )
 
 
@@ -266,7 +266,7 @@ def test_everything_taken_from_the_clean_prompt_is_the_clean_run():
     for cfg, hook in [(MLPS, "hook_resid_pre"), (ATTENTION, "hook_resid_pre"), (TABLE, "attn.hook_z")]:
         ensemble, hook = stack(cfg), f"blocks.0.{hook}"
         everywhere = torch.ones([1] * (2 + hook.endswith("hook_z")), dtype=torch.bool)[..., None]
-        hooks = taken_from(ensemble, CLEAN, {hook: everywhere})
+        hooks = patching_hooks(ensemble, CLEAN, {hook: everywhere})
         patched, _ = ensemble.run(CORRUPTED.tokens[None], hooks=hooks)
         torch.testing.assert_close(patched, ensemble.run(CLEAN.tokens[None])[0])
 
@@ -327,10 +327,10 @@ def test_heads_are_patched_as_by_hand():
     names, restored = patch_heads(ensemble, CLEAN, CORRUPTED, UNITS)
     assert names == ("L0H0", "L0H1", "L1H0", "L1H1")
     for i, name in enumerate(names):
-        head = component_named(name, MLPS)
+        head = parse_component(name, MLPS)
         own = torch.zeros(1, 1, 2, 1, dtype=torch.bool)
         own[0, 0, head.index] = True
-        hooks = taken_from(ensemble, CLEAN, {head.hook: own})
+        hooks = patching_hooks(ensemble, CLEAN, {head.hook: own})
         tokens = torch.stack([CORRUPTED.tokens])
         patched = logit_difference(ensemble, tokens, CLEAN, CORRUPTED, UNITS, hooks)[:, 0]
         clean = logit_difference(ensemble, CLEAN.tokens[None], CLEAN, CORRUPTED, UNITS)[:, 0]
@@ -359,7 +359,7 @@ def test_each_snapshot_is_patched_with_its_own_activations(ensemble):
 def test_some_snapshots_at_a_time_give_the_same(ensemble, request):
     def everything():
         hook = "blocks.0.attn.hook_z"
-        yield each_off(ensemble, BATCH, TASK, "mean", BATCH.tokens)[1]
+        yield ablate_each(ensemble, BATCH, TASK, "mean", BATCH.tokens)[1]
         yield without(ensemble, components(ensemble.cfg)[:1], "mean")
         yield patch_positions(ensemble, CLEAN, CORRUPTED, UNITS, hook, range(9))
         yield patch_heads(ensemble, CLEAN, CORRUPTED, UNITS)[1]

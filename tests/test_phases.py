@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from explorer.analysis.phases import Fall, falls, scaled, settled, smooth
+from explorer.analysis.phases import Fall, falls, remaining_share, smooth, smooth_both_ways
 
 UNIFORM, BEST = torch.tensor([2.0]), torch.tensor([0.0])
 NAN = float("nan")
@@ -87,18 +87,18 @@ def test_each_token_has_a_fall_of_its_own_between_its_own_references():
 
 def test_scaled_is_what_is_left_of_the_way():
     losses = torch.tensor([[4.0, 1.0, 3.0], [2.0, 2.0, 3.0], [1.0, 0.0, 3.0]])
-    left = scaled(losses, torch.tensor([2.0, NAN, 3.0]), torch.tensor([1.0, 0.0, 3.0]), 0.0)
+    left = remaining_share(losses, torch.tensor([2.0, NAN, 3.0]), torch.tensor([1.0, 0.0, 3.0]), 0.0)
     assert left.dtype == torch.float64
     assert left[:, 0].tolist() == [3.0, 1.0, 0.0]
     assert left[:, 1:].isnan().all()
-    half = scaled(losses, torch.tensor([2.0] * 3), torch.tensor([0.0] * 3), 0.5)
-    torch.testing.assert_close(half, settled(losses, 0.5) / 2)
+    half = remaining_share(losses, torch.tensor([2.0] * 3), torch.tensor([0.0] * 3), 0.5)
+    torch.testing.assert_close(half, smooth_both_ways(losses, 0.5) / 2)
 
 
 def test_what_is_settled_is_smooth_both_ways():
     losses = torch.tensor([[NAN], [4.0], [0.0], [2.0]])
     forwards = torch.tensor([4.0, 2.0, 2.0])
     assert smooth(losses, 0.5)[1:, 0].tolist() == forwards.tolist()
-    assert settled(losses, 0.5)[1:, 0].tolist() == [3.0, 2.0, 2.0]
-    assert settled(losses, 0.5)[0].isnan()
-    assert settled(losses[1:].flip(0), 0.0)[:, 0].tolist() == [2.0, 0.0, 4.0]
+    assert smooth_both_ways(losses, 0.5)[1:, 0].tolist() == [3.0, 2.0, 2.0]
+    assert smooth_both_ways(losses, 0.5)[0].isnan()
+    assert smooth_both_ways(losses[1:].flip(0), 0.0)[:, 0].tolist() == [2.0, 0.0, 4.0]

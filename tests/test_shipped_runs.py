@@ -6,17 +6,17 @@ import math
 import pytest
 import torch
 
-from explorer.analysis.answers import own_answers, taught_answers
-from explorer.analysis.circuits import composition, copying, ov_circuit, scores_from
+from explorer.analysis.answers import greedy_answers, teacher_forced_answers
+from explorer.analysis.circuits import composition_scores, copying_scores, ov_circuit, scores_from_token
 from explorer.analysis.fourier import (
     basis,
-    by_frequency,
     gini,
     key_frequencies,
     neuron_frequencies,
-    progress,
+    norms_by_frequency,
+    progress_measures,
     top_terms,
-    two_d,
+    variance_explained,
     weight_norms,
 )
 from explorer.analysis.heads import head_scores, repeated_tokens
@@ -76,7 +76,7 @@ def test_addition_is_learnt(run):
     right = torch.zeros(2)
     for tokens in sums:
         text = "".join(task.tokens[token] for token in tokens.tolist())
-        right += own_answers(ends, task.encode(text)).all_right
+        right += greedy_answers(ends, task.encode(text)).all_right
     assert right[0] == 0
     assert right[1] >= 90
 
@@ -84,7 +84,7 @@ def test_addition_is_learnt(run):
 @pytest.mark.parametrize("run", ["addition"], indirect=True)
 def test_the_example_of_the_landing_page_turns_from_wrong_to_right(run):
     task = run.info().task
-    answers = own_answers(run.ensemble(), task.encode("12345+67890"))
+    answers = greedy_answers(run.ensemble(), task.encode("12345+67890"))
     assert next(iter(task.examples.values())) == "12345+67890"
     assert not answers.all_right[0]
     assert answers.all_right[-1]
@@ -123,7 +123,7 @@ def test_a_talk_opens_before_the_first_fall(run):
     assert step in subject.steps
     assert (step > 0) == (run.name != "induction-finite")
     example = subject.task.encode(next(iter(subject.task.examples.values())))
-    assert not taught_answers(subject.ensemble, example).all_right[subject.steps.index(step)]
+    assert not teacher_forced_answers(subject.ensemble, example).all_right[subject.steps.index(step)]
 
 
 @pytest.mark.parametrize("run", ["skip-trigram", "skip-trigram-finite"], indirect=True)
@@ -148,7 +148,7 @@ def test_the_head_of_skip_trigrams_ends_as_a_table(run):
     assert own[0].sum() < 5
     assert own[-1].all()
     end = task.tokens.index("=")
-    scores = scores_from(ensemble, 0, end, task.n_ctx - 1)[:, 0]
+    scores = scores_from_token(ensemble, 0, end, task.n_ctx - 1)[:, 0]
     fillers = [token for token in range(len(task.tokens)) if task.tokens[token].islower()]
     assert scores[0, triggers].min() < scores[0, fillers].max()
     assert scores[-1, triggers].min() > scores[-1, fillers].max() + 5
@@ -181,12 +181,12 @@ def test_induction_heads_read_a_previous_token_head_of_the_first_interval(run):
     assert back[0].mean() < 0.1
     assert back[1, : task.interval].mean() > 0.85
     assert back[1, task.interval :].mean() < 0.05
-    pairs, scores = composition(ends, "K")
+    pairs, scores = composition_scores(ends, "K")
     with_it = torch.tensor([earlier == "L0H0" for earlier, _ in pairs])
     assert scores[0].abs().max() < 0.02
     assert scores[1, with_it].min() > 0.2
     assert scores[1, ~with_it].max() < 0
-    assert copying(ends, task.answered_inputs)[0][1, 4:].min() > 0.99
+    assert copying_scores(ends, task.answered_inputs)[0][1, 4:].min() > 0.99
 
 
 @pytest.mark.parametrize("run", ["induction"], indirect=True)
@@ -233,14 +233,14 @@ def test_modular_addition_turns_to_three_frequencies_long_before_unseen_pairs_ar
     info, ensemble = run.info(), run.ensemble()
     task, cycle, steps = info.task, info.task.cycle, torch.tensor(ensemble.steps)
     norms = weight_norms(ensemble, cycle)
-    keys = key_frequencies(by_frequency(norms["W_E"])[-1])
+    keys = key_frequencies(norms_by_frequency(norms["W_E"])[-1])
     assert keys == (4, 12, 21)
-    sparsity = gini(by_frequency(norms["W_out W_U"]))
+    sparsity = gini(norms_by_frequency(norms["W_out W_U"]))
     assert sparsity[0] < 0.1
     assert sparsity[-1] > 0.75
 
     grid, guess = cycle.grids["answer"], math.log(cycle.n)
-    found = progress(ensemble, cycle, grid, task.learnt(grid.batch, info.training), keys)
+    found = progress_measures(ensemble, cycle, grid, task.learnt(grid.batch, info.training), keys)
     metrics = run.metrics()
     shown = torch.isin(metrics["test_step"], steps)
     torch.testing.assert_close(  # the other way to the same numbers, up to the float16 of the snapshots
@@ -262,7 +262,7 @@ def test_modular_addition_turns_to_three_frequencies_long_before_unseen_pairs_ar
     assert (found.restricted[between].diff() < 0).all()
     assert (found.excluded[between].diff() > 0).all()
 
-    energy = two_d(ensemble.select(slice(-1, None)), grid, cycle.n)
+    energy = variance_explained(ensemble.select(slice(-1, None)), grid, cycle.n)
     assert sum(share for *_, share, _ in top_terms(energy[0], basis(cycle.n)[0])) > 0.98
     frequency, share = neuron_frequencies(ensemble, grid, cycle.n)
     assert set(frequency.tolist()) == set(keys)

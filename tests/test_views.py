@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from explorer.analysis.answers import own_answers
+from explorer.analysis.answers import greedy_answers
 from explorer.errors import UserError
 from explorer.film.film import Columns, Curves, Film, Heatmaps, Raster, Scatter, Tokens
 from explorer.runs import Runs
@@ -351,7 +351,7 @@ def test_runs_side_by_side_at_the_same_step(subject, shipped):
     expected = [min(subject.steps, key=lambda there: abs(there - step)) for step in shipped.steps]
     assert other.at.tolist() == expected
     answers = [panel for panel in film.panels if isinstance(panel, Tokens)]
-    own = own_answers(subject.ensemble, subject.task.encode("12+34"))
+    own = greedy_answers(subject.ensemble, subject.task.encode("12+34"))
     rows = [subject.steps.index(step) for step in expected]
     np.testing.assert_array_equal(answers[1].answers, own.tokens[rows])
     assert answers[0].prompt == list("00012+00034=")

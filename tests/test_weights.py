@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from explorer.analysis import weights
-from explorer.analysis.weights import norms, trajectory
+from explorer.analysis.weights import parameter_norms, trajectory
 from explorer.model.ensemble import Ensemble
 from explorer.model.transformer import ModelConfig
 from explorer.tasks.skip_trigram import SkipTrigram
@@ -20,7 +20,7 @@ def flat(ensemble: Ensemble) -> torch.Tensor:
 
 def test_norms_are_those_of_each_snapshot(small):
     ensemble = small.ensemble()
-    found = norms(ensemble)
+    found = parameter_norms(ensemble)
     assert next(iter(found)) == "total"
     assert set(found) == {"total", *ensemble.weights}
     torch.testing.assert_close(found["total"].double(), flat(ensemble).norm(dim=1))
@@ -30,15 +30,15 @@ def test_norms_are_those_of_each_snapshot(small):
 
 
 def test_fixed_positions_are_no_parameter():
-    fixed = norms(random_ensemble(ModelConfig(12, 10, 9, positions="sinusoidal")))
+    fixed = parameter_norms(random_ensemble(ModelConfig(12, 10, 9, positions="sinusoidal")))
     assert "pos_embed.W_pos" not in fixed
-    assert "pos_embed.W_pos" in norms(random_ensemble(ModelConfig(12, 10, 9)))
-    assert list(norms(random_ensemble(TABLE))) == ["total", "blocks.0.attn.QK", "blocks.0.attn.OV"]
+    assert "pos_embed.W_pos" in parameter_norms(random_ensemble(ModelConfig(12, 10, 9)))
+    assert list(parameter_norms(random_ensemble(TABLE))) == ["total", "blocks.0.attn.QK", "blocks.0.attn.OV"]
 
 
 @pytest.mark.parametrize("piece", [1, 1000, 2**20])
 def test_a_trajectory_has_the_principal_components_of_all_weights(piece, monkeypatch):
-    monkeypatch.setattr(weights, "PIECE", piece)
+    monkeypatch.setattr(weights, "CHUNK", piece)
     ensemble = random_ensemble(CFG if piece > 1 else TABLE, 7)
     found = trajectory(ensemble)
     left, values, _ = torch.linalg.svd(flat(ensemble) - flat(ensemble).mean(0), full_matrices=False)
@@ -79,7 +79,7 @@ def test_what_does_not_move_explains_nothing():
 
 def test_each_snapshot_has_its_own_norms(small):
     ensemble = small.ensemble()
-    found = norms(ensemble)
+    found = parameter_norms(ensemble)
     for i in range(len(ensemble)):
-        for name, norm in norms(ensemble.select(slice(i, i + 1))).items():
+        for name, norm in parameter_norms(ensemble.select(slice(i, i + 1))).items():
             torch.testing.assert_close(norm, found[name][i : i + 1])

@@ -31,14 +31,14 @@ def histogram(values: Tensor, bins: int) -> tuple[Tensor, Tensor]:
     return edges, counts / counts.sum(-1, keepdim=True).clamp(min=1)
 
 
-def norms(values: Tensor) -> Tensor:
+def root_mean_square(values: Tensor) -> Tensor:
     """The root of the mean square over the last axis, (... value) -> (...,); what is not finite does not count."""
     finite = values.isfinite()
     squares = values.where(finite, 0).double().square().sum(-1)
     return (squares / finite.sum(-1).clamp(min=1)).sqrt()
 
 
-def change_of_units(ensemble: Ensemble, tokens: Tensor, hook: str) -> Tensor:
+def mean_absolute_change(ensemble: Ensemble, tokens: Tensor, hook: str) -> Tensor:
     """How much each unit of a hook point changes between the two snapshots of an ensemble.
 
     Args:

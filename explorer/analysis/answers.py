@@ -31,7 +31,7 @@ class Answers:
         return Answers(self.probabilities[snapshots], self.tokens[snapshots], self.right[snapshots])
 
 
-def own_answers(ensemble: Ensemble, example: Example, hooks: Hooks | None = None) -> Answers:
+def greedy_answers(ensemble: Ensemble, example: Example, hooks: Hooks | None = None) -> Answers:
     """Let every snapshot answer the prompt by itself, the most probable token each time.
 
     An answer that stands in the sequence after the prompt is read by the model as it wrote it, right or wrong, so
@@ -50,7 +50,7 @@ def own_answers(ensemble: Ensemble, example: Example, hooks: Hooks | None = None
     return _answers(torch.stack(probabilities, 1), example)
 
 
-def taught_answers(ensemble: Ensemble, example: Example) -> Answers:
+def teacher_forced_answers(ensemble: Ensemble, example: Example) -> Answers:
     """Ask for each answer with the right ones before it given, as in training: its loss is -log probability."""
     logits, _ = ensemble.run(example.tokens[None])
     return _answers(logits[:, 0, example.positions].softmax(-1), example)
@@ -61,7 +61,7 @@ def _answers(probabilities: Tensor, example: Example) -> Answers:
     return Answers(probabilities, tokens, tokens == example.targets)
 
 
-def stays_from(right: Tensor, steps: Iterable[int]) -> list[int | None]:
+def right_from(right: Tensor, steps: Iterable[int]) -> list[int | None]:
     """From which snapshot on each answer is right and stays right.
 
     Args:

@@ -33,7 +33,9 @@ class Attribution:
     logits: Tensor  # (snapshot answer), the right answer's, less the mean logit if centred: the sum of the components
 
 
-def attribute(ensemble: Ensemble, example: Example, centred: bool = False, hooks: Hooks | None = None) -> Attribution:
+def direct_logit_attribution(
+    ensemble: Ensemble, example: Example, centred: bool = False, hooks: Hooks | None = None
+) -> Attribution:
     """Direct logit attribution: each component's output times the unembedding of the right answer.
 
     A final layer norm is taken apart too: each component is centred and multiplied by the weights, and divided by the

@@ -42,7 +42,7 @@ def qk_circuit(ensemble: Ensemble, layer: int) -> Tensor:
     return _scores(ensemble, layer, rows, rows)
 
 
-def qk_positions(ensemble: Ensemble, layer: int) -> Tensor:
+def positional_qk_circuit(ensemble: Ensemble, layer: int) -> Tensor:
     """Attention scores between positions, (snapshot head query key), tokens left out; nan where a key is yet to come.
 
     Raises:
@@ -55,7 +55,7 @@ def qk_positions(ensemble: Ensemble, layer: int) -> Tensor:
     return _scores(ensemble, layer, rows, rows).masked_fill(future, torch.nan)
 
 
-def scores_from(ensemble: Ensemble, layer: int, token: int, position: int) -> Tensor:
+def scores_from_token(ensemble: Ensemble, layer: int, token: int, position: int) -> Tensor:
     """Attention scores that a token at a position gives each token, (snapshot head d_vocab).
 
     Where the key stands is left out. Without positions, the query's is of no account.
@@ -87,7 +87,7 @@ def ov_circuit(ensemble: Ensemble, layer: int) -> Tensor:
     return into @ out
 
 
-def copying(ensemble: Ensemble, inputs: Sequence[int]) -> tuple[Tensor, Tensor]:
+def copying_scores(ensemble: Ensemble, inputs: Sequence[int]) -> tuple[Tensor, Tensor]:
     """Whether heads say the token that they look at.
 
     Both scores are of the square matrix that the OV circuit is between ``inputs`` and the outputs they go with.
@@ -135,7 +135,7 @@ def _ov_halves(ensemble: Ensemble, layer: int, tokens: Sequence[int]) -> tuple[T
 # values. So it is enough to multiply matrices of the size of a head.
 
 
-def composition(ensemble: Ensemble, kind: Literal["Q", "K", "V"]) -> tuple[list[tuple[str, str]], Tensor]:
+def composition_scores(ensemble: Ensemble, kind: Literal["Q", "K", "V"]) -> tuple[list[tuple[str, str]], Tensor]:
     """How much the heads of a layer read of what heads of earlier layers write, from the weights alone.
 
     The Frobenius norm of W_OV^a W_QK^b (Q), W_OV^a transposed W_QK^b (K) or W_OV^a W_OV^b (V), over the product of the

@@ -27,7 +27,7 @@ from explorer.errors import UserError
 from explorer.model.ensemble import Ensemble
 from explorer.tasks.base import Cycle, Grid
 
-LEAST_VARIANCE = 1e-12  # as a share of the mean square; less is rounding
+MIN_VARIANCE = 1e-12  # as a share of the mean square; less is rounding
 
 
 # --- One input ---
@@ -54,13 +54,13 @@ def basis(n: int) -> tuple[tuple[str, ...], Tensor]:
     return tuple(names), waves / waves.norm(dim=1, keepdim=True)
 
 
-def components(x: Tensor, dim: int) -> Tensor:
+def transform_1d(x: Tensor, dim: int) -> Tensor:
     """The coefficients of ``x`` along ``dim``, which has size n: the same shape, with components there."""
     _, waves = basis(x.shape[dim])
     return (x.movedim(dim, -1) @ waves.T.to(x.dtype)).movedim(-1, dim)
 
 
-def by_frequency(norms: Tensor) -> Tensor:
+def norms_by_frequency(norms: Tensor) -> Tensor:
     """The norms of components (... component) as those of frequencies (... frequency): sqrt(cos^2 + sin^2).
 
     The alternating component alone is frequency n / 2; the constant is left out.
@@ -87,14 +87,14 @@ def weight_norms(ensemble: Ensemble, cycle: Cycle) -> dict[str, Tensor]:
         raise UserError("A table has no embedding to transform; take a run of a transformer.")
     W_E, W_U = weights["embed.W_E"][:, :n], weights["unembed.W_U"][..., :n]
     # (snapshot component d_model), (snapshot d_model component)
-    norms = {"W_E": components(W_E, 1).norm(dim=2), "W_U": components(W_U, 2).norm(dim=1)}
+    norms = {"W_E": transform_1d(W_E, 1).norm(dim=2), "W_U": transform_1d(W_U, 2).norm(dim=1)}
     W_out = weights.get(f"blocks.{ensemble.cfg.n_layers - 1}.mlp.W_out")
     if W_out is not None:
-        norms["W_out W_U"] = components(W_out @ W_U, 2).norm(dim=1)
+        norms["W_out W_U"] = transform_1d(W_out @ W_U, 2).norm(dim=1)
     return norms
 
 
-def plane(ensemble: Ensemble, cycle: Cycle, frequency: int) -> Tensor:
+def frequency_plane(ensemble: Ensemble, cycle: Cycle, frequency: int) -> Tensor:
     """The numbers' embeddings seen along the two directions that the last snapshot has for a frequency.
 
     Numbers that go around at this frequency lie on a ring.
@@ -107,7 +107,7 @@ def plane(ensemble: Ensemble, cycle: Cycle, frequency: int) -> Tensor:
         orthogonal to it.
     """
     W_E = ensemble.weights["embed.W_E"][:, : cycle.n]
-    waves = components(W_E[-1], 0)[2 * frequency - 1 : 2 * frequency + 1]  # (wave d_model)
+    waves = transform_1d(W_E[-1], 0)[2 * frequency - 1 : 2 * frequency + 1]  # (wave d_model)
     across, upper = torch.linalg.qr(waves.T)
     return W_E @ (across * upper.diagonal().sign())
 
@@ -120,7 +120,7 @@ def gini(x: Tensor) -> Tensor:
     return 2 * (ascending * rank).sum(-1) / (n * x.sum(-1)) - (n + 1) / n
 
 
-def participation(x: Tensor) -> Tensor:
+def inverse_participation_ratio(x: Tensor) -> Tensor:
     """The inverse participation ratio along the last axis, sum x^4 / (sum x^2)^2: 1 / N if all N are equal, 1 if only
     one is not zero, nan if all are. As in He et al. 2026, "On the Mechanism and Dynamics of Modular Addition"."""
     return x.pow(4).sum(-1) / x.square().sum(-1).square()
@@ -138,7 +138,7 @@ def key_frequencies(norms: Tensor, share: float = 0.25) -> tuple[int, ...]:
 # --- Both inputs ---
 
 
-def transform(x: Tensor, n: int) -> Tensor:
+def transform_2d(x: Tensor, n: int) -> Tensor:
     """The two-dimensional transform over both numbers of a pair.
 
     Args:
@@ -168,7 +168,9 @@ def _on_grid(ensemble: Ensemble, grid: Grid, name: Name) -> Iterator[Tensor]:
         yield from asked[:, :, 0]
 
 
-def over_both(ensemble: Ensemble, grid: Grid, n: int, neuron: int | None = None) -> tuple[Tensor, Tensor | None]:
+def loss_and_neuron_grids(
+    ensemble: Ensemble, grid: Grid, n: int, neuron: int | None = None
+) -> tuple[Tensor, Tensor | None]:
     """What becomes of each pair of numbers.
 
     Args:
@@ -192,9 +194,9 @@ def over_both(ensemble: Ensemble, grid: Grid, n: int, neuron: int | None = None)
 
 def _energy(x: Tensor, n: int) -> Tensor:
     """The squared coefficients of ``x`` (pair channel) less its mean, (component component channel)."""
-    energy = transform(x - x.mean(0), n).square()
+    energy = transform_2d(x - x.mean(0), n).square()
     energy[0, 0] = 0
-    nothing = energy.sum((0, 1)) <= LEAST_VARIANCE * x.square().sum(0)  # (channel,)
+    nothing = energy.sum((0, 1)) <= MIN_VARIANCE * x.square().sum(0)  # (channel,)
     return energy.masked_fill(nothing, 0)
 
 
@@ -203,7 +205,7 @@ def _share(part: Tensor, whole: Tensor) -> Tensor:
     return part / whole.where(whole > 0, 1)
 
 
-def two_d(ensemble: Ensemble, grid: Grid, n: int, name: Name = "logits") -> Tensor:
+def variance_explained(ensemble: Ensemble, grid: Grid, n: int, name: Name = "logits") -> Tensor:
     """The share of the variance over all pairs that each two-dimensional component explains, of all channels together.
 
     Args:
@@ -243,18 +245,18 @@ def neuron_frequencies(ensemble: Ensemble, grid: Grid, n: int) -> tuple[Tensor, 
     return torch.where(most > 0, 1 + best, 0), most
 
 
-def top_terms(energy: Tensor, names: Sequence[str], most: int = 12) -> list[tuple[str, str, float, float]]:
+def top_terms(energy: Tensor, names: Sequence[str], n: int = 12) -> list[tuple[str, str, float, float]]:
     """The components that explain most.
 
     Args:
-        energy: (component component), shares as from `two_d`.
+        energy: (component component), shares as from `variance_explained`.
         names: (component,), as from `basis`.
 
     Returns:
         For each, the component of x, that of y, its share, and the share of all so far; largest first.
     """
     shares, order = energy.flatten().sort(descending=True, stable=True)
-    rows = zip(order[:most].tolist(), shares[:most].tolist(), shares.cumsum(0)[:most].tolist(), strict=True)
+    rows = zip(order[:n].tolist(), shares[:n].tolist(), shares.cumsum(0)[:n].tolist(), strict=True)
     return [(names[i // len(names)], names[i % len(names)], share, so_far) for i, share, so_far in rows]
 
 
@@ -262,21 +264,21 @@ def top_terms(energy: Tensor, names: Sequence[str], most: int = 12) -> list[tupl
 
 
 @dataclass(frozen=True)
-class Progress:
+class ProgressMeasures:
     """Losses of every snapshot on a grid, with all of the logits or with a part of them.
 
     Each is a mean in nats, (snapshot,) float64.
     """
 
-    keys: tuple[int, ...]  # the key frequencies
-    all: Tensor  # on all pairs
+    key_frequencies: tuple[int, ...]
+    all_pairs: Tensor  # on all pairs
     restricted: Tensor  # with the key frequencies' directions and each output's mean alone, on all pairs
     excluded: Tensor  # without these directions, on the pairs that are learnt
     train: Tensor  # on the pairs that are learnt
     test: Tensor  # on the others
 
 
-def directions(n: int, keys: Sequence[int], sign: int) -> Tensor:
+def sum_directions(n: int, keys: Sequence[int], sign: int) -> Tensor:
     """cos(w (x + y)) and sin(w (x + y)) of some frequencies over the grid, or of x - y, (direction pair) float64.
 
     Each has norm 1, and any two are orthogonal. Frequency n / 2 has no sine.
@@ -312,7 +314,9 @@ def split_logits(logits: Tensor, directions: Tensor) -> tuple[Tensor, Tensor]:
     return along + logits.mean(-2, keepdim=True), logits - along
 
 
-def progress(ensemble: Ensemble, cycle: Cycle, grid: Grid, learnt: Tensor | None, keys: Sequence[int]) -> Progress:
+def progress_measures(
+    ensemble: Ensemble, cycle: Cycle, grid: Grid, learnt: Tensor | None, keys: Sequence[int]
+) -> ProgressMeasures:
     """How well every snapshot does by its key frequencies alone, and without them.
 
     Args:
@@ -326,7 +330,7 @@ def progress(ensemble: Ensemble, cycle: Cycle, grid: Grid, learnt: Tensor | None
     Raises:
         UserError: the answer is no function of x + y or x - y.
     """
-    along, targets = directions(cycle.n, keys, grid.sign), grid.batch.targets
+    along, targets = sum_directions(cycle.n, keys, grid.sign), grid.batch.targets
     every = torch.ones(len(targets), dtype=torch.bool)
     ours, others = (every, every) if learnt is None else (learnt, ~learnt)
     without_keys_on = ours if ours.any() else every
@@ -341,4 +345,4 @@ def progress(ensemble: Ensemble, cycle: Cycle, grid: Grid, learnt: Tensor | None
         whole = losses(logits)
         parts = (whole, losses(restricted), losses(excluded)[without_keys_on], whole[ours], whole[others])
         rows.append(torch.stack([part.mean() for part in parts]))
-    return Progress(tuple(keys), *torch.stack(rows, 1))
+    return ProgressMeasures(tuple(keys), *torch.stack(rows, 1))

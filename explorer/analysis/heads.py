@@ -39,7 +39,7 @@ def repeated_tokens(d_vocab: int, length: int, n: int, seed: int = 0) -> Tensor:
     return order[:, :length].add(1).repeat(1, 2)
 
 
-def repeats(tokens: Tensor, least: int = 4) -> list[tuple[int, int, int]]:
+def find_repeats(tokens: Tensor, min_length: int = 4) -> list[tuple[int, int, int]]:
     """The stretches of one text that come again.
 
     A stretch ends where the two occurrences begin to differ. It does not overlap its copy: of one that would, as in
@@ -47,7 +47,7 @@ def repeats(tokens: Tensor, least: int = 4) -> list[tuple[int, int, int]]:
 
     Args:
         tokens: (pos,).
-        least: tokens that a stretch must have.
+        min_length: tokens that a stretch must have.
 
     Returns:
         For every pair of occurrences, in reading order: the first position of the earlier one, the first position of
@@ -58,7 +58,7 @@ def repeats(tokens: Tensor, least: int = 4) -> list[tuple[int, int, int]]:
         start = 0
         for at in range(len(text) - apart + 1):
             if at + apart == len(text) or text[at] != text[at + apart]:
-                if (length := min(at - start, apart)) >= least:
+                if (length := min(at - start, apart)) >= min_length:
                     found.append((start, start + apart, length))
                 start = at + 1
     return sorted(found)
@@ -67,7 +67,7 @@ def repeats(tokens: Tensor, least: int = 4) -> list[tuple[int, int, int]]:
 # --- Scores of patterns, (... batch head query key) -> (... head), each a mean over the texts and their queries ---
 
 
-def previous_token(pattern: Tensor) -> Tensor:
+def previous_token_score(pattern: Tensor) -> Tensor:
     """The attention to the token just before, (... head), from 0 to 1.
 
     Source: TransformerLens, Exploratory Analysis Demo.
@@ -75,7 +75,7 @@ def previous_token(pattern: Tensor) -> Tensor:
     return pattern.diagonal(offset=-1, dim1=-2, dim2=-1).mean((-3, -1))
 
 
-def duplicate_token(pattern: Tensor, tokens: Tensor) -> Tensor:
+def duplicate_token_score(pattern: Tensor, tokens: Tensor) -> Tensor:
     """The attention to earlier occurrences of the token that looks, (... head), from 0 to 1.
 
     Source: TransformerLens, Exploratory Analysis Demo, of which this is the form for any text.
@@ -89,7 +89,7 @@ def duplicate_token(pattern: Tensor, tokens: Tensor) -> Tensor:
     return _attention_to(_earlier(tokens), pattern, tokens)
 
 
-def prefix_matching(pattern: Tensor, tokens: Tensor) -> Tensor:
+def prefix_matching_score(pattern: Tensor, tokens: Tensor) -> Tensor:
     """The attention to what came after earlier occurrences of the token that looks, (... head), from 0 to 1.
 
     It is what makes an induction head. On a text of ``length`` distinct tokens said twice this is the mean of
@@ -108,7 +108,7 @@ def prefix_matching(pattern: Tensor, tokens: Tensor) -> Tensor:
     )  # what wraps round is nothing: the last key is never earlier
 
 
-def entropy(pattern: Tensor) -> Tensor:
+def attention_entropy(pattern: Tensor) -> Tensor:
     """The entropy of where a query looks, (... head), in nats: 0 at one key, log n spread evenly over n."""
     return torch.special.entr(pattern).sum(-1).mean((-3, -1))
 
@@ -141,10 +141,10 @@ def head_scores(ensemble: Ensemble, tokens: Tensor) -> dict[str, Tensor]:
     for _, cache in ensemble.passes(tokens, names):
         of_layers = [
             {
-                "previous token": previous_token(cache[name]),
-                "duplicate token": duplicate_token(cache[name], tokens),
-                "prefix matching": prefix_matching(cache[name], tokens),
-                "entropy": entropy(cache[name]),
+                "previous token": previous_token_score(cache[name]),
+                "duplicate token": duplicate_token_score(cache[name], tokens),
+                "prefix matching": prefix_matching_score(cache[name], tokens),
+                "entropy": attention_entropy(cache[name]),
             }
             for name in names
         ]

@@ -22,8 +22,8 @@ from explorer.model.hooks import Hook, hook_axes
 from explorer.model.transformer import ModelConfig
 from explorer.tasks.base import Batch, Example, Task
 
-Mode = Literal["zero", "mean"]
-LEAST_DIFFERENCE = 1e-6  # of logits; a share of less is rounding
+AblationMode = Literal["zero", "mean"]
+MIN_LOGIT_DIFFERENCE = 1e-6  # of logits; a share of less is rounding
 
 
 # --- Components ---
@@ -62,7 +62,7 @@ def components(cfg: ModelConfig) -> tuple[Component, ...]:
     return tuple(found)
 
 
-def component_named(text: str, cfg: ModelConfig) -> Component:
+def parse_component(text: str, cfg: ModelConfig) -> Component:
     """The component that somebody typed: "L0H2", "L0 MLP" or "L0N17", in any case.
 
     Raises:
@@ -95,7 +95,7 @@ def _check(component: Component, cfg: ModelConfig) -> None:
 # --- Switched off ---
 
 
-def switched_off(ensemble: Ensemble, off: Sequence[Component], mode: Mode, reference: Tensor) -> Hooks:
+def ablation_hooks(ensemble: Ensemble, off: Sequence[Component], mode: AblationMode, reference: Tensor) -> Hooks:
     """Hooks for passes of this ensemble, under which some components put out nothing, or always the same.
 
     An ablation, as is standard. The means are taken once, here, while nothing is off.
@@ -156,8 +156,8 @@ def losses(ensemble: Ensemble, task: Task, batch: Batch, hooks: Hooks | None = N
     return torch.cat([task.losses(batch.asked(logits), batch) for logits, _ in passes])
 
 
-def each_off(
-    ensemble: Ensemble, batch: Batch, task: Task, mode: Mode, reference: Tensor
+def ablate_each(
+    ensemble: Ensemble, batch: Batch, task: Task, mode: AblationMode, reference: Tensor
 ) -> tuple[tuple[str, ...], Tensor]:
     """How much the loss rises when a single head or MLP is off.
 
@@ -179,7 +179,7 @@ def each_off(
 # --- Patched ---
 
 
-def taken_from(ensemble: Ensemble, clean: Example, where: Mapping[str, Tensor]) -> Hooks:
+def patching_hooks(ensemble: Ensemble, clean: Example, where: Mapping[str, Tensor]) -> Hooks:
     """Hooks for passes of this ensemble, in which some activations are those of the prompt ``clean``.
 
     Args:
@@ -249,7 +249,7 @@ def _restored(ensemble: Ensemble, clean: Example, corrupted: Example, answer: in
     tokens = corrupted.tokens.expand(n, -1)
     patched = logit_difference(ensemble, tokens, clean, corrupted, answer, hooks).double()
     way = whole - without
-    return torch.where(way.abs() < LEAST_DIFFERENCE, torch.nan, (patched - without) / way)
+    return torch.where(way.abs() < MIN_LOGIT_DIFFERENCE, torch.nan, (patched - without) / way)
 
 
 def patch_positions(
@@ -277,7 +277,7 @@ def patch_positions(
         raise UserError(f"{quoted(hook, 60)} has no positions; choose a hook point such as blocks.0.hook_resid_pre.")
     where = torch.arange(len(clean.tokens)) == torch.tensor(positions, dtype=torch.int64)[:, None]  # (position pos)
     where = where.reshape(*where.shape, *[1] * (len(axes) - 1))
-    return _restored(ensemble, clean, corrupted, answer, taken_from(ensemble, clean, {hook: where}), len(positions))
+    return _restored(ensemble, clean, corrupted, answer, patching_hooks(ensemble, clean, {hook: where}), len(positions))
 
 
 def patch_heads(ensemble: Ensemble, clean: Example, corrupted: Example, answer: int) -> tuple[tuple[str, ...], Tensor]:
@@ -296,5 +296,5 @@ def patch_heads(ensemble: Ensemble, clean: Example, corrupted: Example, answer: 
         torch.eye(len(heads), dtype=torch.bool), "row (layer head) -> layer row 1 head 1", layer=ensemble.cfg.n_layers
     )
     where = {Component(layer, "head").hook: own[layer] for layer in range(ensemble.cfg.n_layers)}
-    hooks = taken_from(ensemble, clean, where)
+    hooks = patching_hooks(ensemble, clean, where)
     return tuple(head.name for head in heads), _restored(ensemble, clean, corrupted, answer, hooks, len(heads))

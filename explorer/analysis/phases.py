@@ -28,7 +28,7 @@ def smooth(losses: Tensor, beta: float = 0.9, start: float | None = None) -> Ten
     return torch.tensor(means.to_numpy())[int(start is not None) :].view(losses.shape)
 
 
-def settled(losses: Tensor, beta: float = 0.9) -> Tensor:
+def smooth_both_ways(losses: Tensor, beta: float = 0.9) -> Tensor:
     """`smooth` forwards and then backwards, so that what falls stays where it falls; nan before the first loss."""
     forwards = smooth(losses, beta)
     return smooth(forwards.flip(0), beta).flip(0).where(~forwards.isnan(), torch.nan)
@@ -68,7 +68,7 @@ class Fall:
     ends: int | None = None  # the first row from the onset on with 10 % of the way to go
 
 
-def scaled(losses: Tensor, uniform: Tensor, best: Tensor, beta: float = 0.9) -> Tensor:
+def remaining_share(losses: Tensor, uniform: Tensor, best: Tensor, beta: float = 0.9) -> Tensor:
     """Smoothed losses as what is left of the way, (step token) float64: 1 is a uniform guess, 0 the best possible.
 
     Args:
@@ -79,7 +79,7 @@ def scaled(losses: Tensor, uniform: Tensor, best: Tensor, beta: float = 0.9) -> 
         Above 1 where a loss is above that of a uniform guess; nan where a reference is, or where there is no way.
     """
     way = (uniform - best).double()
-    return (settled(losses, beta) - best) / way.where(way != 0, torch.nan)
+    return (smooth_both_ways(losses, beta) - best) / way.where(way != 0, torch.nan)
 
 
 def falls(losses: Tensor, uniform: Tensor, best: Tensor, beta: float = 0.9) -> list[Fall]:
@@ -94,7 +94,7 @@ def falls(losses: Tensor, uniform: Tensor, best: Tensor, beta: float = 0.9) -> l
         uniform, best: (token,) nats.
         beta: of the exponential average, a row, in both directions; what falls at once then takes some rows to fall.
     """
-    return [_fall(left) for left in scaled(losses, uniform, best, beta).unbind(-1)]
+    return [_fall(left) for left in remaining_share(losses, uniform, best, beta).unbind(-1)]
 
 
 def _fall(left: Tensor) -> Fall:

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from explorer.model.ensemble import Ensemble
 
-PIECE = 2**20  # numbers in float64 that are looked at at once
+CHUNK = 2**20  # numbers in float64 that are looked at at once
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,7 @@ class Trajectory:
     explained: Tensor  # (component,) float64, shares of the variance
 
 
-def norms(ensemble: Ensemble) -> dict[str, Tensor]:
+def parameter_norms(ensemble: Ensemble) -> dict[str, Tensor]:
     """The Frobenius norm of all parameters together, "total", and of each by name, (snapshot,).
 
     Positions that are fixed are no parameter.
@@ -44,7 +44,7 @@ def trajectory(ensemble: Ensemble, n: int = 3) -> Trajectory:
     """
     inner = torch.zeros(len(ensemble), len(ensemble), dtype=torch.float64)
     for weight in ensemble.weights.values():
-        for piece in weight.flatten(1).split(max(1, PIECE // len(ensemble)), 1):
+        for piece in weight.flatten(1).split(max(1, CHUNK // len(ensemble)), 1):
             moved = piece.double()
             moved = moved - moved.mean(0)  # what does not change is 0
             inner += moved @ moved.T

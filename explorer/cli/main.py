@@ -12,7 +12,7 @@ from typing import Any
 
 from tqdm import tqdm
 
-from explorer.analysis.answers import own_answers
+from explorer.analysis.answers import greedy_answers
 from explorer.errors import UserError
 from explorer.model.transformer import ModelConfig
 from explorer.runs import Run, Runs
@@ -212,7 +212,7 @@ def _predict(options: argparse.Namespace) -> None:
     else:
         step = steps[-1] if options.step is None and steps else options.step
         ensemble = run.ensemble(steps=None if step is None else [step])
-    answers = own_answers(ensemble, example)
+    answers = greedy_answers(ensemble, example)
     rows = []
     for step, tokens, probabilities, right in zip(
         ensemble.steps, answers.tokens, answers.probabilities, answers.all_right, strict=True

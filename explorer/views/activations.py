@@ -7,7 +7,7 @@ import torch
 from einops import rearrange
 from torch import Tensor
 
-from explorer.analysis.activations import change_of_units, histogram, norms
+from explorer.analysis.activations import histogram, mean_absolute_change, root_mean_square
 from explorer.errors import UserError
 from explorer.film.film import Columns, Film, Panel, Raster
 from explorer.model.ensemble import Ensemble
@@ -98,7 +98,7 @@ def most_changed(subject: Subject, hook: str, before: int, after: int) -> list[t
         raise UserError(f"Both snapshots are at step {before:,}; choose two.")
     at = sorted((subject.steps.index(before), subject.steps.index(after)))
     two = subject.ensemble.select(slice(at[0], at[1] + 1, at[1] - at[0]))
-    change = change_of_units(two, subject.unseen().tokens, hook)
+    change = mean_absolute_change(two, subject.unseen().tokens, hook)
     best = change.flatten().topk(min(MOST_CHANGED, change.numel()))
     width = change.shape[-1]
     heads = [f"L{hook.split('.')[1]}H{head}" for head in range(len(change))] if change.ndim > 1 else [""]
@@ -190,10 +190,13 @@ def _histogram(subject: Subject, found: Values) -> list[Panel]:
 
 def _over_training(subject: Subject, found: Values) -> list[Panel]:
     """How large they are together and at each position; of few, the values themselves, of one unit also of many."""
-    by_head = {name or "all": values for name, values in zip(found.maps, norms(found.values.flatten(2)).T, strict=True)}
+    by_head = {
+        name or "all": values
+        for name, values in zip(found.maps, root_mean_square(found.values.flatten(2)).T, strict=True)
+    }
     drawn: list[Panel] = [panels.over_snapshots(subject, "rms", f"Root mean square, {found.title}", by_head, unit="")]
     if 1 < len(found.positions) <= MOST_CURVES:
-        at_each = norms(found.values.transpose(1, 2).flatten(2)).T
+        at_each = root_mean_square(found.values.transpose(1, 2).flatten(2)).T
         curves = dict(zip(found.positions, at_each, strict=True))
         drawn.append(
             panels.over_snapshots(

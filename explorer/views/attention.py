@@ -5,7 +5,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from explorer.analysis.heads import head_scores, repeated_tokens, repeats
+from explorer.analysis.heads import find_repeats, head_scores, repeated_tokens
 from explorer.errors import UserError
 from explorer.film.film import Film, Heatmaps
 from explorer.tasks.base import Batch, Example
@@ -96,7 +96,7 @@ def _repeated(subject: Subject) -> Tensor:
 
 def _outlines(example: Example) -> list[tuple[int, int, int, int]]:
     """Where the tokens of a later stretch look when they look at what followed the earlier one."""
-    found = repeats(example.tokens, OUTLINED)
+    found = find_repeats(example.tokens, OUTLINED)
     return [(again, first + 1, length, length) for first, again, length in found]
 
 

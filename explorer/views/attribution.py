@@ -1,6 +1,6 @@
 """Which component brings how much of an answer, and how far the answer has got after each block."""
 
-from explorer.analysis.attribution import attribute, logit_lens
+from explorer.analysis.attribution import direct_logit_attribution, logit_lens
 from explorer.film.film import Columns, Film
 from explorer.views import panels
 from explorer.views.subject import Subject
@@ -20,7 +20,7 @@ def film(subject: Subject, text: str, answer: int, form: str = FORMS[0]) -> Film
     """
     example = subject.task.encode(text)
     answer = min(answer, len(example.places) - 1)
-    found = attribute(subject.ensemble, example, centred=form == FORMS[0])
+    found = direct_logit_attribution(subject.ensemble, example, centred=form == FORMS[0])
     values = found.values[:, answer]  # (snapshot component)
     right = subject.task.answer_tokens[example.targets[answer]]
     named = f"{right} for {example.places[answer]}"

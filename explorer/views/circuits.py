@@ -30,7 +30,7 @@ def _qk(subject: Subject, layer: int, text: str) -> list[Panel]:
 
 
 def _qk_positions(subject: Subject, layer: int, text: str) -> list[Panel]:
-    values = circuits.qk_positions(subject.ensemble, layer)
+    values = circuits.positional_qk_circuit(subject.ensemble, layer)
     places = [str(place) for place in range(values.shape[-1])]
     heads = panels.head_names(subject.info.model, [layer])
     title = "QK circuit of positions: the score that one gives another, tokens left out"
@@ -54,7 +54,7 @@ def _trigrams(subject: Subject, layer: int, text: str) -> list[Panel]:
     position = int(example.positions[0])
     # An answer that the model writes itself comes after the prompt; the first is asked for in the prompt.
     token = int(example.tokens[position])
-    scores = circuits.scores_from(subject.ensemble, layer, token, position)  # (snapshot head token)
+    scores = circuits.scores_from_token(subject.ensemble, layer, token, position)  # (snapshot head token)
     outputs = circuits.ov_circuit(subject.ensemble, layer)
     heads = panels.head_names(subject.info.model, [layer])
     tokens = subject.task.tokens
@@ -84,7 +84,7 @@ def _trigrams(subject: Subject, layer: int, text: str) -> list[Panel]:
 
 
 def _copying(subject: Subject, layer: int, text: str) -> list[Panel]:
-    eigenvalues, largest = circuits.copying(subject.ensemble, subject.task.answered_inputs)
+    eigenvalues, largest = circuits.copying_scores(subject.ensemble, subject.task.answered_inputs)
     heads = panels.head_names(subject.info.model)
     return [
         panels.over_snapshots(
@@ -107,7 +107,7 @@ def _copying(subject: Subject, layer: int, text: str) -> list[Panel]:
 def _composition(subject: Subject, layer: int, text: str) -> list[Panel]:
     curves = []
     for kind in ("K", "Q", "V"):
-        pairs, values = circuits.composition(subject.ensemble, kind)
+        pairs, values = circuits.composition_scores(subject.ensemble, kind)
         names = [f"{early} → {late}" for early, late in pairs]
         curves.append(
             panels.over_snapshots(

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from explorer.analysis.answers import own_answers
+from explorer.analysis.answers import greedy_answers
 from explorer.errors import UserError
 from explorer.film.film import Curves, Film, Heatmaps, Panel, Text, Tokens
 from explorer.runs import Runs
@@ -111,7 +111,7 @@ def _losses(run: Subject, end: str, at: np.ndarray | None) -> Curves:
 
 
 def _answer(run: Subject, end: str, example: Example, snapshots: Sequence[int]) -> Tokens:
-    answers = own_answers(run.ensemble, example).at(list(snapshots))
+    answers = greedy_answers(run.ensemble, example).at(list(snapshots))
     return panels.answer_strip(run, f"answers{end}", f"Answer of {run.name}", example, answers)
 
 

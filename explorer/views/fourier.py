@@ -42,7 +42,7 @@ def _frequencies(subject: Subject, cycle: Cycle, answer: str, neuron: int) -> li
     found: list[Panel] = []
     steps, sizes = np.array(subject.steps), {}
     for name, norms in fourier.weight_norms(subject.ensemble, cycle).items():
-        by_frequency = fourier.by_frequency(norms)  # (snapshot frequency)
+        by_frequency = fourier.norms_by_frequency(norms)  # (snapshot frequency)
         sizes[name] = by_frequency
         frequencies = [str(k) for k in range(1, by_frequency.shape[1] + 1)]
         keys = fourier.key_frequencies(by_frequency[-1])
@@ -78,7 +78,7 @@ def _frequencies(subject: Subject, cycle: Cycle, answer: str, neuron: int) -> li
         "gini": ("Gini coefficient over frequencies: 0 where all are alike", fourier.gini),
         "participation": (
             "Inverse participation ratio: 1 where one frequency has everything",
-            fourier.participation,
+            fourier.inverse_participation_ratio,
         ),
     }
     for id, (title, measure) in measures.items():
@@ -89,12 +89,12 @@ def _frequencies(subject: Subject, cycle: Cycle, answer: str, neuron: int) -> li
 
 def _circles(subject: Subject, cycle: Cycle, answer: str, neuron: int) -> list[Panel]:
     """The embeddings of all numbers, seen along the directions of the strongest frequencies of the final model."""
-    norms = fourier.by_frequency(fourier.weight_norms(subject.ensemble, cycle)["W_E"])
+    norms = fourier.norms_by_frequency(fourier.weight_norms(subject.ensemble, cycle)["W_E"])
     waves = norms[-1][: (cycle.n - 1) // 2]  # the alternating one is no circle
     strongest = sorted(1 + waves.topk(min(MOST_CIRCLES, len(waves))).indices)
     found: list[Panel] = []
     for frequency in map(int, strongest):
-        places = fourier.plane(subject.ensemble, cycle, frequency)  # (snapshot number 2)
+        places = fourier.frequency_plane(subject.ensemble, cycle, frequency)  # (snapshot number 2)
         around = sorted(range(cycle.n), key=lambda number: (number * frequency % cycle.n, number))
         labels = [subject.task.tokens[number] for number in around]
         x, y = (places[:, around, axis].numpy() for axis in (0, 1))
@@ -134,7 +134,7 @@ def _neurons(subject: Subject, cycle: Cycle, answer: str, neuron: int) -> list[P
 def _two_inputs(subject: Subject, cycle: Cycle, answer: str, kind: str) -> list[Panel]:
     """Logits or neurons as functions of both numbers, in products of waves."""
     names, _ = fourier.basis(cycle.n)
-    energy = fourier.two_d(subject.ensemble, cycle.grids[answer], cycle.n, kind)  # (snapshot component component)
+    energy = fourier.variance_explained(subject.ensemble, cycle.grids[answer], cycle.n, kind)
     title = f"{kind.capitalize()}{_of(cycle, answer)}: share of variance in each product of waves"
     return [
         panels.signed_maps("terms", title, [""], energy[:, None], names, names, "of x", "of y", span=7),
@@ -156,7 +156,7 @@ def _over_both(subject: Subject, cycle: Cycle, answer: str, neuron: int) -> list
         return panels.signed_maps(id, title, [""], values[:, None], numbers, numbers, "x", "y", span=6, most=most)
 
     neuron = None if cfg.attn_only else min(neuron, cfg.d_mlp - 1)
-    losses, values = fourier.over_both(ensemble, grid, cycle.n, neuron)
+    losses, values = fourier.loss_and_neuron_grids(ensemble, grid, cycle.n, neuron)
     guess = math.log(cfg.d_vocab_out)
     found = [
         maps("pair-losses", f"Loss{_of(cycle, answer)} for each pair; dark: a uniform guess or worse", losses, guess)
@@ -177,12 +177,12 @@ def _table(energy: torch.Tensor, names: tuple[str, ...]) -> str:
 def _progress(subject: Subject, cycle: Cycle, answer: str, neuron: int) -> list[Panel]:
     """What the key frequencies alone achieve, and what is achieved without them."""
     grid = cycle.grids[answer]
-    norms = fourier.by_frequency(fourier.weight_norms(subject.ensemble, cycle)["W_E"])
+    norms = fourier.norms_by_frequency(fourier.weight_norms(subject.ensemble, cycle)["W_E"])
     keys = fourier.key_frequencies(norms[-1])
     learnt = subject.task.learnt(grid.batch, subject.info.training)
-    found = fourier.progress(subject.ensemble, cycle, grid, learnt, keys)
+    found = fourier.progress_measures(subject.ensemble, cycle, grid, learnt, keys)
     apart = learnt is not None and 0 < learnt.sum() < len(learnt)
-    losses = {"train": found.train, "test": found.test} if apart else {"all pairs": found.all}
+    losses = {"train": found.train, "test": found.test} if apart else {"all pairs": found.all_pairs}
     losses |= {"restricted": found.restricted, "excluded": found.excluded}
     shown = ", ".join(map(str, keys)) + (" (which are all)" if len(keys) == cycle.n // 2 else "")
     gini = {"W_E": fourier.gini(norms)}

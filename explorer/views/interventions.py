@@ -7,7 +7,7 @@ from dataclasses import replace
 import torch
 
 from explorer.analysis import interventions
-from explorer.analysis.answers import own_answers
+from explorer.analysis.answers import greedy_answers
 from explorer.errors import UserError
 from explorer.film.film import Film
 from explorer.tasks.base import Example
@@ -39,7 +39,7 @@ def check(subject: Subject, name: str) -> str:
     Raises:
         UserError: there is no such component.
     """
-    return interventions.component_named(name, subject.info.model).name
+    return interventions.parse_component(name, subject.info.model).name
 
 
 def off_film(subject: Subject, text: str, off: Sequence[str], mode: str) -> Film:
@@ -54,8 +54,8 @@ def off_film(subject: Subject, text: str, off: Sequence[str], mode: str) -> Film
     """
     task, example, ensemble = subject.task, subject.task.encode(text), subject.ensemble
     batch = subject.unseen(MEASURED)
-    parts = [interventions.component_named(name, subject.info.model) for name in off]
-    hooks = interventions.switched_off(ensemble, parts, mode, batch.tokens)
+    parts = [interventions.parse_component(name, subject.info.model) for name in off]
+    hooks = interventions.ablation_hooks(ensemble, parts, mode, batch.tokens)
     whole = interventions.losses(ensemble, task, batch)  # (snapshot batch answer)
     without = interventions.losses(ensemble, task, batch, hooks)
     said = "with nothing ablated"
@@ -64,9 +64,9 @@ def off_film(subject: Subject, text: str, off: Sequence[str], mode: str) -> Film
     means = {"whole": whole.mean((1, 2)), said: without.mean((1, 2))}
     title = f"Loss on {len(batch.tokens)} unseen {task.noun}s"
     found = [
-        panels.answer_strip(subject, "answers", "The whole model", example, own_answers(ensemble, example)),
+        panels.answer_strip(subject, "answers", "The whole model", example, greedy_answers(ensemble, example)),
         panels.answer_strip(
-            subject, "ablated-answers", said[0].upper() + said[1:], example, own_answers(ensemble, example, hooks)
+            subject, "ablated-answers", said[0].upper() + said[1:], example, greedy_answers(ensemble, example, hooks)
         ),
         panels.over_snapshots(subject, "ablated-loss", title, means, unit="nats", span=6, height=280),
     ]
@@ -87,7 +87,7 @@ def off_film(subject: Subject, text: str, off: Sequence[str], mode: str) -> Film
 def each_film(subject: Subject, mode: str) -> Film:
     """What each head and MLP is worth, over training: the loss without it, less the loss with it."""
     batch = subject.unseen(MEASURED, int(EACH * ROOM))
-    parts, values = interventions.each_off(subject.ensemble, batch, subject.task, mode, batch.tokens)
+    parts, values = interventions.ablate_each(subject.ensemble, batch, subject.task, mode, batch.tokens)
     title = f"Loss without each component ({mode}), less the loss with it, on {len(batch.tokens)} unseen "
     title += f"{subject.task.noun}s"
     curves = dict(zip(parts, values.unbind(1), strict=True))

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from explorer.analysis.answers import taught_answers
-from explorer.analysis.phases import settled
+from explorer.analysis.answers import teacher_forced_answers
+from explorer.analysis.phases import smooth_both_ways
 from explorer.errors import UserError
 from explorer.film.film import Film, Raster
 from explorer.views import panels
@@ -41,7 +41,7 @@ def film(subject: Subject, text: str, smoothing: float = SMOOTHING) -> Film:
         UserError: ``text`` is not an example of the run's task.
     """
     example = subject.task.encode(text)
-    answers = taught_answers(subject.ensemble, example)
+    answers = teacher_forced_answers(subject.ensemble, example)
     title = f"Probabilities for {panels.brief(example.text)}{panels.given(example)}"
     return Film(
         subject.steps,
@@ -58,7 +58,7 @@ def phases(subject: Subject, smoothing: float = SMOOTHING) -> tuple[Phase, ...]:
     """The phase change of every loss, on unseen and on training data, the earliest onset first."""
     found = []
     for losses in subject.losses():
-        last = settled(losses.values, losses.a_row(smoothing))[-1]
+        last = smooth_both_ways(losses.values, losses.a_row(smoothing))[-1]
         for token, fall in enumerate(losses.falls(smoothing)):
             steps = (_step(losses, row) for row in (fall.onset, fall.steepest, fall.begins, fall.ends))
             found.append(Phase(losses.label(token), *steps, float(last[token])))

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from explorer.analysis.phases import Fall, falls, first_fall, scaled
+from explorer.analysis.phases import Fall, falls, first_fall, remaining_share
 from explorer.errors import UserError
 from explorer.model.architectures import activation_bytes
 from explorer.model.ensemble import Ensemble
@@ -44,7 +44,7 @@ class Losses:
 
     def scaled(self, smoothing: float = SMOOTHING) -> Tensor:
         """(step token): 1 at a uniform guess, 0 at the best possible, smoothed."""
-        return scaled(self.values, self.uniform, self.best, self.a_row(smoothing))
+        return remaining_share(self.values, self.uniform, self.best, self.a_row(smoothing))
 
     def a_row(self, smoothing: float) -> float:
         """The smoothing of a step as that of a row: losses may be measured every few steps."""

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from explorer.analysis.answers import own_answers, stays_from
+from explorer.analysis.answers import greedy_answers, right_from
 from explorer.film.film import Film, Text
 from explorer.views import panels
 from explorer.views.subject import Subject
@@ -31,7 +31,7 @@ def tried(subject: Subject, text: str) -> Tried:
         UserError: ``text`` is not an example of the run's task.
     """
     task, example = subject.task, subject.task.encode(text)
-    answers = own_answers(subject.ensemble, example)
+    answers = greedy_answers(subject.ensemble, example)
     blocks = [task.written(example, answer) for answer in answers.tokens.tolist()]
     bars = panels.answer_bars(subject, "probabilities", "Probability of each answer", example, answers, span=8)
     film = Film(
@@ -46,7 +46,7 @@ def tried(subject: Subject, text: str) -> Tried:
     learned = tuple(
         Learned(place, task.answer_tokens[target], since, float(answers.probabilities[-1, i, target]))
         for i, (place, target, since) in enumerate(
-            zip(example.places, example.targets.tolist(), stays_from(answers.right, subject.steps), strict=True)
+            zip(example.places, example.targets.tolist(), right_from(answers.right, subject.steps), strict=True)
         )
     )
     return Tried(film, learned)

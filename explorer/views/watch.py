@@ -1,6 +1,6 @@
 """Everything a talk needs in one Film."""
 
-from explorer.analysis.answers import own_answers
+from explorer.analysis.answers import greedy_answers
 from explorer.film.film import Film
 from explorer.views import panels
 from explorer.views.subject import Subject
@@ -13,7 +13,7 @@ def film(subject: Subject, text: str) -> Film:
         UserError: ``text`` is not an example of the run's task.
     """
     example = subject.task.encode(text)
-    answers = own_answers(subject.ensemble, example)
+    answers = greedy_answers(subject.ensemble, example)
     return Film(
         subject.steps,
         [

@@ -1,6 +1,6 @@
 """The weights themselves: how large they are, and the way that they take."""
 
-from explorer.analysis.weights import norms, trajectory
+from explorer.analysis.weights import parameter_norms, trajectory
 from explorer.film.film import Film, Scatter
 from explorer.views import panels
 from explorer.views.subject import Subject
@@ -8,7 +8,7 @@ from explorer.views.subject import Subject
 
 def film(subject: Subject) -> Film:
     """The norm of each parameter, and training's path in its first two principal components."""
-    sizes, path = norms(subject.ensemble), trajectory(subject.ensemble, 3)
+    sizes, path = parameter_norms(subject.ensemble), trajectory(subject.ensemble, 3)
     shares = [f"PC{i} ({100 * share:.0f} %)" for i, share in enumerate(path.explained.tolist(), 1)]
     found = [
         panels.timeline(subject),
