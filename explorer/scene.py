@@ -84,6 +84,12 @@ def read(line: str, default_view: str = "") -> tuple[Scene, list[str]]:
         pairs = parse_qsl(parts.query, keep_blank_values=True, max_num_fields=MOST_PARAMETERS)
     except ValueError:
         return Scene(default_view), [f"{quoted(line)} is no link to a view; write it as VIEW?run=RUN&step=STEP."]
+    view = parts.path.rstrip("/").rsplit("/", 1)[-1] or default_view
+    return read_pairs(view, pairs)
+
+
+def read_pairs(view: str, pairs: Sequence[tuple[str, str]]) -> tuple[Scene, list[str]]:
+    """`read`, of a view and parameters that have been taken apart already."""
     problems: list[str] = []
     found: dict[str, str] = {}
     for name in dict.fromkeys(name for name, _ in pairs):
@@ -97,7 +103,7 @@ def read(line: str, default_view: str = "") -> tuple[Scene, list[str]]:
         problems.append(f"step is {quoted(step)}; it must be a whole number, such as 0.")
         step = None
     scene = Scene(
-        view=parts.path.rstrip("/").rsplit("/", 1)[-1] or default_view,
+        view=view,
         run=found.pop("run", None),
         step=None if step is None else int(step),
         example=found.pop("example", None),
@@ -149,16 +155,19 @@ class Option(ABC):
     Attributes:
         label: for people.
         help: a sentence that is shown on hover.
+        note: a sentence that stands beside the widget.
         labelled: whether the label stands above the widget; if not, it is for screen readers only.
-        place: "row" is above the example, "below" is below it, "more" is behind an expander.
+        place: "row" is above the example, "after" is below it, "more" is behind an expander, and "end" is below the
+            film, where the view says.
         when: whether the option has an effect; where it has none it is not shown and keeps its default.
         per: the name of an option that it depends on: a session remembers one choice for each value of that one.
     """
 
     label: Computed[str]
     help: str = ""
+    note: str = ""
     labelled: bool = False
-    place: Literal["row", "below", "more"] = "row"
+    place: Literal["row", "after", "more", "end"] = "row"
     when: Callable[[At], bool] | None = None
     per: str = ""
 

@@ -1,7 +1,9 @@
 """Which model a configuration means. Whoever builds, loads or stacks models asks here."""
 
 import functools
+import math
 from collections.abc import Mapping
+from types import MappingProxyType
 
 import torch
 from torch import Tensor
@@ -45,11 +47,16 @@ def check_weights(cfg: ModelConfig, weights: Mapping[str, Tensor]) -> None:
 
 
 @functools.lru_cache(maxsize=256)
-def activation_bytes(cfg: ModelConfig, n_pos: int) -> int:
-    """What all activations of one example take together, measured on a model that has not been given weights.
+def activation_shapes(cfg: ModelConfig, n_pos: int) -> Mapping[str, tuple[int, ...]]:
+    """Name -> shape of every activation of one example of ``n_pos`` tokens, in the order in which they are computed.
 
-    On tensors without memory it could be had as well, but the first of them makes torch load its compiler, which takes
-    a second.
+    Measured on a model without weights. Tensors on the device "meta" would do as well, but the first of them makes
+    torch load its compiler, which takes a second.
     """
     _, cache = new_model(cfg).run_with_cache(torch.zeros(1, n_pos, dtype=torch.int64))
-    return sum(x.nbytes for x in cache.values())
+    return MappingProxyType({name: tuple(x.shape) for name, x in cache.items()})
+
+
+def activation_bytes(cfg: ModelConfig, n_pos: int) -> int:
+    """What all activations of one example of ``n_pos`` tokens take together, in float32."""
+    return 4 * sum(math.prod(shape) for shape in activation_shapes(cfg, n_pos).values())

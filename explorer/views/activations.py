@@ -1,6 +1,8 @@
 """Any activation or gradient of one example, at every snapshot."""
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -8,22 +10,114 @@ from einops import rearrange
 from torch import Tensor
 
 from explorer.analysis.activations import histogram, mean_absolute_change, root_mean_square
-from explorer.errors import UserError
+from explorer.errors import UserError, quoted
 from explorer.film.film import Columns, Film, Panel, Raster
+from explorer.model.architectures import activation_shapes
 from explorer.model.ensemble import Ensemble
 from explorer.model.hooks import hook_axes
+from explorer.scene import At, choice, several
+from explorer.tasks.base import Example
 from explorer.views import panels
 from explorer.views.subject import Subject
+from explorer.views.view import Choices, Item, Link, Links, Note, View, named
 
 KINDS = ("activation", "gradient")
-FORMS = ("heatmap", "histogram", "over training")
+FORMS = ("heatmap", "histogram", "training")
+Chosen = tuple[int, ...]  # indices on an axis; none means all
+USUAL_HOOK = "blocks.0.hook_resid_post"
 MOST_SERIES = 8  # in one histogram
 MOST_CURVES = 24  # in one panel; of more, only the mean
 MOST_CHANGED = 10  # units that are named
 MOST_NAMED = 6  # chosen places that a title names
 BINS = 48
 
-Chosen = tuple[int, ...]  # places on an axis; none means all
+
+def _hooks(at: At) -> dict[str, str]:
+    return {name: name for name in hook_names(at.subject)}
+
+
+def _places(which: str) -> Callable[[At], dict[int, str]]:
+    """The choices of the option called ``which``: an axis of the chosen hook point."""
+    return lambda at: dict(enumerate(getattr(axes(at.subject, at.example, at.chosen["hook"]), which)))
+
+
+def _unit_axis(at: At) -> str:
+    return axes(at.subject, at.example, at.chosen["hook"]).unit_axis
+
+
+def _has_units(at: At) -> bool:
+    return _unit_axis(at) != "key" and len(at.subject.steps) > 1
+
+
+def _steps(at: At) -> dict[int, str]:
+    return {step: f"step {step:,}" for step in at.subject.steps}
+
+
+def _usual_first(at: At) -> int:
+    """The opening step, or the first where that is the last."""
+    opening, steps = at.subject.opening_step(), at.subject.steps
+    return opening if opening != steps[-1] else steps[0]
+
+
+SNAPSHOT: dict[str, Any] = {"widget": "list", "width": 184, "labelled": True, "place": "end", "when": _has_units}
+
+
+@dataclass(frozen=True)
+class Options:
+    hook: str = choice(
+        "Hook point",
+        _hooks,
+        usual=lambda at: USUAL_HOOK if USUAL_HOOK in _hooks(at) else hook_names(at.subject)[-1],
+        widget="list",
+        width=360,
+        labelled=True,
+    )
+    kind: str = choice(
+        "Activation or gradient",
+        named(KINDS),
+        labelled=True,
+        help="The gradient is that of the mean loss on the example's answers.",
+    )
+    form: str = choice("As", {"heatmap": "heatmap", "histogram": "histogram", "training": "over training"})
+    heads: Chosen = several("Heads", _places("heads"), place="more", per="hook")
+    positions: Chosen = several("Positions", _places("positions"), place="more", per="hook")
+    units: Chosen = several(_unit_axis, _places("units"), place="more", per="hook")
+    first: int = choice("from", _steps, usual=_usual_first, **SNAPSHOT)
+    last: int = choice("to", _steps, usual=lambda at: at.subject.steps[-1], **SNAPSHOT)
+
+
+class Activations(View):
+    name, title, icon, place = "activations", "Activations", "blur_on", (1, 1)
+    Options = Options
+
+    def film(self, subject: Subject, example: str, options: Options, *beside: Subject) -> Film:
+        chosen = (options.heads, options.positions, options.units)
+        return film(subject, example, options.hook, options.kind, options.form, *chosen)
+
+    def below(self, subject: Subject, example: str, options: Options) -> Sequence[Item]:
+        if axes(subject, example, options.hook).unit_axis == "key":
+            return ()
+        heading = Note("Changed most between two snapshots", is_heading=True)
+        if len(subject.steps) < 2:
+            return [heading, Note("This run has one snapshot yet.")]
+        items: list[Item] = [heading, Choices(["first", "last"])]
+        try:
+            found = most_changed(subject, options.hook, options.first, options.last)
+        except UserError as error:
+            return [*items, Note(str(error), is_problem=True)]
+        return [*items, Links([_link(head, unit, change) for head, unit, change in found])]
+
+
+def _link(head: str, unit: int, change: float) -> Link:
+    """A look at one unit alone, over training."""
+    options: dict[str, Any] = {"form": "training", "units": (unit,)}
+    if head:
+        options["heads"] = (int(head.rsplit("H", 1)[1]),)
+    return Link(
+        f"{head} {unit}".strip() + f" · {change:.3g}",
+        help="Mean absolute difference on unseen examples. Click to see this unit alone, over training.",
+        options=options,
+    )
 
 
 @dataclass(frozen=True)
@@ -50,19 +144,41 @@ class Axes:
 
 
 def hook_names(subject: Subject) -> tuple[str, ...]:
-    """The hook points there are."""
-    return subject.ensemble.model(slice(0, 1)).hook_names
+    """The hook points of the run's model."""
+    return tuple(activation_shapes(subject.info.model, 1))
 
 
 def axes(subject: Subject, text: str, hook: str) -> Axes:
     """What there is to choose from.
 
+    Args:
+        subject: the run.
+        text: an example of the run's task.
+        hook: the name of a hook point.
+
     Raises:
         UserError: ``text`` is not an example of the run's task, or there is no such hook point.
     """
-    found = _values(subject.ensemble.select(slice(0, 1)), subject, text, hook, KINDS[0])
-    heads = found.maps if found.maps != ("",) else ()
-    return Axes(heads, found.positions, found.units, found.unit_axis)
+    example = subject.task.encode(text)
+    shapes = activation_shapes(subject.info.model, len(example.tokens))
+    if hook not in shapes:
+        raise UserError(f"There is no hook point {quoted(hook)} in this model; choose another.")
+    names = hook_axes(hook)
+    heads = (
+        tuple(head_name(hook, head) for head in range(shapes[hook][1 + names.index("head")])) if "head" in names else ()
+    )
+    positions = _numbered(subject, example)
+    units = positions if names[-1] == "key" else tuple(str(unit) for unit in range(shapes[hook][-1]))
+    return Axes(heads, positions, units, names[-1])
+
+
+def head_name(hook: str, head: int) -> str:
+    return f"L{hook.split('.')[1]}H{head}"
+
+
+def _numbered(subject: Subject, example: Example) -> tuple[str, ...]:
+    """The tokens of an example with their positions."""
+    return tuple(f"{label} ({i})" for i, label in enumerate(panels.token_labels(subject, example)))
 
 
 def film(
@@ -81,7 +197,7 @@ def film(
         UserError: ``text`` is not an example of the run's task, or there is no such hook point.
     """
     found = _chosen(_values(subject.ensemble, subject, text, hook, kind), heads, positions, units)
-    draw = {"heatmap": _heatmap, "histogram": _histogram, "over training": _over_training}[form]
+    draw = {"heatmap": _heatmap, "histogram": _histogram, "training": _over_training}[form]
     return Film(subject.steps, [panels.timeline(subject), *draw(subject, found)])
 
 
@@ -101,7 +217,7 @@ def most_changed(subject: Subject, hook: str, before: int, after: int) -> list[t
     change = mean_absolute_change(two, subject.unseen().tokens, hook)
     best = change.flatten().topk(min(MOST_CHANGED, change.numel()))
     width = change.shape[-1]
-    heads = [f"L{hook.split('.')[1]}H{head}" for head in range(len(change))] if change.ndim > 1 else [""]
+    heads = [head_name(hook, head) for head in range(len(change))] if change.ndim > 1 else [""]
     return [
         (heads[place // width], place % width, value)
         for place, value in zip(best.indices.tolist(), best.values.tolist(), strict=True)
@@ -123,11 +239,11 @@ def _values(ensemble: Ensemble, subject: Subject, text: str, hook: str, kind: st
     if "head" in names:
         if names[0] != "head":
             values = rearrange(values, "snapshot pos head unit -> snapshot head pos unit")
-        maps = tuple(f"L{hook.split('.')[1]}H{head}" for head in range(values.shape[1]))
+        maps = tuple(head_name(hook, head) for head in range(values.shape[1]))
     else:
         values = values[:, None]
     over_keys = names[-1] == "key"
-    tokens = tuple(f"{label} ({i})" for i, label in enumerate(panels.token_labels(subject, example)))
+    tokens = _numbered(subject, example)
     return Values(
         f"{'gradient at ' if kind == 'gradient' else ''}{hook} on {panels.brief(example.text)}{panels.given(example)}",
         maps,

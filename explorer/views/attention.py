@@ -1,6 +1,7 @@
 """Where every head looks, at every snapshot."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -8,9 +9,11 @@ from torch import Tensor
 from explorer.analysis.heads import find_repeats, head_scores, repeated_tokens
 from explorer.errors import UserError
 from explorer.film.film import Film, Heatmaps
+from explorer.scene import choice
 from explorer.tasks.base import Batch, Example
 from explorer.views import panels
 from explorer.views.subject import ROOM, Subject
+from explorer.views.view import View
 
 KINDS: Mapping[str, str] = {  # what is shown of attention -> its hook point
     "pattern": "hook_pattern",
@@ -23,9 +26,37 @@ TITLES = {
     "scores": "Attention scores, before softmax",
     "gradient": "Gradient of the loss at attention patterns",
 }
-PROBES = ("repeated random tokens", "unseen examples")
+REPEATED_TOKENS, UNSEEN_EXAMPLES = "repeated", "unseen"
+PROBES: Mapping[str, str] = {REPEATED_TOKENS: "repeated random tokens", UNSEEN_EXAMPLES: "unseen examples"}
 OUTLINED = 4  # tokens that come again are outlined where there are so many of them
-REPEATED, LEAST_REPEATED = 4, 4  # texts of repeated tokens, and how many tokens make one
+REPEATED, LEAST_REPEATED = 4, 4  # texts of repeated tokens, and the fewest tokens that are worth repeating
+
+
+@dataclass(frozen=True)
+class Options:
+    show: str = choice(
+        "Show",
+        lambda at: {
+            "one": f"one {at.subject.task.noun}",
+            "mean": "mean over a batch",
+            "heads": "what heads do",
+        },
+    )
+    of: str = choice("Of attention", {kind: kind for kind in KINDS}, when=lambda at: at.chosen["show"] != "heads")
+    on: str = choice("Measured on", lambda at: probes(at.subject), when=lambda at: at.chosen["show"] == "heads")
+
+
+class Attention(View):
+    name, title, icon, place = "attention", "Attention", "grid_on", (1, 0)
+    Options = Options
+
+    def asks_example(self, options: Options) -> bool:
+        return options.show == "one"
+
+    def film(self, subject: Subject, example: str, options: Options, *beside: Subject) -> Film:
+        if options.show == "heads":
+            return scores_film(subject, options.on)
+        return mean_film(subject, options.of) if options.show == "mean" else example_film(subject, example, options.of)
 
 
 def example_film(subject: Subject, text: str, kind: str) -> Film:
@@ -56,14 +87,14 @@ def scores_film(subject: Subject, probe: str) -> Film:
     Raises:
         UserError: the model is too short, or knows too few tokens, for repeated random ones.
     """
-    tokens = _repeated(subject) if probe == PROBES[0] else subject.unseen().tokens
+    tokens = _repeated(subject) if probe == REPEATED_TOKENS else subject.unseen().tokens
     names = panels.head_names(subject.info.model)
     found = head_scores(subject.ensemble, tokens)
     curves = [
         panels.over_snapshots(
             subject,
             name.replace(" ", "-"),
-            f"{name.capitalize()}{'' if name == 'entropy' else ' score'}, on {probe}",
+            f"{name.capitalize()}{'' if name == 'entropy' else ' score'}, on {PROBES[probe]}",
             dict(zip(names, values.unbind(1), strict=True)),
             unit="nats" if name == "entropy" else "share of attention",
             span=6,
@@ -73,10 +104,12 @@ def scores_film(subject: Subject, probe: str) -> Film:
     return Film(subject.steps, [panels.timeline(subject), *curves])
 
 
-def probes(subject: Subject) -> tuple[str, ...]:
+def probes(subject: Subject) -> Mapping[str, str]:
     """Those of `PROBES` on which this run can be measured."""
     length = _length(subject)
-    return PROBES if length >= LEAST_REPEATED and subject.info.model.d_vocab > length else PROBES[1:]
+    if length >= LEAST_REPEATED and subject.info.model.d_vocab > length:
+        return PROBES
+    return {UNSEEN_EXAMPLES: PROBES[UNSEEN_EXAMPLES]}
 
 
 def _length(subject: Subject) -> int:
@@ -88,8 +121,11 @@ def _length(subject: Subject) -> int:
 def _repeated(subject: Subject) -> Tensor:
     """Random tokens and the same again, behind the token 0, with which texts begin, (batch pos)."""
     cfg = subject.info.model
-    if PROBES[0] not in probes(subject):
-        raise UserError(f"This model reads {cfg.n_ctx} of {cfg.d_vocab} tokens; choose {PROBES[1]} instead.")
+    if REPEATED_TOKENS not in probes(subject):
+        raise UserError(
+            f"This model reads {cfg.n_ctx} tokens of a vocabulary of {cfg.d_vocab}, too few to repeat random ones; "
+            f"choose {PROBES[UNSEEN_EXAMPLES]} instead."
+        )
     tokens = repeated_tokens(cfg.d_vocab, _length(subject), REPEATED)
     return torch.cat([torch.zeros_like(tokens[:, :1]), tokens], 1)
 

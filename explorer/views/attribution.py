@@ -1,14 +1,45 @@
-"""Which component brings how much of an answer, and how far the answer has got after each block."""
+"""How much each component adds to the logit of an answer, and what the model would answer after each block."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
 
 from explorer.analysis.attribution import direct_logit_attribution, logit_lens
 from explorer.film.film import Columns, Film
+from explorer.scene import At, choice
+from explorer.tasks.base import Example
 from explorer.views import panels
 from explorer.views.subject import Subject
+from explorer.views.view import View
 
-FORMS = ("logit − mean logit", "logit")
+CENTRED, LOGIT = "centred", "logit"
+FORMS: Mapping[str, str] = {CENTRED: "logit − mean logit", LOGIT: "logit"}
 
 
-def film(subject: Subject, text: str, answer: int, form: str = FORMS[0]) -> Film:
+def answer_labels(subject: Subject, example: Example) -> list[str]:
+    """What each answer of an example is called, and what is right there."""
+    tokens = [subject.task.answer_tokens[target] for target in example.targets.tolist()]
+    return [f"{place}: {token}" for place, token in zip(example.places, tokens, strict=True)]
+
+
+def _answers(at: At) -> dict[int, str]:
+    return dict(enumerate(answer_labels(at.subject, at.subject.task.encode(at.example))))
+
+
+@dataclass(frozen=True)
+class Options:
+    of: str = choice("Of", FORMS)
+    answer: int = choice("Answer", _answers, widget="list")
+
+
+class Attribution(View):
+    name, title, icon, place = "attribution", "Attribution", "bar_chart", (1, 2)
+    Options = Options
+
+    def film(self, subject: Subject, example: str, options: Options, *beside: Subject) -> Film:
+        return film(subject, example, options.answer, options.of)
+
+
+def film(subject: Subject, text: str, answer: int, form: str = CENTRED) -> Film:
     """Direct logit attribution of one answer, and the logit lens of all answers.
 
     Args:
@@ -20,7 +51,7 @@ def film(subject: Subject, text: str, answer: int, form: str = FORMS[0]) -> Film
     """
     example = subject.task.encode(text)
     answer = min(answer, len(example.places) - 1)
-    found = direct_logit_attribution(subject.ensemble, example, centred=form == FORMS[0])
+    found = direct_logit_attribution(subject.ensemble, example, centred=form == CENTRED)
     values = found.values[:, answer]  # (snapshot component)
     right = subject.task.answer_tokens[example.targets[answer]]
     named = f"{right} for {example.places[answer]}"
@@ -28,17 +59,13 @@ def film(subject: Subject, text: str, answer: int, form: str = FORMS[0]) -> Film
     stages, logits = logit_lens(subject.ensemble, example)
     targets = example.targets.expand(*logits.shape[:-1])[..., None]
     probabilities = logits.softmax(-1).gather(-1, targets)[..., 0]  # (snapshot stage answer)
-    places = [
-        f"{place}: {subject.task.answer_tokens[target]}"
-        for place, target in zip(example.places, example.targets.tolist(), strict=True)
-    ]
     return Film(
         subject.steps,
         [
             panels.timeline(subject),
             Columns(
                 "attribution",
-                f"Direct logit attribution of {named}: {form}{panels.given(example)}",
+                f"Direct logit attribution of {named}: {FORMS[form]}{panels.given(example)}",
                 found.components,
                 ["logit"],
                 values[:, None].numpy(),
@@ -49,7 +76,7 @@ def film(subject: Subject, text: str, answer: int, form: str = FORMS[0]) -> Film
             panels.over_snapshots(
                 subject,
                 "attribution-over-training",
-                f"The same over training, and its sum: {form}",
+                f"The same over training, and its sum: {FORMS[form]}",
                 curves,
                 "logits",
                 span=7,
@@ -57,11 +84,11 @@ def film(subject: Subject, text: str, answer: int, form: str = FORMS[0]) -> Film
             ),
             panels.signed_maps(
                 "lens",
-                f"Logit lens: probability of each right answer, read off on the way{panels.given(example)}",
+                f"Logit lens: probability of each right answer, read from the residual stream{panels.given(example)}",
                 [""],
                 probabilities[:, None],
                 stages,
-                places,
+                answer_labels(subject, example),
                 "read after",
                 "answer",
             ),

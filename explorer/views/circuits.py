@@ -1,11 +1,35 @@
 """What heads read and write, from the weights alone, at every snapshot."""
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 
 from explorer.analysis import circuits
 from explorer.film.film import Columns, Film, Panel
+from explorer.scene import At, choice
 from explorer.views import panels
 from explorer.views.subject import Subject
+from explorer.views.view import View
+
+
+def _layers(at: At) -> dict[int, str]:
+    return {layer: f"layer {layer}" for layer in range(at.subject.info.model.n_layers)}
+
+
+@dataclass(frozen=True)
+class Options:
+    show: str = choice("Show", lambda at: possible(at.subject))
+    layer: int = choice("Layer", _layers, when=lambda at: at.chosen["show"] in BY_LAYER)
+
+
+class Circuits(View):
+    name, title, icon, place = "circuits", "Circuits", "schema", (1, 3)
+    Options = Options
+
+    def asks_example(self, options: Options) -> bool:
+        return options.show in BY_EXAMPLE
+
+    def film(self, subject: Subject, example: str, options: Options, *beside: Subject) -> Film:
+        return film(subject, options.show, options.layer, example)
 
 
 def film(subject: Subject, what: str, layer: int, text: str) -> Film:
@@ -19,7 +43,7 @@ def film(subject: Subject, what: str, layer: int, text: str) -> Film:
         UserError: ``text`` is not an example of the run's task, or the model has no such circuit.
     """
     layer = min(layer, subject.info.model.n_layers - 1)
-    return Film(subject.steps, [panels.timeline(subject), *WHAT[what](subject, layer, text)])
+    return Film(subject.steps, [panels.timeline(subject), *WHAT[what].panels(subject, layer, text)])
 
 
 def _qk(subject: Subject, layer: int, text: str) -> list[Panel]:
@@ -138,23 +162,31 @@ def _singular(subject: Subject, layer: int, text: str) -> list[Panel]:
     return found
 
 
-WHAT: Mapping[str, Callable[[Subject, int, str], list[Panel]]] = {
-    "QK, tokens": _qk,
-    "QK, positions": _qk_positions,
-    "OV": _ov,
-    "trigram table": _trigrams,
-    "copying": _copying,
-    "composition": _composition,
-    "singular values": _singular,
+@dataclass(frozen=True)
+class Shown:
+    """One thing that can be shown of circuits."""
+
+    label: str
+    panels: Callable[[Subject, int, str], list[Panel]]
+
+
+WHAT: Mapping[str, Shown] = {
+    "qk": Shown("QK, tokens", _qk),
+    "positions": Shown("QK, positions", _qk_positions),
+    "ov": Shown("OV", _ov),
+    "trigrams": Shown("trigram table", _trigrams),
+    "copying": Shown("copying", _copying),
+    "composition": Shown("composition", _composition),
+    "singular": Shown("singular values", _singular),
 }
-BY_LAYER = ("QK, tokens", "QK, positions", "OV", "trigram table", "singular values")  # shown one layer at a time
-BY_EXAMPLE = ("trigram table",)
+BY_LAYER = ("qk", "positions", "ov", "trigrams", "singular")  # shown one layer at a time
+BY_EXAMPLE = ("trigrams",)
 
 
-def possible(subject: Subject) -> tuple[str, ...]:
-    """What of `WHAT` this run's model has."""
+def possible(subject: Subject) -> dict[str, str]:
+    """What of `WHAT` this run's model has, by label."""
     cfg = subject.info.model
-    table = ("QK, positions", "singular values") if cfg.architecture == "table" else ()
+    table = ("positions", "singular") if cfg.architecture == "table" else ()
     flat = ("composition",) if cfg.n_layers == 1 else ()
-    nowhere = ("QK, positions",) if cfg.positions == "none" else ()
-    return tuple(what for what in WHAT if what not in (*table, *flat, *nowhere))
+    nowhere = ("positions",) if cfg.positions == "none" else ()
+    return {what: shown.label for what, shown in WHAT.items() if what not in (*table, *flat, *nowhere)}

@@ -1,7 +1,8 @@
 """Two runs under one cursor."""
 
 import contextlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -11,11 +12,46 @@ from explorer.analysis.answers import greedy_answers
 from explorer.errors import UserError
 from explorer.film.film import Curves, Film, Heatmaps, Panel, Text, Tokens
 from explorer.runs import Runs
+from explorer.scene import At, choice
 from explorer.tasks.base import Example
 from explorer.views import panels
 from explorer.views.subject import Subject
+from explorer.views.view import View
 
-ALIGNMENTS = ("aligned by step", "aligned by loss")
+ALIGNMENTS: Mapping[str, str] = {"step": "aligned by step", "loss": "aligned by loss"}
+
+
+def _others(at: At) -> dict[str, str]:
+    """The runs in the same folder."""
+    return {name: name for name in _runs(at.subject).names() if name != at.subject.name}
+
+
+def _runs(subject: Subject) -> Runs:
+    return Runs(subject.run.folder.parent)
+
+
+@dataclass(frozen=True)
+class Options:
+    beside: str | None = choice(
+        "Beside it", _others, usual=lambda at: partner(at.subject, _runs(at.subject)), widget="list", width=360
+    )
+    align: str = choice("Aligned", ALIGNMENTS)
+
+
+class Compare(View):
+    name, title, icon, place = "compare", "Compare", "compare_arrows", (0, 3)
+    Options = Options
+
+    def lacks(self, subject: Subject, example: str, options: Options) -> str:
+        return "" if options.beside else "There is no second run to compare with. Train one on the page Train."
+
+    def beside(self, options: Options) -> str | None:
+        return options.beside
+
+    def film(self, subject: Subject, example: str, options: Options, *beside: Subject) -> Film:
+        return film(subject, beside[0], example, options.align)
+
+
 ENDS = ("", "-beside")  # of the ids of panels of the chosen run, and of the other
 
 
@@ -31,7 +67,7 @@ def film(subject: Subject, other: Subject, text: str, align: str) -> Film:
         UserError: ``text`` is not an example of the run's task.
     """
     frames = range(len(subject.steps))
-    partners = _by_step(subject, other) if align == ALIGNMENTS[0] else _by_loss(subject, other)
+    partners = _by_step(subject, other) if align == "step" else _by_loss(subject, other)
     at = np.array([other.steps[i] for i in partners])
     one = subject.task.encode(text)
     both: list[tuple[Subject, Sequence[int], np.ndarray | None, Example]] = [
@@ -42,8 +78,8 @@ def film(subject: Subject, other: Subject, text: str, align: str) -> Film:
         f"{subject.name} at step {step:,}    {other.name} at step {beside:,}"
         for step, beside in zip(subject.steps, at.tolist(), strict=True)
     ]
-    found: list[Panel] = [Text("where", f"Both runs, {align}", where)]
-    if align == ALIGNMENTS[0]:
+    found: list[Panel] = [Text("where", f"Both runs, {ALIGNMENTS[align]}", where)]
+    if align == "step":
         found.append(_together(subject, other))
     found += [_losses(run, end, stands) for end, (run, _, stands, _) in zip(ENDS, both, strict=True)]
     found += [_answer(run, end, example, rows) for end, (run, rows, _, example) in zip(ENDS, both, strict=True)]

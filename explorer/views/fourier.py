@@ -1,40 +1,80 @@
-"""Numbers on a circle: weights and activations in the Fourier basis, at every snapshot."""
+"""Numbers modulo n: weights and activations in the Fourier basis, at every snapshot."""
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 
 from explorer.analysis import fourier
 from explorer.errors import UserError
-from explorer.film.film import Columns, Film, Panel, Raster, Scatter, Text
+from explorer.film.film import Columns, Film, Heatmaps, Panel, Raster, Scatter, Text
+from explorer.scene import choice, number, switch
 from explorer.tasks.base import Cycle
 from explorer.views import panels
 from explorer.views.subject import Subject
+from explorer.views.view import Choices, Figures, Item, View, named
 
 MOST_TERMS = 12  # in the table
 MOST_PAIRS = 200_000  # of all snapshots together; where there are more, every second or third snapshot is looked at
 MOST_CIRCLES = 3
 
 
+@dataclass(frozen=True)
+class Options:
+    show: str = choice("Show", lambda at: possible(at.subject))
+    answer: str = choice(
+        "Answer", lambda at: named(answers(at.subject)), when=lambda at: at.chosen["show"] in BY_ANSWER
+    )
+    neuron: int = number(
+        "Neuron",
+        0,
+        lambda at: max(n_neurons(at.subject) - 1, 0),
+        when=lambda at: at.chosen["show"] in BY_NEURON and n_neurons(at.subject) > 0,
+    )
+    basis: bool = switch("The basis, and its Gram matrix", place="end")
+
+
+class Fourier(View):
+    name, title, icon, place = "fourier", "Fourier", "waves", (1, 4)
+    Options = Options
+
+    def lacks(self, subject: Subject, example: str, options: Options) -> str:
+        if possible(subject):
+            return ""
+        return (
+            "The tokens of this run are not numbers modulo n, so there is no Fourier basis for them. Choose a run of "
+            "addition or modular addition."
+        )
+
+    def asks_example(self, options: Options) -> bool:
+        return False
+
+    def film(self, subject: Subject, example: str, options: Options, *beside: Subject) -> Film:
+        return film(subject, options.show, options.answer, options.neuron)
+
+    def below(self, subject: Subject, example: str, options: Options) -> Sequence[Item]:
+        return [Choices(["basis"]), *([Figures(basis_panels(subject))] if options.basis else [])]
+
+
 def film(subject: Subject, what: str, answer: str, neuron: int = 0) -> Film:
-    """One of `WHAT`, in a task whose numbers go around.
+    """One of `WHAT`, in a task whose tokens are numbers modulo n.
 
     Args:
         answer: which answer is looked at as a function of two numbers.
         neuron: of the last block, where one is looked at; the last where there are not so many.
 
     Raises:
-        UserError: the task's tokens are no numbers that go around, or the model has no such thing.
+        UserError: the task's tokens are not numbers modulo n, or the model has no such thing.
     """
     cycle = subject.task.cycle
     if cycle is None:
-        raise UserError(f"The tokens of {subject.task.title} are no numbers that go around; choose another run.")
+        raise UserError(f"The tokens of {subject.task.title} are not numbers modulo n; choose another run.")
     answer = answer if answer in cycle.grids else next(iter(cycle.grids))
     if what in BY_ANSWER:
         subject = subject.thinned(max(2, MOST_PAIRS // cycle.n**2))
-    return Film(subject.steps, [panels.timeline(subject), *WHAT[what](subject, cycle, answer, neuron)])
+    return Film(subject.steps, [panels.timeline(subject), *WHAT[what].panels(subject, cycle, answer, neuron)])
 
 
 def _frequencies(subject: Subject, cycle: Cycle, answer: str, neuron: int) -> list[Panel]:
@@ -200,26 +240,34 @@ def _progress(subject: Subject, cycle: Cycle, answer: str, neuron: int) -> list[
     ]
 
 
-WHAT: Mapping[str, Callable[[Subject, Cycle, str, int], list[Panel]]] = {
-    "frequencies": _frequencies,
-    "circles": _circles,
-    "logits of two numbers": _logits,
-    "neurons of two numbers": _neurons,
-    "over both numbers": _over_both,
-    "progress": _progress,
+@dataclass(frozen=True)
+class Shown:
+    """One thing that can be shown in the Fourier basis."""
+
+    label: str
+    panels: Callable[[Subject, Cycle, str, int], list[Panel]]
+
+
+WHAT: Mapping[str, Shown] = {
+    "frequencies": Shown("frequencies", _frequencies),
+    "circles": Shown("circles", _circles),
+    "logits": Shown("logits of two numbers", _logits),
+    "neurons": Shown("neurons of two numbers", _neurons),
+    "pairs": Shown("over both numbers", _over_both),
+    "progress": Shown("progress", _progress),
 }
-BY_ANSWER = ("logits of two numbers", "neurons of two numbers", "over both numbers", "progress")
-BY_NEURON = ("over both numbers",)
+BY_ANSWER = ("logits", "neurons", "pairs", "progress")
+BY_NEURON = ("pairs",)
 
 
-def possible(subject: Subject) -> tuple[str, ...]:
-    """What of `WHAT` this run has; nothing where its numbers do not go around."""
+def possible(subject: Subject) -> dict[str, str]:
+    """What of `WHAT` this run has, by label; nothing where its tokens are not numbers modulo n."""
     cycle, cfg = subject.task.cycle, subject.info.model
     if cycle is None or cfg.architecture == "table":
-        return ()
+        return {}
     sums = any(grid.sign for grid in cycle.grids.values())
-    lacking = {"neurons of two numbers": cfg.attn_only, "progress": not sums}
-    return tuple(what for what in WHAT if not lacking.get(what))
+    lacking = {"neurons": cfg.attn_only, "progress": not sums}
+    return {what: shown.label for what, shown in WHAT.items() if not lacking.get(what)}
 
 
 def answers(subject: Subject) -> tuple[str, ...]:
@@ -229,18 +277,22 @@ def answers(subject: Subject) -> tuple[str, ...]:
 
 
 def n_neurons(subject: Subject) -> int:
-    """How many neurons there are to look at."""
+    """How many neurons a block has; 0 where there is no MLP."""
     return 0 if subject.info.model.attn_only else subject.info.model.d_mlp
 
 
-def basis_figures(subject: Subject) -> tuple[object, object]:
-    """The Fourier basis of the run's numbers, and its Gram matrix, as figures."""
-    from explorer.figures.charts import heatmap  # plotly takes long to load
+def basis_panels(subject: Subject) -> list[Heatmaps]:
+    """The Fourier basis of the run's numbers, and its Gram matrix, each a map with one frame."""
+    cycle = subject.task.cycle
+    if cycle is None:
+        return []
+    names, basis = fourier.basis(cycle.n)
+    numbers = subject.task.tokens[: cycle.n]
 
-    names, basis = fourier.basis(subject.task.cycle.n)
-    numbers = list(subject.task.tokens[: subject.task.cycle.n])
-    gram = basis @ basis.T
-    return (
-        heatmap("Fourier basis", basis.numpy(), list(names), numbers, "component", "number"),
-        heatmap("Its Gram matrix", gram.numpy(), list(names), list(names), "component", "component"),
-    )
+    def one(id: str, title: str, values: torch.Tensor, columns: Sequence[str], column_axis: str) -> Heatmaps:
+        return panels.signed_maps(id, title, [""], values[None, None], names, columns, "component", column_axis)
+
+    return [
+        one("basis", "Fourier basis", basis, numbers, "number"),
+        one("gram", "Its Gram matrix", basis @ basis.T, names, "component"),
+    ]

@@ -1,8 +1,8 @@
-"""Parts of the model switched off or exchanged, and what that changes at every snapshot."""
+"""Components ablated, or activations patched from one example into another, at every snapshot."""
 
 import contextlib
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import torch
 
@@ -10,16 +10,109 @@ from explorer.analysis import interventions
 from explorer.analysis.answers import greedy_answers
 from explorer.errors import UserError
 from explorer.film.film import Film
+from explorer.scene import At, choice, several, words
 from explorer.tasks.base import Example
 from explorer.views import panels
 from explorer.views.subject import ROOM, Subject
+from explorer.views.view import View, named
 
 MODES = ("zero", "mean")
-PATCHES = ("heads", "residual stream", "attention outputs", "MLP outputs")
+PATCHES: Mapping[str, str] = {
+    "heads": "heads",
+    "residual": "residual stream",
+    "attention": "attention outputs",
+    "mlp": "MLP outputs",
+}
+PLACES = {"residual": "hook_resid_pre", "attention": "hook_attn_out", "mlp": "hook_mlp_out"}
 MEASURED = 128  # unseen examples on which losses are measured
 EACH = 0.5  # of that, where each component is ablated by itself
 MOST_POSITIONS = 32  # at which activations are exchanged, where the examples do not differ in more
 LEAST_DIFFERENCE = 0.1  # of the largest over training: where two examples differ less, a share of it says nothing
+
+
+def _is(*kinds: str) -> Callable[[At], bool]:
+    """Whether one of these interventions is chosen."""
+    return lambda at: at.chosen["do"] in kinds
+
+
+def _second_placeholder(at: At) -> str:
+    return f"A second {at.subject.task.noun}, of the same form"
+
+
+def _suggested(at: At) -> dict[str, str]:
+    return {text: name for name, text in partners(at.subject, at.example).items()}
+
+
+def _check_second(at: At, text: str) -> None:
+    """Raises UserError where ``text`` cannot be compared with the example; nothing typed is no mistake."""
+    if text.strip():
+        telling(at.subject, at.example, text)
+
+
+def _differing(at: At) -> dict[int, str]:
+    second = at.chosen["second"]
+    return telling(at.subject, at.example, second) if second.strip() else {}
+
+
+@dataclass(frozen=True)
+class Options:
+    do: str = choice("Do", {"ablate": "ablate", "each": "each by itself", "patch": "patch"})
+    mode: str = choice("In its place", named(MODES), when=_is("ablate", "each"))
+    exchange: str = choice("Exchange", lambda at: patches(at.subject), when=_is("patch"))
+    off: tuple[str, ...] = several(
+        "Ablate",
+        lambda at: named(names(at.subject)),
+        usual=lambda at: names(at.subject)[:1],
+        placeholder=lambda at: _off_placeholder(at.subject),
+        spelled=lambda at, text: check(at.subject, text),
+        place="after",
+        when=_is("ablate"),
+    )
+    second: str = words(
+        lambda at: f"Second {at.subject.task.noun}, into which activations of the first are patched",
+        _check_second,
+        suggestions=_suggested,
+        placeholder=_second_placeholder,
+        place="after",
+        when=_is("patch"),
+    )
+    answer: int | None = choice(
+        "Answer",
+        _differing,
+        widget="list",
+        place="after",
+        when=lambda at: at.chosen["do"] == "patch" and bool(at.chosen["second"].strip()),
+        note="Activations of the first example are patched into the run on the second: 1 restores the answer of the "
+        "first, 0 changes nothing.",
+    )
+
+
+class Interventions(View):
+    name, title, icon, place = "interventions", "Interventions", "content_cut", (1, 6)
+    Options = Options
+
+    def lacks(self, subject: Subject, example: str, options: Options) -> str:
+        if options.do != "patch" or options.second.strip():
+            return ""
+        return (
+            f"Type a second {subject.task.noun} that asks at the same positions as the first and has other right "
+            f"answers."
+        )
+
+    def asks_example(self, options: Options) -> bool:
+        return options.do != "each"
+
+    def film(self, subject: Subject, example: str, options: Options, *beside: Subject) -> Film:
+        if options.do == "each":
+            return each_film(subject, options.mode)
+        if options.do == "patch":
+            return patch_film(subject, example, options.second, options.exchange, options.answer or 0)
+        return off_film(subject, example, options.off, options.mode)
+
+
+def _off_placeholder(subject: Subject) -> str:
+    neurons = neuron_example(subject)
+    return "heads and MLPs" + (f"; type a neuron, {neurons}" if neurons else "")
 
 
 def names(subject: Subject) -> tuple[str, ...]:
@@ -135,14 +228,13 @@ def patch_film(subject: Subject, clean_text: str, corrupted_text: str, what: str
         curves = dict(zip(heads, share.unbind(1), strict=True))
         found.append(panels.over_snapshots(subject, "patched-heads", title, curves, unit="share", height=320))
         return Film(subject.steps, found)
-    place = {"residual stream": "hook_resid_pre", "attention outputs": "hook_attn_out", "MLP outputs": "hook_mlp_out"}
-    hooks = [f"blocks.{layer}.{place[what]}" for layer in range(subject.info.model.n_layers)]
+    hooks = [f"blocks.{layer}.{PLACES[what]}" for layer in range(subject.info.model.n_layers)]
     positions = _positions(clean, corrupted)
     labels = panels.token_labels(subject, corrupted)
     shares = torch.stack(
         [interventions.patch_positions(ensemble, clean, corrupted, answer, hook, positions) for hook in hooks], 1
     )  # (snapshot layer position)
-    title = f"Share that comes back with the {what} at one position taken from the first example"
+    title = f"Share that comes back with the {PATCHES[what]} at one position taken from the first example"
     columns = [f"{labels[position]} ({position})" for position in positions]
     rows = [f"layer {layer}" for layer in range(len(hooks))]
     shares = shares.where(telling[..., None], torch.nan)
@@ -152,12 +244,15 @@ def patch_film(subject: Subject, clean_text: str, corrupted_text: str, what: str
     return Film(subject.steps, found)
 
 
-def patches(subject: Subject) -> tuple[str, ...]:
+def patches(subject: Subject) -> dict[str, str]:
     """Those of `PATCHES` that this run's model has."""
     cfg = subject.info.model
+    lacking = set()
     if cfg.architecture == "table":
-        return PATCHES[:1]
-    return PATCHES[:3] if cfg.attn_only else PATCHES
+        lacking = {"residual", "attention", "mlp"}
+    elif cfg.attn_only:
+        lacking = {"mlp"}
+    return {what: label for what, label in PATCHES.items() if what not in lacking}
 
 
 def partners(subject: Subject, text: str) -> dict[str, str]:

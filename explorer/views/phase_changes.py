@@ -1,6 +1,7 @@
 """The losses of every token, where they fall, and what they mean for one example."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,11 +11,49 @@ from explorer.analysis.answers import teacher_forced_answers
 from explorer.analysis.phases import smooth_both_ways
 from explorer.errors import UserError
 from explorer.film.film import Film, Raster
+from explorer.scene import choice
 from explorer.views import panels
 from explorer.views.subject import SMOOTHING, Losses, Subject
+from explorer.views.view import Item, Note, Table, View, named
 
+SMOOTHINGS = (0.0, 0.5, 0.8, SMOOTHING, 0.95, 0.98, 0.99)
 MOST_POINTS = 1500  # of each row of the seismograph, more than a screen has pixels
 EACH_CLASS = 512  # examples of each kind, fewer where they are long
+
+
+@dataclass(frozen=True)
+class Options:
+    show: str = choice(
+        "Show",
+        lambda at: (
+            {"losses": "losses"} | ({"kinds": f"by kind of {at.subject.task.noun}"} if has_classes(at.subject) else {})
+        ),
+    )
+    smoothing: float = choice(
+        "Smoothing of losses",
+        named(SMOOTHINGS),
+        usual=lambda at: SMOOTHING,
+        widget="slider",
+        width=360,
+        labelled=True,
+        when=lambda at: at.chosen["show"] == "losses",
+        help="The factor per step of an exponential average that runs forwards and then backwards. Onsets are those of "
+        "the smoothed losses.",
+    )
+
+
+class PhaseChanges(View):
+    name, title, icon, place = "phase-changes", "Phase changes", "show_chart", (0, 1)
+    Options = Options
+
+    def asks_example(self, options: Options) -> bool:
+        return options.show == "losses"
+
+    def film(self, subject: Subject, example: str, options: Options, *beside: Subject) -> Film:
+        return class_film(subject) if options.show == "kinds" else film(subject, example, options.smoothing)
+
+    def below(self, subject: Subject, example: str, options: Options) -> Sequence[Item]:
+        return _table(subject, phases(subject, options.smoothing)) if options.show == "losses" else ()
 
 
 @dataclass(frozen=True)
@@ -140,6 +179,37 @@ def class_film(subject: Subject) -> Film:
             ),
         ],
     )
+
+
+def _table(subject: Subject, found: tuple[Phase, ...]) -> list[Item]:
+    steps = {
+        "onset": [phase.onset for phase in found],
+        "steepest": [phase.steepest for phase in found],
+        "begins": [phase.begins for phase in found],
+        "ends": [phase.ends for phase in found],
+        "width": [phase.width for phase in found],
+    }
+    last = "loss at the end"
+    items: list[Item] = [
+        Note("Phase changes", is_heading=True),
+        Note(
+            "Onset: the first step from which a loss stays below the middle between a uniform guess and the best "
+            "possible loss. Width: the steps between a tenth and nine tenths of that distance. An empty cell: the loss "
+            "never was so high, or never gets so low. Click a heading to sort."
+        ),
+        Table(
+            {
+                subject.task.token_noun: [phase.name for phase in found],
+                **steps,
+                last: [phase.last for phase in found],
+            },
+            steps=list(steps),
+            help={**dict.fromkeys(steps, "step"), last: "nats, smoothed"},
+        ),
+    ]
+    if all(phase.onset is None for phase in found):
+        items.append(Note("No loss falls below that middle and stays there."))
+    return items
 
 
 def _step(losses: Losses, row: int | None) -> int | None:

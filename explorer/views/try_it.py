@@ -1,11 +1,27 @@
-"""One example, asked at every snapshot."""
+"""One typed example, answered by every snapshot."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from explorer.analysis.answers import greedy_answers, right_from
 from explorer.film.film import Film, Text
 from explorer.views import panels
 from explorer.views.subject import Subject
+from explorer.views.view import Item, Link, Links, Note, Table, View
+
+
+class TryIt(View):
+    name, title, icon, place = "try", "Try it", "edit", (0, 2)
+
+    def film(self, subject: Subject, example: str, options: Any, *beside: Subject) -> Film:
+        return film(subject, example)
+
+    def above(self, subject: Subject, example: str, options: Any) -> Sequence[Item]:
+        return notes(subject, example)
+
+    def below(self, subject: Subject, example: str, options: Any) -> Sequence[Item]:
+        return [_table(subject, learned(subject, example))]
 
 
 @dataclass(frozen=True)
@@ -14,18 +30,16 @@ class Learned:
 
     place: str
     right: str  # the right token
-    since: int | None  # the step from which on it is right and stays right
+    since: int | None  # the first step from which the answer is right at every snapshot; None if the last is wrong
     probability: float  # of the right token at the last snapshot
 
 
-@dataclass(frozen=True)
-class Tried:
-    film: Film
-    learned: tuple[Learned, ...]
+def film(subject: Subject, text: str) -> Film:
+    """The example answered by greedy decoding at every snapshot.
 
-
-def tried(subject: Subject, text: str) -> Tried:
-    """The example answered by every snapshot for itself.
+    Args:
+        subject: the run.
+        text: an example of the run's task.
 
     Raises:
         UserError: ``text`` is not an example of the run's task.
@@ -33,20 +47,60 @@ def tried(subject: Subject, text: str) -> Tried:
     task, example = subject.task, subject.task.encode(text)
     answers = greedy_answers(subject.ensemble, example)
     blocks = [task.written(example, answer) for answer in answers.tokens.tolist()]
-    bars = panels.answer_bars(subject, "probabilities", "Probability of each answer", example, answers, span=8)
-    film = Film(
+    return Film(
         subject.steps,
         [
             panels.answer_strip(subject, "answers", "The model's own answer", example, answers),
             Text("working", "Worked out", blocks, span=4),
-            bars,
+            panels.answer_bars(subject, "probabilities", "Probability of each answer", example, answers, span=8),
             panels.losses(subject, detail=False),
         ],
     )
-    learned = tuple(
+
+
+def learned(subject: Subject, text: str) -> tuple[Learned, ...]:
+    """From which step each answer is right and stays right.
+
+    Args:
+        subject: the run.
+        text: an example of the run's task.
+
+    Raises:
+        UserError: ``text`` is not an example of the run's task.
+    """
+    task, example = subject.task, subject.task.encode(text)
+    answers = greedy_answers(subject.ensemble, example)
+    return tuple(
         Learned(place, task.answer_tokens[target], since, float(answers.probabilities[-1, i, target]))
         for i, (place, target, since) in enumerate(
             zip(example.places, example.targets.tolist(), right_from(answers.right, subject.steps), strict=True)
         )
     )
-    return Tried(film, learned)
+
+
+def notes(subject: Subject, text: str) -> list[Item]:
+    """What there is to say about an example before it is answered, and harder ones like it."""
+    task, example = subject.task, subject.task.encode(text)
+    said = [example.note]
+    trained_on = task.was_trained_on(example, subject.info.training)
+    if trained_on is not None:
+        said.append(f"This {task.noun} is {'' if trained_on else 'not '}in the training data.")
+    found: list[Item] = [Note(" ".join(filter(None, said)))] if any(said) else []
+    siblings = task.siblings(example)
+    if siblings:
+        links = [Link(f"{label}: {panels.brief(other)}", example=other) for label, other in siblings.items()]
+        found.append(Links(links, title="Also:"))
+    return found
+
+
+def _table(subject: Subject, rows: tuple[Learned, ...]) -> Table:
+    stays, probability = "right and stays right from", "probability at the end"
+    return Table(
+        {
+            subject.task.token_noun: [row.place for row in rows],
+            "right answer": [row.right for row in rows],
+            stays: ["not yet" if row.since is None else f"step {row.since:,}" for row in rows],
+            probability: [row.probability for row in rows],
+        },
+        probabilities=[probability],
+    )

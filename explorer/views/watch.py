@@ -1,13 +1,33 @@
-"""Everything a talk needs in one Film."""
+"""Everything that a talk needs in one film: the opening view."""
+
+from collections.abc import Sequence
+from typing import Any
 
 from explorer.analysis.answers import greedy_answers
 from explorer.film.film import Film
 from explorer.views import panels
 from explorer.views.subject import Subject
+from explorer.views.view import Item, Note, View
+
+
+class Watch(View):
+    name, title, icon, place = "watch", "Watch", "play_circle", (0, 0)
+
+    def film(self, subject: Subject, example: str, options: Any, *beside: Subject) -> Film:
+        return film(subject, example)
+
+    def below(self, subject: Subject, example: str, options: Any) -> Sequence[Item]:
+        return [
+            Note("Drag on the losses, or use ← → Home End. Click a map to enlarge it. F fills the screen for a talk.")
+        ]
 
 
 def film(subject: Subject, text: str) -> Film:
     """Losses as the timeline, the model's answer to one example, and every attention head.
+
+    Args:
+        subject: the run.
+        text: an example of the run's task.
 
     Raises:
         UserError: ``text`` is not an example of the run's task.

@@ -1,13 +1,26 @@
-"""The weights themselves: how large they are, and the way that they take."""
+"""The weights themselves: how large they are, and their path during training."""
+
+from typing import Any
 
 from explorer.analysis.weights import parameter_norms, trajectory
 from explorer.film.film import Film, Scatter
 from explorer.views import panels
 from explorer.views.subject import Subject
+from explorer.views.view import View
+
+
+class Weights(View):
+    name, title, icon, place = "weights", "Weights", "timeline", (1, 5)
+
+    def asks_example(self, options: Any) -> bool:
+        return False
+
+    def film(self, subject: Subject, example: str, options: Any, *beside: Subject) -> Film:
+        return film(subject)
 
 
 def film(subject: Subject) -> Film:
-    """The norm of each parameter, and training's path in its first two principal components."""
+    """The norm of each parameter, and the path of all weights in their first two principal components."""
     sizes, path = parameter_norms(subject.ensemble), trajectory(subject.ensemble, 3)
     shares = [f"PC{i} ({100 * share:.0f} %)" for i, share in enumerate(path.explained.tolist(), 1)]
     found = [
