@@ -13,7 +13,7 @@ from explorer.pages import shared
 from explorer.runs import Run, jobs, recorder
 from explorer.settings import TrainingConfig
 from explorer.tasks import TASKS
-from explorer.tasks.base import Preset, Task
+from explorer.tasks.task import Preset, Task
 from explorer.views import training, watch
 from explorer.views.training import Plan
 

@@ -11,7 +11,7 @@ from explorer.errors import UserError, quoted
 from explorer.model.transformer import ModelConfig
 from explorer.settings import TrainingConfig, from_dict
 from explorer.tasks import task_named
-from explorer.tasks.base import Task
+from explorer.tasks.task import Task
 
 FORMAT = 1  # of run.json
 STATUSES = ("running", "stopped", "done", "failed")

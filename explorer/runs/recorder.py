@@ -19,7 +19,7 @@ from explorer.runs.files import read_tensors, remove_incomplete, write_tensors, 
 from explorer.runs.info import RunInfo, snapshot_metadata
 from explorer.runs.store import NAME, Run, Runs
 from explorer.settings import TrainingConfig
-from explorer.tasks.base import Task
+from explorer.tasks.task import Task
 from explorer.training.loop import (
     Measured,
     Training,

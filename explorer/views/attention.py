@@ -8,7 +8,7 @@ from torch import Tensor
 from explorer.analysis.heads import head_scores, repeated_tokens, repeats
 from explorer.errors import UserError
 from explorer.film.film import Film, Heatmaps
-from explorer.tasks.base import Batch, Example
+from explorer.tasks.data import Batch, Example
 from explorer.views import panels
 from explorer.views.subject import ROOM, Subject
 

@@ -9,7 +9,7 @@ import torch
 from explorer.analysis import fourier
 from explorer.errors import UserError
 from explorer.film.film import Columns, Film, Panel, Raster, Scatter, Text
-from explorer.tasks.base import Cycle
+from explorer.tasks.data import Cycle
 from explorer.views import panels
 from explorer.views.subject import Subject
 

@@ -10,7 +10,7 @@ from explorer.analysis import interventions
 from explorer.analysis.answers import own_answers
 from explorer.errors import UserError
 from explorer.film.film import Film
-from explorer.tasks.base import Example
+from explorer.tasks.data import Example
 from explorer.views import panels
 from explorer.views.subject import ROOM, Subject
 
