@@ -17,7 +17,7 @@ from playwright.sync_api import Page, sync_playwright
 from benchmarks.player import ROOT, SWITCHES, drag, serve
 from benchmarks.start import FILM, IS_BUSY
 from explorer.runs import Runs
-from explorer.tasks.base import Task
+from explorer.tasks.task import Task
 
 PORT = 8574
 RUNS = ("addition-finite", "induction")

@@ -20,7 +20,7 @@ from pathlib import Path
 
 from playwright.sync_api import Page, sync_playwright
 
-from explorer.runs import Runs
+from explorer.runs import Runs, recorder
 from explorer.settings import TrainingConfig
 from explorer.tasks.addition import Addition
 
@@ -132,7 +132,7 @@ def main() -> None:
         task = Addition()
         training = TrainingConfig(steps=299, batch_size=16, snapshot_every=1, snapshot_dtype="float16")
         model = task.model_config(**task.presets["quick"].model)
-        Runs(checkpoints).create("three-hundred", task, model, training).train()
+        recorder.train(recorder.create(Runs(checkpoints), "three-hundred", task, model, training))
         servers = [
             serve("streamlit_app.py", 8571, checkpoints),
             serve("benchmarks/slider_app.py", 8572, checkpoints),

@@ -30,7 +30,7 @@ from explorer.model.fast_forward import asked_logits
 from explorer.model.transformer import ModelConfig
 from explorer.settings import TrainingConfig
 from explorer.tasks import TASKS
-from explorer.tasks.base import Task
+from explorer.tasks.task import Task
 from explorer.training.loop import Training, learning_rate, quick_process
 
 CASES = (

@@ -8,7 +8,7 @@ import torch
 from explorer.model.architectures import weight_shapes
 from explorer.model.ensemble import Ensemble
 from explorer.model.transformer import ModelConfig
-from explorer.runs import Run, Runs
+from explorer.runs import Run, Runs, recorder
 from explorer.settings import TrainingConfig
 from explorer.tasks.addition import Addition
 
@@ -31,7 +31,7 @@ def random_ensemble(cfg: ModelConfig, n: int = 3) -> Ensemble:
 def root(tmp_path_factory) -> Path:
     """A folder with one small run of two-digit addition, ``small``: 40 steps, 5 snapshots. Not to be changed."""
     root = tmp_path_factory.mktemp("checkpoints")
-    Runs(root).create("small", TASK, MODEL, TRAINING).train()
+    recorder.train(recorder.create(Runs(root), "small", TASK, MODEL, TRAINING))
     return root
 
 

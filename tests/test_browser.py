@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
-from explorer.runs import Run, Runs, jobs
+from explorer.runs import Run, Runs, jobs, recorder
 from explorer.tasks.induction import Induction
 from tests.conftest import MODEL, TASK, TRAINING
 from tests.test_jobs import until
@@ -65,12 +65,12 @@ def app(root, tmp_path_factory) -> Iterator[str]:
     """The app on small runs; yields its address."""
     folder = tmp_path_factory.mktemp("browser")
     shutil.copytree(root / "small", folder / "small")
-    Runs(folder).create("finite", TASK, MODEL, FINITE).train()
+    recorder.train(recorder.create(Runs(folder), "finite", TASK, MODEL, FINITE))
     learnt = replace(TRAINING, steps=400, batch_size=64, lr=1e-2, snapshot_every=100)
-    Runs(folder).create("learnt", TASK, MODEL, learnt).train()
+    recorder.train(recorder.create(Runs(folder), "learnt", TASK, MODEL, learnt))
     copies = Induction(stretch=8, interval=12)
     model = copies.model_config(d_model=16, n_heads=2, d_head=8, n_layers=2, attn_only=True)
-    Runs(folder).create("copies", copies, model, TRAINING).train()
+    recorder.train(recorder.create(Runs(folder), "copies", copies, model, TRAINING))
     with served(folder, 8599):
         yield "http://localhost:8599"
 

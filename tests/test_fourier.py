@@ -28,8 +28,8 @@ from explorer.errors import UserError
 from explorer.model.architectures import new_model, weight_shapes
 from explorer.model.ensemble import Ensemble
 from explorer.tasks.addition import Addition
-from explorer.tasks.base import Task
 from explorer.tasks.modular_addition import ModularAddition
+from explorer.tasks.task import Task
 
 MODULAR = ModularAddition(p=7)
 SUBTRACT = ModularAddition(p=7, function="subtract")

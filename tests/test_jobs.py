@@ -10,7 +10,7 @@ import psutil
 import pytest
 
 from explorer.errors import UserError
-from explorer.runs import Run, Runs, jobs
+from explorer.runs import Run, Runs, jobs, recorder
 from tests.conftest import MODEL, TASK, TRAINING
 from tests.test_runs import same
 
@@ -32,7 +32,7 @@ def runs(tmp_path):
     runs = Runs(tmp_path)
     yield runs
     for name in jobs.in_training(runs):
-        Run(runs.root / name).request_stop()
+        recorder.request_stop(Run(runs.root / name))
     until(lambda: not jobs.in_training(runs))
 
 
@@ -47,23 +47,23 @@ def command(run: Run) -> list[str]:
 
 
 def test_a_run_is_trained_stopped_and_resumed_to_the_same_end(runs, small):
-    run = runs.create("job", TASK, MODEL, replace(TRAINING, steps=2000))
+    run = recorder.create(runs, "job", TASK, MODEL, replace(TRAINING, steps=2000))
     jobs.start(run)
     assert run.info().status == "running"
     assert jobs.in_training(runs) == ["job"]
     assert run.ensemble().steps[0] == 0
-    run.request_stop()
+    recorder.request_stop(run)
     until(lambda: run.info().status == "stopped")
     assert 0 < run.info().steps_done < 2000
     jobs.start(run)
     until(lambda: run.info().status == "done")
-    straight = runs.create("straight", TASK, MODEL, replace(TRAINING, steps=2000))
-    straight.train()
+    straight = recorder.create(runs, "straight", TASK, MODEL, replace(TRAINING, steps=2000))
+    recorder.train(straight)
     assert same(run, straight)
 
 
 def test_the_process_is_of_a_session_of_its_own_and_ends_politely(runs):
-    run = runs.create("job", TASK, MODEL, LONG)
+    run = recorder.create(runs, "job", TASK, MODEL, LONG)
     jobs.start(run)
     process = trainer(run)
     assert os.getsid(process.pid) == process.pid != os.getsid(0)
@@ -72,7 +72,7 @@ def test_the_process_is_of_a_session_of_its_own_and_ends_politely(runs):
 
 
 def test_a_killed_process_leaves_a_failed_run_that_says_so_and_goes_on(runs):
-    run = runs.create("job", TASK, MODEL, replace(TRAINING, steps=20_000, snapshot_every=500))
+    run = recorder.create(runs, "job", TASK, MODEL, replace(TRAINING, steps=20_000, snapshot_every=500))
     jobs.start(run)
     until(lambda: run.info().steps_done >= 500)
     trainer(run).kill()
@@ -83,9 +83,9 @@ def test_a_killed_process_leaves_a_failed_run_that_says_so_and_goes_on(runs):
 
 
 def test_a_crash_is_reported_with_its_last_message(runs):
-    run = runs.create("job", TASK, MODEL, LONG)
+    run = recorder.create(runs, "job", TASK, MODEL, LONG)
     jobs.start(run)
-    run.request_stop()
+    recorder.request_stop(run)
     until(lambda: run.info().status == "stopped")
     (run.folder / "resume.safetensors").write_bytes(b"nonsense")
     with pytest.raises(UserError, match=r"job could not be trained: .*resume.safetensors is damaged"):
@@ -95,7 +95,7 @@ def test_a_crash_is_reported_with_its_last_message(runs):
 
 
 def test_what_a_process_prints_last_is_its_message(runs):
-    run = runs.create("job", TASK, MODEL, LONG)
+    run = recorder.create(runs, "job", TASK, MODEL, LONG)
     jobs.start(run)
     with run.log.open("a") as log:
         log.write("Traceback (most recent call last):\n  ...\nMemoryError: no more\n\n")
@@ -105,7 +105,7 @@ def test_what_a_process_prints_last_is_its_message(runs):
 
 
 def test_a_damaged_state_of_a_killed_run_is_reported_when_it_is_resumed(runs):
-    run = runs.create("job", TASK, MODEL, LONG)
+    run = recorder.create(runs, "job", TASK, MODEL, LONG)
     jobs.start(run)
     trainer(run).kill()
     until(lambda: run.info().status == "failed")
@@ -115,7 +115,7 @@ def test_a_damaged_state_of_a_killed_run_is_reported_when_it_is_resumed(runs):
 
 
 def test_a_second_start_is_refused_and_disturbs_nothing(runs):
-    run = runs.create("job", TASK, MODEL, LONG)
+    run = recorder.create(runs, "job", TASK, MODEL, LONG)
     jobs.start(run)
     said = run.log.read_bytes()
     with pytest.raises(UserError, match="job is being trained already"):
@@ -125,7 +125,7 @@ def test_a_second_start_is_refused_and_disturbs_nothing(runs):
 
 
 def test_last_words_are_those_of_the_last_process(runs):
-    run = runs.create("job", TASK, MODEL, LONG)
+    run = recorder.create(runs, "job", TASK, MODEL, LONG)
     run.log.write_text("OSError: of long ago\n")
     jobs.start(run)
     trainer(run).kill()
@@ -134,7 +134,7 @@ def test_last_words_are_those_of_the_last_process(runs):
 
 
 def test_what_cannot_be_started_is_said_in_a_sentence(runs):
-    run = runs.create("job", TASK, MODEL, LONG)
+    run = recorder.create(runs, "job", TASK, MODEL, LONG)
     (runs.root / ".starting").mkdir()
     with pytest.raises(UserError, match="job could not be started: Is a directory"):
         jobs.start(run)
@@ -143,8 +143,8 @@ def test_what_cannot_be_started_is_said_in_a_sentence(runs):
 
 def test_only_so_many_at_once(runs, monkeypatch):
     monkeypatch.setattr(jobs, "LIMIT", 1)
-    jobs.start(runs.create("one", TASK, MODEL, LONG))
-    other = runs.create("other", TASK, MODEL, LONG)
+    jobs.start(recorder.create(runs, "one", TASK, MODEL, LONG))
+    other = recorder.create(runs, "other", TASK, MODEL, LONG)
     with pytest.raises(UserError, match="one are being trained, and this machine takes 1 runs at once"):
         jobs.start(other)
     assert jobs.in_training(runs) == ["one"]
@@ -152,7 +152,7 @@ def test_only_so_many_at_once(runs, monkeypatch):
 
 
 def test_a_run_shorter_than_its_start_is_done(runs):
-    run = runs.create("short", TASK, MODEL, replace(TRAINING, steps=1))
+    run = recorder.create(runs, "short", TASK, MODEL, replace(TRAINING, steps=1))
     jobs.start(run)
     until(lambda: run.info().status == "done")
     with pytest.raises(UserError, match="short could not be trained: short is done"):

@@ -11,7 +11,7 @@ from streamlit.testing.v1 import AppTest
 from streamlit.util import calc_hash
 
 from explorer.pages import shared
-from explorer.runs import Run, Runs, jobs
+from explorer.runs import Run, Runs, jobs, recorder
 from explorer.tasks.skip_trigram import SkipTrigram
 from tests.conftest import MODEL, SHIPPED, TASK
 from tests.test_jobs import LONG, until
@@ -29,7 +29,7 @@ def folder(root, tmp_path_factory):
     """The small run and one on finite data. Not to be changed."""
     folder = tmp_path_factory.mktemp("pages")
     shutil.copytree(root / "small", folder / "small")
-    Runs(folder).create("finite", TASK, MODEL, FINITE).train()
+    recorder.train(recorder.create(Runs(folder), "finite", TASK, MODEL, FINITE))
     return folder
 
 
@@ -55,7 +55,7 @@ def training(tmp_path, monkeypatch):
     runs = Runs(tmp_path)
     yield runs
     for name in jobs.in_training(runs):
-        Run(runs.root / name).request_stop()
+        recorder.request_stop(Run(runs.root / name))
     until(lambda: not jobs.in_training(runs))
 
 
@@ -460,7 +460,7 @@ def test_what_cannot_be_trained_is_refused_in_a_sentence_and_nothing_is_made(tra
 
 def test_a_run_too_many_is_refused_before_it_is_made(training, monkeypatch):
     monkeypatch.setattr(jobs, "LIMIT", 1)
-    jobs.start(training.create("busy", TASK, MODEL, LONG))
+    jobs.start(recorder.create(training, "busy", TASK, MODEL, LONG))
     app = opening("train")
     press(app, "Start training")
     assert "1 runs at once" in app.error[0].value
@@ -470,7 +470,7 @@ def test_a_run_too_many_is_refused_before_it_is_made(training, monkeypatch):
 def test_another_run_can_be_watched_and_settings_outlive_a_look_at_another_page(training):
     for name, task in (("one", TASK), ("other", SkipTrigram())):
         model = task.model_config(d_model=16, n_heads=2, d_head=8, d_mlp=32)
-        training.create(name, task, model, LONG).train(should_stop=lambda: True)
+        recorder.train(recorder.create(training, name, task, model, LONG), should_stop=lambda: True)
     app = opening("train", run="one")
     assert "".join(header(app)["panels"][0]["prompt"]) == "45+90="
     app.number_input(key="train.addition.quick.Training.steps").set_value(1234).run()
@@ -486,14 +486,14 @@ def test_another_run_can_be_watched_and_settings_outlive_a_look_at_another_page(
 
 
 def test_a_failed_run_says_why_and_can_be_resumed(training):
-    run = training.create("broken", TASK, MODEL, replace(LONG, steps=20))
+    run = recorder.create(training, "broken", TASK, MODEL, replace(LONG, steps=20))
 
     def fail(measured):
         if measured.step == 5:
             raise RuntimeError("the disk is on fire")
 
     with pytest.raises(RuntimeError):
-        run.train(on_update=fail)
+        recorder.train(run, on_update=fail)
     app = opening("train", run="broken")
     assert "RuntimeError: the disk is on fire" in progress(app)
     press(app, "Resume")
@@ -609,8 +609,8 @@ def test_a_slow_view_holds_up_nobody_but_who_wants_the_same(folder):
 
 def test_a_comparison_is_made_again_when_the_other_run_went_on(folder, tmp_path):
     one = Runs(folder).open("small")
-    other = Runs(tmp_path).create("growing", TASK, MODEL, LONG)
-    other.train(should_stop=lambda: True)
+    other = recorder.create(Runs(tmp_path), "growing", TASK, MODEL, LONG)
+    recorder.train(other, should_stop=lambda: True)
 
     def steps(subject, beside):
         return beside.info.steps_done
@@ -619,5 +619,5 @@ def test_a_comparison_is_made_again_when_the_other_run_went_on(folder, tmp_path)
     first = kept.view([one, other], steps, ())
     assert kept.view([one, other], lambda subject, beside: beside.name, ()) == "growing"
     goes_on = iter([False] * 3)
-    other.train(should_stop=lambda: next(goes_on, True))
+    recorder.train(other, should_stop=lambda: next(goes_on, True))
     assert kept.view([one, other], steps, ()) > first

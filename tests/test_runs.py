@@ -19,7 +19,7 @@ from safetensors.torch import load_file, save_file
 
 from explorer.errors import UserError
 from explorer.model.transformer import Transformer
-from explorer.runs import Run, Runs
+from explorer.runs import Run, Runs, recorder
 from explorer.settings import TrainingConfig
 from explorer.tasks.induction import Induction
 from explorer.tasks.modular_addition import ModularAddition
@@ -101,8 +101,8 @@ def test_every_model_is_new_and_the_ensemble_holds_the_same(small, tokens):
 
 
 def test_finite_runs_record_their_test_losses(tmp_path):
-    run = Runs(tmp_path).create("finite", TASK, MODEL, FINITE)
-    run.train()
+    run = recorder.create(Runs(tmp_path), "finite", TASK, MODEL, FINITE)
+    recorder.train(run)
     metrics = run.metrics()
     assert metrics["test_step"].tolist() == list(range(30))
     assert metrics["test_loss_per_token"].shape == (30, 3)
@@ -110,8 +110,8 @@ def test_finite_runs_record_their_test_losses(tmp_path):
 
 def test_half_precision_is_kept_only_where_losses_stay(tmp_path):
     training = TrainingConfig(steps=2, batch_size=8, snapshot_dtype="float16", snapshot_every=1)
-    run = Runs(tmp_path).create("half", TASK, MODEL, training)
-    run.train()
+    run = recorder.create(Runs(tmp_path), "half", TASK, MODEL, training)
+    recorder.train(run)
     stored = load_file(run.folder / "snapshots" / "step-000000.safetensors")
     assert all(weight.dtype == torch.float16 for weight in stored.values())
     assert all(weight.dtype == torch.float32 for weight in run.snapshot(0).values())
@@ -131,8 +131,8 @@ def test_single_precision_is_kept_where_half_would_change_the_loss(tmp_path, mon
 
     monkeypatch.setattr(Transformer, "_draw_weights", draw_and_overflow)
     training = TrainingConfig(steps=1, batch_size=8, snapshot_dtype="float16")
-    run = Runs(tmp_path).create("large", TASK, MODEL, training)
-    run.train()
+    run = recorder.create(Runs(tmp_path), "large", TASK, MODEL, training)
+    recorder.train(run)
     stored = load_file(run.folder / "snapshots" / "step-000000.safetensors")
     assert {weight.dtype for weight in stored.values()} == {torch.float32}
     assert stored["blocks.1.mlp.b_out"][0] == 1e5
@@ -144,13 +144,13 @@ def test_single_precision_is_kept_where_half_would_change_the_loss(tmp_path, mon
 @pytest.mark.parametrize("name", ["", ".", "..", "a/b", "../out", ".hidden", "a b", "x" * 65, "é", "a\n"])
 def test_names_that_are_no_folder_names_are_refused(tmp_path, name):
     with pytest.raises(UserError, match="cannot be the name of a run"):
-        Runs(tmp_path).create(name, TASK, MODEL, TRAINING)
+        recorder.create(Runs(tmp_path), name, TASK, MODEL, TRAINING)
     assert list(tmp_path.iterdir()) == []
 
 
 def test_a_name_that_is_taken_is_refused(copied):
     with pytest.raises(UserError, match="choose another name"):
-        Runs(copied.folder.parent).create("small", TASK, MODEL, TRAINING)
+        recorder.create(Runs(copied.folder.parent), "small", TASK, MODEL, TRAINING)
     assert copied.info().status == "done"
 
 
@@ -179,56 +179,56 @@ def test_an_unknown_run_is_refused_with_those_there_are(root, tmp_path):
 def test_a_stopped_run_goes_on_to_the_same_end(tmp_path, task, training):
     runs = Runs(tmp_path)
     model = task.model_config(d_model=16, n_heads=2, d_head=8, d_mlp=32, n_layers=2)
-    straight = runs.create("straight", task, model, training)
-    straight.train()
-    stopped = runs.create("stopped", task, model, training)
+    straight = recorder.create(runs, "straight", task, model, training)
+    recorder.train(straight)
+    stopped = recorder.create(runs, "stopped", task, model, training)
     for updates in (7, 13):
         left = iter([False] * (updates - 1) + [True])
-        info = stopped.train(should_stop=lambda left=left: next(left))
+        info = recorder.train(stopped, should_stop=lambda left=left: next(left))
         assert info.status == "stopped"
         assert stopped.info().status == "stopped"
     assert info.steps_done == 20
-    assert stopped.train().status == "done"
+    assert recorder.train(stopped).status == "done"
     assert same(stopped, straight)
 
 
 def test_a_run_killed_before_its_second_snapshot_opens_and_goes_on(tmp_path, small):
-    run = Runs(tmp_path).create("early", TASK, MODEL, TRAINING)
+    run = recorder.create(Runs(tmp_path), "early", TASK, MODEL, TRAINING)
 
     def die(measured):
         raise RuntimeError("killed")
 
     with pytest.raises(RuntimeError, match="killed"):
-        run.train(on_update=die)
+        recorder.train(run, on_update=die)
     assert run.metrics()["train_loss_per_token"].shape == (0, 3)
     assert run.ensemble().steps == (0,)
-    assert run.train().status == "done"
+    assert recorder.train(run).status == "done"
     assert same(run, small)
 
 
 def test_a_run_without_its_state_does_not_start_over(tmp_path):
-    run = Runs(tmp_path).create("lost", TASK, MODEL, TRAINING)
-    run.train(should_stop=lambda: True)
+    run = recorder.create(Runs(tmp_path), "lost", TASK, MODEL, TRAINING)
+    recorder.train(run, should_stop=lambda: True)
     (run.folder / "resume.safetensors").unlink()
     before = (run.folder / "metrics.safetensors").read_bytes()
     with pytest.raises(UserError, match=r"lost/resume.safetensors is missing"):
-        run.train()
+        recorder.train(run)
     assert (run.folder / "metrics.safetensors").read_bytes() == before
 
 
 def test_what_a_killed_process_left_half_written_is_swept_up(tmp_path, small):
-    run = Runs(tmp_path).create("swept", TASK, MODEL, TRAINING)
+    run = recorder.create(Runs(tmp_path), "swept", TASK, MODEL, TRAINING)
     (run.folder / "snapshots").mkdir()
     for left in (run.folder / ".writing-abc", run.folder / "snapshots" / ".writing-def"):
         left.write_bytes(b"half")
-    run.train()
+    recorder.train(run)
     assert not list(run.folder.rglob(".writing-*"))
     assert same(run, small)
 
 
 def test_an_empty_folder_does_not_take_a_name(tmp_path):
     (tmp_path / "early").mkdir()
-    assert Runs(tmp_path).create("early", TASK, MODEL, TRAINING).info().status == "stopped"
+    assert recorder.create(Runs(tmp_path), "early", TASK, MODEL, TRAINING).info().status == "stopped"
 
 
 def test_a_file_is_no_folder_of_runs(tmp_path):
@@ -236,7 +236,7 @@ def test_a_file_is_no_folder_of_runs(tmp_path):
     with pytest.raises(UserError, match="cannot be read as a folder"):
         Runs(tmp_path / "file").names()
     with pytest.raises(UserError, match="cannot be made"):
-        Runs(tmp_path / "file").create("x", TASK, MODEL, TRAINING)
+        recorder.create(Runs(tmp_path / "file"), "x", TASK, MODEL, TRAINING)
 
 
 def test_readers_do_not_take_each_other_for_a_trainer(copied):
@@ -255,21 +255,21 @@ def test_readers_do_not_take_each_other_for_a_trainer(copied):
 
 def test_a_run_that_is_done_does_not_go_on(copied):
     with pytest.raises(UserError, match="is done"):
-        copied.train()
+        recorder.train(copied)
 
 
 def test_an_error_while_training_is_reported_and_the_run_goes_on_from_its_last_state(tmp_path, small):
-    run = Runs(tmp_path).create("broken", TASK, MODEL, TRAINING)
+    run = recorder.create(Runs(tmp_path), "broken", TASK, MODEL, TRAINING)
 
     def fail(measured):
         if measured.step == 25:
             raise RuntimeError("the disk is on fire")
 
     with pytest.raises(RuntimeError):
-        run.train(on_update=fail)
+        recorder.train(run, on_update=fail)
     assert (run.info().status, run.info().message) == ("failed", "RuntimeError: the disk is on fire")
     assert run.steps() == (0, 10, 20)
-    assert run.train().status == "done"
+    assert recorder.train(run).status == "done"
     assert same(run, small)
     assert run.info().message == ""
 
@@ -278,13 +278,13 @@ def test_a_killed_run_opens_and_goes_on_to_the_same_end(tmp_path):
     """Kill the process for good at ten different moments; every one of them leaves a run that can go on."""
     training = TrainingConfig(steps=400, batch_size=16, seed=3, snapshot_every=5)
     runs = Runs(tmp_path)
-    straight = runs.create("straight", TASK, MODEL, training)
-    straight.train()
-    killed = runs.create("killed", TASK, MODEL, training)
+    straight = recorder.create(runs, "straight", TASK, MODEL, training)
+    recorder.train(straight)
+    killed = recorder.create(runs, "killed", TASK, MODEL, training)
     script = (
         "import sys, torch; torch.set_num_threads(1)\n"
-        "from explorer.runs import Runs\n"
-        "Runs(sys.argv[1]).open('killed').train(on_update=lambda m: print(m.step, flush=True))"
+        "from explorer.runs import Runs, recorder\n"
+        "recorder.train(Runs(sys.argv[1]).open('killed'), on_update=lambda m: print(m.step, flush=True))"
     )
     deaths = 0
     for target in sorted(random.Random(0).sample(range(5, 395), 10)):
@@ -305,33 +305,33 @@ def test_a_killed_run_opens_and_goes_on_to_the_same_end(tmp_path):
         assert killed.ensemble().steps == killed.steps()
         assert len(killed.metrics()["train_loss"]) >= max(killed.steps())
     assert deaths == 10
-    assert killed.train().status == "done"
+    assert recorder.train(killed).status == "done"
     assert same(killed, straight)
 
 
 def test_a_request_to_stop_is_heard_once(tmp_path, small):
-    run = Runs(tmp_path).create("asked", TASK, MODEL, TRAINING)
+    run = recorder.create(Runs(tmp_path), "asked", TASK, MODEL, TRAINING)
 
     def ask(measured):
         if measured.step == 12:
-            Run(run.folder).request_stop()
+            recorder.request_stop(Run(run.folder))
 
-    assert run.train(on_update=ask).status == "stopped"
+    assert recorder.train(run, on_update=ask).status == "stopped"
     assert run.info().steps_done == 13
-    assert run.train().status == "done"
+    assert recorder.train(run).status == "done"
     assert same(run, small)
 
 
 def test_progress_is_told_between_snapshots(tmp_path, monkeypatch):
-    monkeypatch.setattr("explorer.runs.store.REPORT_EVERY", 0)
-    run = Runs(tmp_path).create("told", TASK, MODEL, replace(TRAINING, snapshot_every=0, snapshot_share=1.0))
+    monkeypatch.setattr("explorer.runs.recorder.REPORT_EVERY", 0)
+    run = recorder.create(Runs(tmp_path), "told", TASK, MODEL, replace(TRAINING, snapshot_every=0, snapshot_share=1.0))
     told = []
 
     def look(measured):
         info = run.info()
         told.append((info.steps_done, len(run.metrics()["train_loss"]), info.status, info.steps_per_second > 0))
 
-    run.train(on_update=look)
+    recorder.train(run, on_update=look)
     assert len(told) == 40
     assert told == sorted(told)
     assert all(done <= rows <= step for step, (done, rows, _, _) in enumerate(told, 1))
@@ -342,7 +342,7 @@ def test_progress_is_told_between_snapshots(tmp_path, monkeypatch):
 def test_a_run_that_would_not_fit_is_not_created(tmp_path):
     wide = TASK.model_config(d_model=4096, d_mlp=16_384)
     with pytest.raises(UserError, match="GiB of memory"):
-        Runs(tmp_path).create("huge", TASK, wide, replace(TRAINING, batch_size=1_000_000))
+        recorder.create(Runs(tmp_path), "huge", TASK, wide, replace(TRAINING, batch_size=1_000_000))
     assert Runs(tmp_path).names() == []
 
 
@@ -353,7 +353,7 @@ def test_of_two_who_want_a_name_one_gets_it(tmp_path):
     def create(seed: int) -> None:
         at_once.wait()
         try:
-            Runs(tmp_path).create("wanted", TASK, MODEL, replace(TRAINING, seed=seed))
+            recorder.create(Runs(tmp_path), "wanted", TASK, MODEL, replace(TRAINING, seed=seed))
             made.append(seed)
         except UserError as error:
             refused.append(str(error))
@@ -369,53 +369,57 @@ def test_of_two_who_want_a_name_one_gets_it(tmp_path):
 
 
 def test_numbers_that_float32_cannot_hold_in_full_are_nothing_while_a_run_trains(tmp_path):
-    run = Runs(tmp_path).create("tiny", TASK, MODEL, TRAINING)
+    run = recorder.create(Runs(tmp_path), "tiny", TASK, MODEL, TRAINING)
     products = []
-    run.train(on_update=lambda measured: products.append(float(torch.tensor([1e-30]) * torch.tensor([1e-10]))))
+    recorder.train(
+        run, on_update=lambda measured: products.append(float(torch.tensor([1e-30]) * torch.tensor([1e-10])))
+    )
     assert set(products) == {0.0}
     assert float(torch.tensor([1e-30]) * torch.tensor([1e-10])) > 0
 
 
 def test_a_run_is_computed_with_the_threads_that_it_began_with(tmp_path):
     """Sums are split between threads, so the last bits depend on them."""
-    run = Runs(tmp_path).create("two", TASK, MODEL, TRAINING, threads=2)
+    run = recorder.create(Runs(tmp_path), "two", TASK, MODEL, TRAINING, threads=2)
     seen = []
-    run.train(on_update=lambda measured: seen.append(torch.get_num_threads()), should_stop=lambda: len(seen) == 5)
+    recorder.train(
+        run, on_update=lambda measured: seen.append(torch.get_num_threads()), should_stop=lambda: len(seen) == 5
+    )
     assert set(seen) == {2}
     assert torch.get_num_threads() == 1
     assert run.info().threads == 2
-    assert Runs(tmp_path).create("one", TASK, MODEL, TRAINING).info().threads == 1
+    assert recorder.create(Runs(tmp_path), "one", TASK, MODEL, TRAINING).info().threads == 1
 
 
 def test_a_stop_of_a_run_that_is_gone_makes_nothing(copied):
     shutil.rmtree(copied.folder)
-    copied.request_stop()
+    recorder.request_stop(copied)
     assert not copied.folder.exists()
 
 
 @pytest.mark.parametrize("name", ["train_stream", "schedule"])
 def test_a_state_that_makes_no_sense_gets_one_sentence(tmp_path, name):
-    run = Runs(tmp_path).create("spoilt", TASK, MODEL, TRAINING)
-    run.train(should_stop=lambda: True)
+    run = recorder.create(Runs(tmp_path), "spoilt", TASK, MODEL, TRAINING)
+    recorder.train(run, should_stop=lambda: True)
     state = load_file(run.folder / "resume.safetensors")
     state[name] = torch.full_like(state[name], 255 if name == "train_stream" else torch.nan)
     save_file(state, run.folder / "resume.safetensors")
     with pytest.raises(UserError, match=r"spoilt/resume.safetensors is damaged"):
-        run.train()
+        recorder.train(run)
 
 
 def test_two_processes_do_not_train_one_run(tmp_path):
-    run = Runs(tmp_path).create("shared", TASK, MODEL, TRAINING)
+    run = recorder.create(Runs(tmp_path), "shared", TASK, MODEL, TRAINING)
     refused = []
 
     def try_too(measured):
         if measured.step == 3:
             assert run.info().status == "running"
             with pytest.raises(UserError, match="another process") as error:
-                Run(run.folder).train()
+                recorder.train(Run(run.folder))
             refused.append(str(error.value))
 
-    run.train(on_update=try_too)
+    recorder.train(run, on_update=try_too)
     assert len(refused) == 1
     assert run.info().status == "done"
 
@@ -428,7 +432,7 @@ def test_nothing_half_written_is_left_when_writing_fails(copied, monkeypatch):
 
     monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(OSError, match="No space"):
-        copied._write_info(copied.info())
+        recorder.write_info(copied, copied.info())
     assert {path.name: path.read_bytes() for path in copied.folder.iterdir() if path.is_file()} == before
 
 
@@ -548,3 +552,16 @@ def test_a_model_that_would_not_fit_is_not_built(copied):
     with pytest.raises(UserError):
         Runs(copied.folder.parent).open("small").ensemble()
     assert time.monotonic() - began < 30
+
+
+def test_reading_a_run_imports_no_training_code(small):
+    script = (
+        "import sys\n"
+        "from explorer.runs import Run, RunInfo, Runs\n"
+        "run = Runs(sys.argv[1]).open('small')\n"
+        "run.metrics(), run.ensemble(), run.model(40)\n"
+        "print([name for name in sys.modules if name.startswith('explorer.training')])"
+    )
+    command = [sys.executable, "-c", script, str(small.folder.parent)]
+    done = subprocess.run(command, capture_output=True, check=True, text=True, cwd=Path(__file__).parents[1])
+    assert done.stdout == "[]\n"

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from explorer.errors import UserError
-from explorer.runs import Run, Runs
+from explorer.runs import Run, Runs, recorder
 from explorer.views import panels
 from explorer.views.subject import Subject
 from tests.conftest import MODEL, TASK, TRAINING
@@ -16,9 +16,9 @@ from tests.conftest import MODEL, TASK, TRAINING
 @pytest.fixture
 def growing(tmp_path) -> Run:
     """A run with the snapshots 0, 10 and 20, of five."""
-    run = Runs(tmp_path).create("growing", TASK, MODEL, TRAINING)
+    run = recorder.create(Runs(tmp_path), "growing", TASK, MODEL, TRAINING)
     seen = []
-    run.train(on_update=seen.append, should_stop=lambda: len(seen) == 25)
+    recorder.train(run, on_update=seen.append, should_stop=lambda: len(seen) == 25)
     return run
 
 
@@ -27,7 +27,7 @@ def test_what_came_since_is_read_and_what_was_there_is_not(growing, small):
     assert before.steps == (0, 10, 20)
     kept = before.ensemble.weights["embed.W_E"].clone()
     before.ensemble.weights["embed.W_E"][1] += 1  # would be gone if it were read again
-    growing.train()
+    recorder.train(growing)
     after = Subject.load(growing, before)
     assert after.steps == small.steps()
     assert torch.equal(after.ensemble.weights["embed.W_E"][1], kept[1] + 1)

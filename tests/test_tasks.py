@@ -10,7 +10,7 @@ from torch.nn.functional import cross_entropy
 from explorer.errors import UserError
 from explorer.settings import TrainingConfig
 from explorer.tasks import TASKS, task_named
-from explorer.tasks.base import Batch, ShuffledStream
+from explorer.tasks.data import Batch, ShuffledStream
 
 ADDITION, TRIGRAMS = TASKS["addition"](n_digits=2), TASKS["skip-trigram"]()
 INDUCTION = TASKS["induction"](stretch=5, interval=8)

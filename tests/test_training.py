@@ -13,7 +13,7 @@ import torch
 from explorer.errors import UserError
 from explorer.model.architectures import new_model
 from explorer.model.fast_forward import asked_logits
-from explorer.runs import Runs
+from explorer.runs import Runs, recorder
 from explorer.settings import TrainingConfig
 from explorer.tasks import TASKS
 from explorer.tasks.addition import Addition
@@ -168,17 +168,17 @@ def test_memory_is_estimated_near_what_a_run_takes(tmp_path, model, changed):
     task, small = Addition(5), TrainingConfig(steps=3, batch_size=4)
     script = (
         "import sys, torch; torch.set_num_threads(1)\n"
-        "from explorer.runs import Runs\n"
+        "from explorer.runs import Runs, recorder\n"
         "def peak():\n"
         "    return next(int(line.split()[1]) for line in open('/proc/self/status') if line.startswith('VmHWM'))\n"
-        "Runs(sys.argv[1]).open('small').train()\n"
+        "recorder.train(Runs(sys.argv[1]).open('small'))\n"
         "before = peak()\n"
-        "Runs(sys.argv[1]).open('large').train()\n"
+        "recorder.train(Runs(sys.argv[1]).open('large'))\n"
         "print((peak() - before) * 1024)"
     )
     cfg, settings = task.model_config(**model), replace(small, **changed)
-    Runs(tmp_path).create("small", task, task.model_config(), small)
-    Runs(tmp_path).create("large", task, cfg, settings)
+    recorder.create(Runs(tmp_path), "small", task, task.model_config(), small)
+    recorder.create(Runs(tmp_path), "large", task, cfg, settings)
     command = [sys.executable, "-c", script, str(tmp_path)]
     taken = int(subprocess.run(command, capture_output=True, check=True, text=True, cwd=ROOT).stdout)
     assert 0.8 * taken < memory_needed(task, cfg, settings) < 3 * taken

@@ -9,7 +9,7 @@ import torch
 from explorer.analysis.answers import greedy_answers
 from explorer.errors import UserError
 from explorer.film.film import Columns, Curves, Film, Heatmaps, Raster, Scatter, Tokens
-from explorer.runs import Runs
+from explorer.runs import Runs, recorder
 from explorer.tasks.addition import Addition
 from explorer.tasks.induction import Induction
 from explorer.views import (
@@ -39,8 +39,8 @@ def copies(tmp_path_factory) -> Subject:
     """A small run of induction."""
     task = Induction(stretch=8, interval=12)
     model = task.model_config(d_model=16, n_heads=2, d_head=8, n_layers=2, attn_only=True)
-    run = Runs(tmp_path_factory.mktemp("copies")).create("copies", task, model, TRAINING)
-    run.train()
+    run = recorder.create(Runs(tmp_path_factory.mktemp("copies")), "copies", task, model, TRAINING)
+    recorder.train(run)
     return Subject.load(run)
 
 
@@ -445,8 +445,10 @@ def test_the_basis_and_its_gram_matrix(subject):
 def test_long_tasks_of_many_digits_have_panels_too(tmp_path):
     """Ten digits: six kinds of sum, ten columns, more lines than the palette has colours."""
     task = Addition(n_digits=10)
-    run = Runs(tmp_path).create("ten", task, task.model_config(d_model=8, n_heads=1, d_head=8, d_mlp=8), TRAINING)
-    run.train()
+    run = recorder.create(
+        Runs(tmp_path), "ten", task, task.model_config(d_model=8, n_heads=1, d_head=8, d_mlp=8), TRAINING
+    )
+    recorder.train(run)
     subject = Subject.load(run)
     text = next(iter(task.examples.values()))
     assert len(fourier.answers(subject)) == 10

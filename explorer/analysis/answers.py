@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from explorer.model.ensemble import Ensemble, Hooks
-from explorer.tasks.base import Example
+from explorer.tasks.data import Example
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from explorer.model.ensemble import Ensemble, Hooks
 from explorer.model.transformer import ModelConfig
-from explorer.tasks.base import Example
+from explorer.tasks.data import Example
 
 TABLE_LOGITS = "blocks.0.attn.hook_z"
 

@@ -25,7 +25,7 @@ from torch import Tensor
 
 from explorer.errors import UserError
 from explorer.model.ensemble import Ensemble
-from explorer.tasks.base import Cycle, Grid
+from explorer.tasks.data import Cycle, Grid
 
 MIN_VARIANCE = 1e-12  # as a share of the mean square; less is rounding
 

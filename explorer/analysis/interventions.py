@@ -20,7 +20,8 @@ from explorer.errors import UserError, quoted
 from explorer.model.ensemble import Ensemble, Hooks
 from explorer.model.hooks import Hook, hook_axes
 from explorer.model.transformer import ModelConfig
-from explorer.tasks.base import Batch, Example, Task
+from explorer.tasks.data import Batch, Example
+from explorer.tasks.task import Task
 
 AblationMode = Literal["zero", "mean"]
 MIN_LOGIT_DIFFERENCE = 1e-6  # of logits; a share of less is rounding

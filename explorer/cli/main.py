@@ -15,7 +15,7 @@ from tqdm import tqdm
 from explorer.analysis.answers import greedy_answers
 from explorer.errors import UserError
 from explorer.model.transformer import ModelConfig
-from explorer.runs import Run, Runs
+from explorer.runs import Run, Runs, recorder
 from explorer.settings import TrainingConfig, parse_assignments
 from explorer.tasks import TASKS, task_named
 from explorer.training.loop import DEVICES, Measured, device_named
@@ -103,7 +103,7 @@ def _train(options: argparse.Namespace) -> None:
             bar.set_postfix(losses, refresh=False)
             bar.update(measured.step + 1 - bar.n)
 
-        info = run.train(on_update=show, should_stop=lambda: bool(stopped), device=options.device)
+        info = recorder.train(run, on_update=show, should_stop=lambda: bool(stopped), device=options.device)
     if info.status == "stopped":
         where = "" if options.checkpoints == "checkpoints" else f" --checkpoints {shlex.quote(options.checkpoints)}"
         print(
@@ -127,7 +127,7 @@ def _created(runs: Runs, options: argparse.Namespace) -> Run:
     model = task.model_config(**{**preset.model, **model_set})
     name = options.name or task.run_name(training)
     own = bool(task_set or model_set or training_set)
-    return runs.create(name, task, model, training, "" if own else preset_name)
+    return recorder.create(runs, name, task, model, training, "" if own else preset_name)
 
 
 def _to_resume(runs: Runs, options: argparse.Namespace) -> Run:

@@ -18,7 +18,7 @@ from explorer.errors import UserError, quoted
 from explorer.film.film import Film
 from explorer.film.player import play, take_stop
 from explorer.runs import Run, Runs
-from explorer.tasks.base import Example
+from explorer.tasks.data import Example
 from explorer.views import still
 from explorer.views.subject import Subject
 

@@ -10,10 +10,10 @@ import streamlit as st
 from explorer.errors import UserError
 from explorer.model.transformer import ModelConfig
 from explorer.pages import shared
-from explorer.runs import Run, jobs
+from explorer.runs import Run, jobs, recorder
 from explorer.settings import TrainingConfig
 from explorer.tasks import TASKS
-from explorer.tasks.base import Preset, Task
+from explorer.tasks.task import Preset, Task
 from explorer.views import training, watch
 from explorer.views.training import Plan
 
@@ -72,7 +72,7 @@ def _new_run() -> None:
 
 def _start(plan: Plan, name: str) -> None:
     jobs.check_room(shared.runs())
-    run = shared.runs().create(name, plan.task, plan.model, plan.training, plan.preset)
+    run = recorder.create(shared.runs(), name, plan.task, plan.model, plan.training, plan.preset)
     jobs.start(run)
     _watch(name)
 
@@ -142,7 +142,7 @@ def _progress(busy: bool) -> None:
         with st.container(border=True, horizontal=True, vertical_alignment="center"):
             st.progress(info.steps_done / info.training.steps, shared.plain(training.progress(run.name, info)))
             if info.status == "running":
-                _button("Stop", "stop", run, run.request_stop)
+                _button("Stop", "stop", run, recorder.request_stop, run)
             else:
                 _button("Resume", "play_arrow", run, _resume, run)
             if run.name != st.session_state.run:

@@ -1,5 +1,6 @@
-"""Runs on disk. Only this folder reads or writes checkpoint files."""
+"""Runs on disk. Only this folder reads or writes checkpoint files; reading a run imports no training code."""
 
-from explorer.runs.store import Run, RunInfo, Runs
+from explorer.runs.info import RunInfo
+from explorer.runs.store import Run, Runs
 
 __all__ = ["Run", "RunInfo", "Runs"]

@@ -1,7 +1,7 @@
 """A training run as a process of its own, which goes on whatever becomes of the app that started it.
 
 Nothing is remembered here: that a run is being trained, how far it is and why it failed all stand in the run on disk,
-so any app on the same folder can watch it and stop it (`Run.request_stop`).
+so any app on the same folder can watch it and stop it (`recorder.request_stop`).
 
     python -m explorer.runs.jobs FOLDER RUN      is that process
 """
@@ -18,7 +18,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from explorer.errors import UserError
-from explorer.runs import Run, Runs
+from explorer.runs import Run, Runs, recorder
 
 CORES = os.cpu_count() or 1
 LIMIT = max(2, CORES // 2)  # runs at once; they share the cores, since threads that wait sleep
@@ -93,7 +93,7 @@ def main(folder: str, name: str) -> int:
     received: list[int] = []
     signal.signal(signal.SIGTERM, lambda number, frame: received.append(number))
     try:
-        Runs(folder).open(name).train(should_stop=lambda: bool(received))
+        recorder.train(Runs(folder).open(name), should_stop=lambda: bool(received))
     except UserError as error:
         print(error, flush=True)
         return 1

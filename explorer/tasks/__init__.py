@@ -5,7 +5,7 @@ import inspect
 import pkgutil
 
 from explorer.errors import UserError, quoted
-from explorer.tasks.base import Task
+from explorer.tasks.task import Task
 
 
 def _found() -> dict[str, type[Task]]:

@@ -20,7 +20,9 @@ from torch import Tensor
 
 from explorer.errors import UserError, quoted
 from explorer.settings import TrainingConfig, check_settings, setting
-from explorer.tasks.base import Batch, Classes, Cycle, Example, Grid, Preset, Reference, SampledStream, Stream, Task
+from explorer.tasks.data import Batch, Classes, Cycle, Example, Grid, SampledStream, Stream
+from explorer.tasks.task import Preset, Reference, Task
+from explorer.tasks.typed import check_length
 
 PLUS, EQUALS = 10, 11
 SYMBOLS = "0123456789+="
@@ -34,7 +36,6 @@ CARRY_CLASSES = {
     "S4": "a carry through three nines",
     "S5": "a carry through four nines or more",
 }
-MAX_TYPED = 200  # characters; longer input is refused before it is looked at
 
 
 @dataclass(frozen=True)
@@ -255,8 +256,7 @@ class Addition(Task):
 
     def encode(self, text: str) -> Example:
         n, form = self.n_digits, self._form()
-        if len(text) > MAX_TYPED:
-            raise UserError(f"That is {len(text):,} characters; {form}")
+        check_length(text, form)
         if not text.strip():
             raise UserError(f"Nothing was typed; {form}")
         match = re.fullmatch(r"([0-9]+)\+([0-9]+)=?([0-9]*)", "".join(text.split()))

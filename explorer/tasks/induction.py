@@ -21,7 +21,9 @@ from torch import Tensor
 
 from explorer.errors import UserError, quoted
 from explorer.settings import TrainingConfig, check_settings, setting
-from explorer.tasks.base import Batch, Example, FixedStream, Preset, Reference, Stream, Task
+from explorer.tasks.data import Batch, Example, FixedStream, Stream
+from explorer.tasks.task import Preset, Reference, Task
+from explorer.tasks.typed import check_length
 
 CHARACTERS = [*map(chr, range(0x20, 0x7F)), *map(chr, range(0xC0, 0xE0))]  # of the tokens from 1 on
 TOKEN_OF = {character: token for token, character in enumerate(CHARACTERS, 1)}
@@ -206,8 +208,7 @@ class Induction(Task):
         """Asked is wherever a token has come before, and what came after it then comes again, or the text ends."""
         most = self.n_ctx - 1
         form = f"type up to {most} characters in which something comes again, such as abcd abc."
-        if len(text) > most:
-            raise UserError(f"That is {len(text):,} characters; {form}")
+        check_length(text, form, most)
         if foreign := [character for character in text if character not in TOKEN_OF]:
             raise UserError(f"{quoted(foreign[0])} is no token of this task; use ASCII characters, or letters À to ß.")
         tokens = [0, *(TOKEN_OF[character] for character in text)]

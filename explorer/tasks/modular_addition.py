@@ -21,19 +21,9 @@ from torch import Tensor
 
 from explorer.errors import UserError, quoted
 from explorer.settings import TrainingConfig, check_settings, setting
-from explorer.tasks.base import (
-    Batch,
-    Classes,
-    Cycle,
-    Example,
-    FixedStream,
-    Grid,
-    Preset,
-    Reference,
-    SampledStream,
-    Stream,
-    Task,
-)
+from explorer.tasks.data import Batch, Classes, Cycle, Example, FixedStream, Grid, SampledStream, Stream
+from explorer.tasks.task import Preset, Reference, Task
+from explorer.tasks.typed import check_length
 
 FUNCTIONS: Mapping[str, Callable[[Tensor, Tensor, int], Tensor]] = {
     "add": lambda x, y, p: (x + y) % p,
@@ -43,7 +33,6 @@ FUNCTIONS: Mapping[str, Callable[[Tensor, Tensor, int], Tensor]] = {
 }
 SIGNS = {"add": "+", "subtract": "-", "quadratic": "∘", "random": "∘"}
 TITLES = {"add": "addition", "subtract": "subtraction", "quadratic": "x² + xy + y²", "random": "a random table"}
-MAX_TYPED = 200  # characters; longer input is refused before it is looked at
 
 
 @dataclass(frozen=True)
@@ -222,8 +211,7 @@ class ModularAddition(Task):
     def encode(self, text: str) -> Example:
         sign = SIGNS[self.function]
         form = f"type two numbers below {self.p} with {sign} between them, such as {self._text(37, 95)}."
-        if len(text) > MAX_TYPED:
-            raise UserError(f"That is {len(text):,} characters; {form}")
+        check_length(text, form)
         if not text.strip():
             raise UserError(f"Nothing was typed; {form}")
         # A comma or a space will do, for signs that no keyboard has.

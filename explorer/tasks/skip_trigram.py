@@ -21,7 +21,9 @@ from torch import Tensor
 
 from explorer.errors import UserError, quoted
 from explorer.settings import TrainingConfig
-from explorer.tasks.base import Batch, Classes, Example, Measure, Preset, Reference, SampledStream, Stream, Task
+from explorer.tasks.data import Batch, Classes, Example, SampledStream, Stream
+from explorer.tasks.task import Measure, Preset, Reference, Task
+from explorer.tasks.typed import check_length
 
 BEGIN, END, FILLERS, TRIGGERS = 0, 1, 2, 12  # the first token of each kind
 N_TRIGRAMS = 10
@@ -30,7 +32,6 @@ SYMBOLS = "^=abcdefghijABCDEFGHIJ"
 PATTERN = "blocks.0.attn.hook_pattern"
 LETTERS = "hbgjcaiedfjgbhaecdifhajbgdceifbjhgadecif"  # fillers for named examples
 MODEL = {"n_layers": 1, "d_model": 32, "n_heads": 1, "d_head": 8, "attn_only": True}
-MAX_TYPED = 200  # characters; longer input is refused before it is looked at
 
 
 @dataclass(frozen=True)
@@ -215,8 +216,7 @@ class SkipTrigram(Task):
             f"type up to {N_LETTERS} letters with one trigger, A to J, among fillers, a to j, such as "
             f"{LETTERS[:6]}C{LETTERS[6:9]}."
         )
-        if len(text) > MAX_TYPED:
-            raise UserError(f"That is {len(text):,} characters; {form}")
+        check_length(text, form)
         letters = "".join(text.split()).removeprefix("^")
         letters, _equals, typed = letters.partition("=")
         if not letters:

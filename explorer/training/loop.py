@@ -24,7 +24,7 @@ from explorer.model.architectures import new_model, weight_shapes
 from explorer.model.fast_forward import asked_logits
 from explorer.model.transformer import ModelConfig
 from explorer.settings import TrainingConfig
-from explorer.tasks.base import Task
+from explorer.tasks.task import Task
 
 MOMENTS = ("step", "exp_avg", "exp_avg_sq")  # what AdamW keeps of each weight
 EPS = 1e-8  # of AdamW

@@ -16,7 +16,7 @@ from explorer.model.architectures import activation_shapes
 from explorer.model.ensemble import Ensemble
 from explorer.model.hooks import hook_axes
 from explorer.scene import At, choice, several
-from explorer.tasks.base import Example
+from explorer.tasks.data import Example
 from explorer.views import panels
 from explorer.views.subject import Subject
 from explorer.views.view import Choices, Item, Link, Links, Note, View, named

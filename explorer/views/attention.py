@@ -10,7 +10,7 @@ from explorer.analysis.heads import find_repeats, head_scores, repeated_tokens
 from explorer.errors import UserError
 from explorer.film.film import Film, Heatmaps
 from explorer.scene import choice
-from explorer.tasks.base import Batch, Example
+from explorer.tasks.data import Batch, Example
 from explorer.views import panels
 from explorer.views.subject import ROOM, Subject
 from explorer.views.view import View

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from explorer.analysis.attribution import direct_logit_attribution, logit_lens
 from explorer.film.film import Columns, Film
 from explorer.scene import At, choice
-from explorer.tasks.base import Example
+from explorer.tasks.data import Example
 from explorer.views import panels
 from explorer.views.subject import Subject
 from explorer.views.view import View

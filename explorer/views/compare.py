@@ -13,7 +13,7 @@ from explorer.errors import UserError
 from explorer.film.film import Curves, Film, Heatmaps, Panel, Text, Tokens
 from explorer.runs import Runs
 from explorer.scene import At, choice
-from explorer.tasks.base import Example
+from explorer.tasks.data import Example
 from explorer.views import panels
 from explorer.views.subject import Subject
 from explorer.views.view import View

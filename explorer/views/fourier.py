@@ -11,7 +11,7 @@ from explorer.analysis import fourier
 from explorer.errors import UserError
 from explorer.film.film import Columns, Film, Heatmaps, Panel, Raster, Scatter, Text
 from explorer.scene import choice, number, switch
-from explorer.tasks.base import Cycle
+from explorer.tasks.data import Cycle
 from explorer.views import panels
 from explorer.views.subject import Subject
 from explorer.views.view import Choices, Figures, Item, View, named

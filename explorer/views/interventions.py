@@ -11,7 +11,7 @@ from explorer.analysis.answers import greedy_answers
 from explorer.errors import UserError
 from explorer.film.film import Film
 from explorer.scene import At, choice, several, words
-from explorer.tasks.base import Example
+from explorer.tasks.data import Example
 from explorer.views import panels
 from explorer.views.subject import ROOM, Subject
 from explorer.views.view import View, named

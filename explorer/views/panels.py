@@ -13,7 +13,7 @@ from explorer.analysis.phases import smooth
 from explorer.film.film import Bars, Curves, Heatmaps, Line, Mark, Tokens
 from explorer.model.ensemble import Hooks
 from explorer.model.transformer import ModelConfig
-from explorer.tasks.base import Batch, Example
+from explorer.tasks.data import Batch, Example
 from explorer.views.subject import SMOOTHING, Subject
 
 MAX_POINTS = 40_000  # of all curves of a panel; longer ones are thinned evenly

@@ -14,7 +14,8 @@ from explorer.errors import UserError
 from explorer.model.architectures import activation_bytes
 from explorer.model.ensemble import Ensemble
 from explorer.runs import Run, RunInfo
-from explorer.tasks.base import Batch, Task
+from explorer.tasks.data import Batch
+from explorer.tasks.task import Task
 
 SMOOTHING = 0.9  # of the exponential average of losses, a step, where nobody says
 UNSEEN = 32  # examples to look at

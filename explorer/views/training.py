@@ -9,7 +9,7 @@ from explorer.model.architectures import weight_shapes
 from explorer.model.transformer import ModelConfig
 from explorer.runs import Run, RunInfo, Runs
 from explorer.settings import TrainingConfig
-from explorer.tasks.base import Task
+from explorer.tasks.task import Task
 from explorer.training.loop import memory_needed
 
 

@@ -1,0 +1,287 @@
+"""What a task is: everything that the rest of the explorer asks of one.
+
+A new task is one file in this folder with one subclass of `Task`; it is found by looking.
+
+Axes as in `explorer.tasks.data`, and
+    token    the per-token losses that are shown apart (a digit, a trigram...)
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from explorer.errors import UserError, quoted
+from explorer.model.transformer import ModelConfig
+from explorer.settings import TrainingConfig
+from explorer.tasks.data import Batch, Classes, Cycle, Example, FixedStream, ShuffledStream, Stream, rows_among
+from explorer.tasks.losses import cross_entropy
+
+
+@dataclass(frozen=True)
+class Preset:
+    """A named choice of settings; the task fills in its own widths."""
+
+    about: str
+    model: Mapping[str, Any]
+    training: TrainingConfig
+    task: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Reference:
+    """Per-token losses to compare with, in nats."""
+
+    label: str
+    losses: tuple[float, ...]  # (token,); nan where there is none
+
+
+@dataclass(frozen=True)
+class Measure:
+    """What a task records at each step besides its losses."""
+
+    title: str
+    unit: str
+    lines: tuple[str, ...]  # (line,): a name for each value of a step
+
+
+class Task(ABC):
+    """A task. Its instances are frozen dataclasses whose fields are the task's own settings."""
+
+    name: ClassVar[str]  # on the command line and in run.json
+    noun: ClassVar[str]  # what an example is called, "sum"
+    token_noun: ClassVar[str]  # what a per-token loss belongs to, "digit"
+    presets: ClassVar[Mapping[str, Preset]]  # the first is the default
+    watched_gradients: ClassVar[tuple[str, ...]] = ()  # hook points whose gradients `measure` gets during training
+
+    # --- Names ---
+
+    @property
+    @abstractmethod
+    def title(self) -> str:
+        """A few words for a person, "5-digit addition"."""
+
+    def run_name(self, training: TrainingConfig) -> str:
+        """The default name of a run."""
+        return f"{self.name}-finite" if training.finite else self.name
+
+    @property
+    @abstractmethod
+    def tokens(self) -> tuple[str, ...]:
+        """How each input token is written."""
+
+    @property
+    @abstractmethod
+    def answer_tokens(self) -> tuple[str, ...]:
+        """How each output token is written. If the answer is read as well, output token i is input token i."""
+
+    @property
+    def answered_inputs(self) -> tuple[int, ...]:
+        """For each output token the input token that it stands for."""
+        return tuple(range(len(self.answer_tokens)))
+
+    @property
+    @abstractmethod
+    def n_ctx(self) -> int:
+        """The longest sequence, in tokens."""
+
+    @property
+    @abstractmethod
+    def loss_names(self) -> tuple[str, ...]:
+        """A name for each per-token loss."""
+
+    @property
+    def loss_groups(self) -> tuple[str, ...]:
+        """For each per-token loss the name of the group that it is drawn with, in one colour."""
+        return self.loss_names
+
+    @property
+    @abstractmethod
+    def references(self) -> tuple[Reference, ...]:
+        """Losses to compare with: first that of a uniform guess, last the best possible."""
+
+    @property
+    def smoothing(self) -> tuple[float, float] | None:
+        """Beta and initial value of the exponential average that is customary for the loss; None if there is none."""
+        return None
+
+    # --- Its data ---
+
+    @abstractmethod
+    def endless_stream(self, batch_size: int, seed: int) -> Stream:
+        """Fresh examples without end.
+
+        Args:
+            batch_size: examples of a batch.
+            seed: of the generator that draws them.
+        """
+
+    @abstractmethod
+    def training_set(self, training: TrainingConfig) -> Batch | None:
+        """The examples of a training on finite data; None for infinite data.
+
+        Raises:
+            UserError: there are not examples enough to train and to test on.
+        """
+
+    def n_train(self, training: TrainingConfig) -> int:
+        """How many examples `training_set` has, without making them; 0 for infinite data."""
+        return training.finite
+
+    def n_test(self, training: TrainingConfig) -> int:
+        """How many examples a batch of `test_stream` has."""
+        return training.test_batch_size
+
+    def train_stream(self, training: TrainingConfig) -> Stream:
+        """The batches to train on.
+
+        Raises:
+            UserError: the settings do not fit this task.
+        """
+        examples = self.training_set(training)
+        if examples is None:
+            return self.endless_stream(training.batch_size, training.seed)
+        if training.full_batch:
+            return FixedStream(examples)
+        if training.batch_size > len(examples.tokens):
+            raise UserError(
+                f"batch_size is {training.batch_size:,}; there are only {len(examples.tokens):,} training examples."
+            )
+        return ShuffledStream(examples, training.batch_size, training.seed)
+
+    @abstractmethod
+    def test_stream(self, training: TrainingConfig) -> Stream:
+        """Batches from a seed of their own; for finite data they share no example with the training data.
+
+        Raises:
+            UserError: there are not examples enough for both.
+        """
+
+    def was_trained_on(self, example: Example, training: TrainingConfig) -> bool | None:
+        """Whether the example's prompt is in the training data; None for infinite data."""
+        found = self._among_learnt(example.tokens[None, : example.n_prompt], training)
+        return None if found is None else bool(found)
+
+    def learnt(self, batch: Batch, training: TrainingConfig) -> Tensor | None:
+        """Which rows' prompts are in the training data, (batch,) bool; None for infinite data.
+
+        A prompt ends at the first position of any answer in the batch.
+        """
+        return self._among_learnt(batch.tokens[:, : int(batch.positions.min()) + 1], training)
+
+    def _among_learnt(self, prompts: Tensor, training: TrainingConfig) -> Tensor | None:
+        """Which of ``prompts`` (batch pos) begin a row of the training data, (batch,) bool; None for infinite data."""
+        examples = self.training_set(training)
+        if examples is None:
+            return None
+        return rows_among(prompts, examples.tokens[:, : prompts.shape[1]])
+
+    def losses(self, logits: Tensor, batch: Batch) -> Tensor:
+        """The cross-entropy of every answer, in nats.
+
+        Args:
+            logits: (... batch answer d_vocab_out), those that predict the answers.
+            batch: the examples.
+
+        Returns:
+            (... batch answer) float64.
+        """
+        return cross_entropy(logits, batch.targets)
+
+    def per_token(self, losses: Tensor, batch: Batch) -> Tensor:
+        """The mean loss of each of `loss_names`, (... token), from `losses`, (... batch answer)."""
+        return losses.mean(-2)
+
+    @property
+    def measures(self) -> Mapping[str, Measure]:
+        """What else is recorded at each step, by name."""
+        return {"accuracy": Measure("Answers right", "share", ("accuracy",))}
+
+    def measure(self, logits: Tensor, batch: Batch, gradients: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """The values of `measures` on one batch.
+
+        Args:
+            logits: (batch answer d_vocab_out), those that predict the answers.
+            batch: the examples.
+            gradients: of the batch's mean loss at each of `watched_gradients`, in the last block only at the queries
+                that predict answers; empty for a test batch, for which measures that need them are left out.
+
+        Returns:
+            Name -> (line,).
+        """
+        return {"accuracy": (logits.argmax(-1) == batch.targets).mean(dtype=torch.float64)[None]}
+
+    # --- Its examples ---
+
+    @property
+    @abstractmethod
+    def examples(self) -> Mapping[str, str]:
+        """Named example texts; the first is what a page opens with."""
+
+    @abstractmethod
+    def encode(self, text: str) -> Example:
+        """Read what somebody typed.
+
+        Raises:
+            UserError: it is not an example of this task; the sentence says what to type.
+        """
+
+    @abstractmethod
+    def written(self, example: Example, answer: Sequence[int]) -> str:
+        """The example worked out by hand with a model's answer beside it, as lines of monospaced text.
+
+        Args:
+            example: what was asked.
+            answer: (answer,) output tokens of the model.
+        """
+
+    def siblings(self, example: Example) -> Mapping[str, str]:
+        """Named variations of an example that are harder, as texts."""
+        return {}
+
+    # --- What is measured on it ---
+
+    @property
+    def cycle(self) -> Cycle | None:
+        """Its numbers modulo n; None if it has none."""
+        return None
+
+    def classes(self, n: int, seed: int) -> Classes | None:
+        """Kinds of prompts that may be learnt at different times; None if none are known.
+
+        Args:
+            n: examples of each class.
+            seed: of the generator that draws them.
+        """
+        return None
+
+    # --- Its models ---
+
+    def model_config(self, **settings: Any) -> ModelConfig:
+        """A model that fits this task.
+
+        Args:
+            settings: fields of `ModelConfig`; vocabularies and n_ctx follow from the task.
+
+        Raises:
+            UserError: a setting contradicts the task, or makes no sense.
+        """
+        widths = {"d_vocab": len(self.tokens), "d_vocab_out": len(self.answer_tokens), "n_ctx": self.n_ctx}
+        for name, width in widths.items():
+            if settings.get(name, width) != width:
+                raise UserError(f"{name} is {settings[name]}; for {self.title} it is {width}, so leave it out.")
+        return ModelConfig(**{**settings, **widths})
+
+    @classmethod
+    def preset(cls, name: str) -> Preset:
+        """The preset of that name.
+
+        Raises:
+            UserError: there is none; the sentence names those there are.
+        """
+        if name not in cls.presets:
+            raise UserError(f"{cls.name} has no preset {quoted(name)}; it has {', '.join(cls.presets)}.")
+        return cls.presets[name]
