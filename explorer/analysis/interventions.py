@@ -7,15 +7,14 @@ Axes
     component  heads and MLPs, in the order in which they are computed
 """
 
-import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Literal
 
 import torch
 from einops import rearrange
 from torch import Tensor
 
+from explorer.analysis.components import Component, check_component, components
 from explorer.errors import UserError, quoted
 from explorer.model.ensemble import Ensemble, Hooks
 from explorer.model.hooks import Hook, hook_axes
@@ -24,72 +23,6 @@ from explorer.tasks.base import Batch, Example, Task
 
 AblationMode = Literal["zero", "mean"]
 MIN_LOGIT_DIFFERENCE = 1e-6  # of logits; a share of less is rounding
-
-
-# --- Components ---
-
-
-@dataclass(frozen=True)
-class Component:
-    """A head, the MLP of a layer, or one neuron of it."""
-
-    layer: int
-    kind: Literal["head", "mlp", "neuron"]
-    index: int = 0  # of the head or the neuron
-
-    @property
-    def name(self) -> str:
-        """As people write it: L0H2, L0 MLP, L0N17."""
-        return f"L{self.layer}" + {"head": f"H{self.index}", "mlp": " MLP", "neuron": f"N{self.index}"}[self.kind]
-
-    @property
-    def hook(self) -> str:
-        """The hook point of its output: for a head that is z, before W_O."""
-        place = {"head": "attn.hook_z", "mlp": "hook_mlp_out", "neuron": "mlp.hook_post"}[self.kind]
-        return f"blocks.{self.layer}.{place}"
-
-
-def _has_mlp(cfg: ModelConfig) -> bool:
-    return cfg.architecture == "transformer" and not cfg.attn_only
-
-
-def components(cfg: ModelConfig) -> tuple[Component, ...]:
-    """All heads and MLPs."""
-    found = []
-    for layer in range(cfg.n_layers):
-        found += [Component(layer, "head", head) for head in range(cfg.n_heads)]
-        found += [Component(layer, "mlp")] * _has_mlp(cfg)
-    return tuple(found)
-
-
-def parse_component(text: str, cfg: ModelConfig) -> Component:
-    """The component that somebody typed: "L0H2", "L0 MLP" or "L0N17", in any case.
-
-    Raises:
-        UserError: it is none of this model; the sentence says what there is.
-    """
-    match = re.fullmatch(r"l([0-9]{1,6})\s*(?:(h|n)([0-9]{1,6})|mlp)", text.strip().lower())
-    if match is None:
-        raise UserError(f"{quoted(text)} is no part of a model, such as L0H0; {_there_is(cfg)}")
-    kind = {"h": "head", "n": "neuron", None: "mlp"}[match[2]]
-    component = Component(int(match[1]), kind, int(match[3] or 0))
-    _check(component, cfg)
-    return component
-
-
-def _there_is(cfg: ModelConfig) -> str:
-    def upto(letter: str, n: int) -> str:
-        return f"{letter}0" if n == 1 else f"{letter}0 to {letter}{n - 1}"
-
-    layers = "layer L0 has" if cfg.n_layers == 1 else f"each of the layers {upto('L', cfg.n_layers)} has"
-    neurons = f", an MLP and the neurons {upto('N', cfg.d_mlp)}" if _has_mlp(cfg) else " and no MLP"
-    return f"{layers} {'head' if cfg.n_heads == 1 else 'the heads'} {upto('H', cfg.n_heads)}{neurons}."
-
-
-def _check(component: Component, cfg: ModelConfig) -> None:
-    there_are = {"head": cfg.n_heads, "mlp": _has_mlp(cfg), "neuron": cfg.d_mlp * _has_mlp(cfg)}
-    if not (0 <= component.layer < cfg.n_layers and 0 <= component.index < there_are[component.kind]):
-        raise UserError(f"There is no {component.name} in this model; {_there_is(cfg)}")
 
 
 # --- Switched off ---
@@ -111,7 +44,7 @@ def ablation_hooks(ensemble: Ensemble, off: Sequence[Component], mode: AblationM
             ``reference``.
     """
     for component in off:
-        _check(component, ensemble.cfg)
+        check_component(component, ensemble.cfg)
     return _off(off, _means(ensemble, off, reference) if mode == "mean" else {}, ensemble.cfg)
 
 

@@ -8,6 +8,7 @@ import torch
 
 from explorer.analysis import interventions
 from explorer.analysis.answers import greedy_answers
+from explorer.analysis.components import components, parse_component
 from explorer.errors import UserError
 from explorer.film.film import Film
 from explorer.tasks.base import Example
@@ -24,7 +25,7 @@ LEAST_DIFFERENCE = 0.1  # of the largest over training: where two examples diffe
 
 def names(subject: Subject) -> tuple[str, ...]:
     """The heads and MLPs there are; neurons, of which there are many, are named L0N17."""
-    return tuple(component.name for component in interventions.components(subject.info.model))
+    return tuple(component.name for component in components(subject.info.model))
 
 
 def neuron_example(subject: Subject) -> str:
@@ -39,7 +40,7 @@ def check(subject: Subject, name: str) -> str:
     Raises:
         UserError: there is no such component.
     """
-    return interventions.parse_component(name, subject.info.model).name
+    return parse_component(name, subject.info.model).name
 
 
 def off_film(subject: Subject, text: str, off: Sequence[str], mode: str) -> Film:
@@ -54,7 +55,7 @@ def off_film(subject: Subject, text: str, off: Sequence[str], mode: str) -> Film
     """
     task, example, ensemble = subject.task, subject.task.encode(text), subject.ensemble
     batch = subject.unseen(MEASURED)
-    parts = [interventions.parse_component(name, subject.info.model) for name in off]
+    parts = [parse_component(name, subject.info.model) for name in off]
     hooks = interventions.ablation_hooks(ensemble, parts, mode, batch.tokens)
     whole = interventions.losses(ensemble, task, batch)  # (snapshot batch answer)
     without = interventions.losses(ensemble, task, batch, hooks)
