@@ -18,7 +18,8 @@ from explorer.model.transformer import ModelConfig
 from explorer.runs import Run, Runs, recorder
 from explorer.settings import TrainingConfig, parse_assignments
 from explorer.tasks import TASKS, task_named
-from explorer.training.loop import DEVICES, Measured, device_named
+from explorer.training.loop import Measured
+from explorer.training.process import DEVICES, device_named
 
 
 class _Parser(argparse.ArgumentParser):
