@@ -21,7 +21,7 @@ from explorer.tasks.modular_addition import ModularAddition
 from explorer.tasks.skip_trigram import SkipTrigram
 from explorer.training.loop import Training
 from explorer.training.memory import check_memory, memory_needed
-from explorer.training.process import threads_for
+from explorer.training.process import run_apart, threads_for
 from explorer.training.schedule import SnapshotSchedule, learning_rate
 
 ROOT = Path(__file__).parents[1]
@@ -310,8 +310,33 @@ def pages():
         del first, second
     return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
 
-run_apart(pages, 1)
-print(run_apart(pages, 1))
+print(run_apart(lambda: (pages(), pages())[1], 1))
 """
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert int(done.stdout) < 2 * 2048
+
+
+def test_subnormals_are_flushed_on_every_thread_also_after_this_process_has_computed():
+    """Two threads share a product whose every element is subnormal."""
+    program = """
+import torch
+from explorer.training.process import run_apart
+
+def products():
+    return int((torch.full((2**20,), 1e-30) * 1e-10).count_nonzero())
+
+torch.set_num_threads(2)
+print(products(), run_apart(products, 2), products())
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, cwd=ROOT)
+    assert done.stdout.split() == [str(2**20), "0", str(2**20)]
+
+
+def test_what_work_in_a_thread_of_its_own_raises_is_raised():
+    def fail():
+        raise LookupError("nothing there")
+
+    with pytest.raises(LookupError, match="nothing there"):
+        run_apart(fail, 1)
+    assert run_apart(torch.get_num_threads, 2) == 2
+    assert torch.get_num_threads() == 1

@@ -151,7 +151,11 @@ def _train(
         record.load(run.metrics(), training.step)
     elif info.steps_done:
         raise UserError(f"{run.name}/resume.safetensors is missing, so the run cannot go on; train a new one.")
-    began = dataclasses.replace(info, status="running", message="", steps_per_second=0.0)
+    for step in run.steps_on_disk():
+        if step > training.step:  # a process was killed after it wrote this snapshot and before it wrote the state
+            run.snapshot_file(step).unlink()
+    snapshots = tuple(step for step in info.snapshots if step <= training.step)
+    began = dataclasses.replace(info, status="running", message="", steps_per_second=0.0, snapshots=snapshots)
     with _Keeper(run, began, record, training.step) as keeper:
         if training.step == 0:
             keeper.keep(training)
@@ -243,7 +247,7 @@ class _Keeper:
 
     def __init__(self, run: Run, info: RunInfo, record: _Record, step_now: int):
         self._run, self._info, self._record = run, info, record
-        self._kept = set(info.snapshots) | {step for step in run.steps_on_disk() if step <= step_now}
+        self._kept = set(info.snapshots) | run.steps_on_disk()
         self._began, self._first, self._reported = time.monotonic(), step_now, time.monotonic()
         self._last_kept = -1
         self._probes = []

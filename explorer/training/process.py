@@ -86,7 +86,7 @@ def run_apart(work: Callable[[], Result], threads: int, on_interrupt: Callable[[
             future.result()
         raise
     finally:
-        executor.shutdown(wait=future.done())  # its memory is free for the next thread once it has ended
+        executor.shutdown(wait=False)
 
 
 def _keep_freed_memory() -> None:
