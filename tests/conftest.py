@@ -1,9 +1,11 @@
 """What several tests need: a small run that was really trained, and stacks of models that were not."""
 
+import shutil
 from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from explorer.model.architectures import weight_shapes
 from explorer.model.ensemble import Ensemble
@@ -18,6 +20,18 @@ SHIPPED = Path(__file__).parents[1] / "checkpoints"
 TASK = Addition(n_digits=2)
 MODEL = TASK.model_config(d_model=16, n_heads=2, d_head=8, d_mlp=32, n_layers=2)
 TRAINING = TrainingConfig(steps=40, batch_size=16, seed=3, snapshot_every=10)
+
+
+def same(one: Run, other: Run) -> bool:
+    """Whether two runs have the same metrics and the same snapshots, bit for bit."""
+    files = ["metrics.safetensors", *(f"snapshots/step-{step:06d}.safetensors" for step in other.steps())]
+    if one.steps() != other.steps():
+        return False
+    for name in files:
+        ours, theirs = load_file(one.folder / name), load_file(other.folder / name)
+        if {k: v.numpy().tobytes() for k, v in ours.items()} != {k: v.numpy().tobytes() for k, v in theirs.items()}:
+            return False
+    return True
 
 
 def random_ensemble(cfg: ModelConfig, n: int = 3) -> Ensemble:
@@ -38,6 +52,13 @@ def root(tmp_path_factory) -> Path:
 @pytest.fixture(scope="session")
 def small(root) -> Run:
     return Runs(root).open("small")
+
+
+@pytest.fixture
+def copied(root, tmp_path) -> Run:
+    """A copy of the small run that may be spoilt."""
+    shutil.copytree(root / "small", tmp_path / "small")
+    return Runs(tmp_path).open("small")
 
 
 @pytest.fixture

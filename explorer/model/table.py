@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from explorer.errors import UserError
 from explorer.model.hooks import HookedModel, HookPoint
-from explorer.model.transformer import Embed, ModelConfig
+from explorer.model.transformer import Embed, ModelConfig, future_mask
 
 
 class TableAttention(nn.Module):
@@ -37,7 +37,7 @@ class TableAttention(nn.Module):
         v = self.hook_v(Embed.look_up(self.OV, tokens)[..., None, :])  # (... batch pos head d_vocab_out)
         keys = Embed.look_up(self.QK[..., None], tokens)[..., 0]  # (... batch key)
         scores = repeat(keys, "... key -> ... 1 query key", query=n_pos)
-        future = torch.ones(n_pos, n_pos, dtype=torch.bool, device=tokens.device).triu(1)
+        future = future_mask(n_pos, tokens.device)
         scores = self.hook_attn_scores(scores.masked_fill(future, -torch.inf))  # (... batch head query key)
         pattern = self.hook_pattern(scores.softmax(-1))
         mix = "... batch head query key, ... batch key head d_head -> ... batch query head d_head"

@@ -65,6 +65,11 @@ def _weight(*shape: int) -> nn.Parameter:
     return nn.Parameter(torch.empty(shape))
 
 
+def future_mask(n_pos: int, device: torch.device | None = None) -> Tensor:
+    """(query key) bool: True where the key is later than the query, which causal attention must not see."""
+    return torch.ones(n_pos, n_pos, dtype=torch.bool, device=device).triu(1)
+
+
 class LayerNorm(nn.Module):
     """(x - mean) / (std + 1e-4) * w + b, with the unbiased standard deviation."""
 
@@ -107,9 +112,7 @@ class Attention(nn.Module):
 
         dots = "... batch query head d_head, ... batch key head d_head -> ... batch head query key"
         scores = einsum(q / self.scale, k, dots)
-        n_pos = x.shape[-2]
-        future = torch.ones(n_pos, n_pos, dtype=torch.bool, device=x.device).triu(1)
-        scores = self.hook_attn_scores(scores.masked_fill(future, -torch.inf))
+        scores = self.hook_attn_scores(scores.masked_fill(future_mask(x.shape[-2], x.device), -torch.inf))
         pattern = self.hook_pattern(scores.softmax(-1))  # (... batch head query key)
 
         mix = "... batch head query key, ... batch key head d_head -> ... batch query head d_head"

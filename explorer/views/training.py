@@ -1,16 +1,15 @@
 """Runs that are planned or not done yet."""
 
-import math
 from dataclasses import dataclass, replace
 from typing import Any
 
 from explorer.errors import UserError
-from explorer.model.architectures import weight_shapes
+from explorer.model.architectures import n_weights
 from explorer.model.transformer import ModelConfig
 from explorer.runs import Run, RunInfo, Runs
 from explorer.settings import TrainingConfig
 from explorer.tasks.task import Task
-from explorer.training.loop import memory_needed
+from explorer.training.memory import memory_needed
 
 
 @dataclass(frozen=True)
@@ -41,10 +40,9 @@ class Plan:
 
     def about(self) -> str:
         """What it would take, in a line."""
-        weights = sum(math.prod(shape) for shape in weight_shapes(self.model).values())
         memory = memory_needed(self.task, self.model, self.training) / 2**20
         size = f"{memory:,.0f} MiB" if memory < 1024 else f"{memory / 1024:,.1f} GiB"
-        return f"{weights:,} weights, about {size} of memory, {self.training.steps:,} steps"
+        return f"{n_weights(self.model):,} weights, about {size} of memory, {self.training.steps:,} steps"
 
 
 def free_name(runs: Runs, task: Task, training: TrainingConfig) -> str:
