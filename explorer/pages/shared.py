@@ -19,7 +19,6 @@ from explorer.film.film import Film
 from explorer.film.player import play, take_stop
 from explorer.runs import Run, Runs
 from explorer.tasks.data import Example
-from explorer.views import still
 from explorer.views.subject import Subject
 
 CHECKPOINTS = Path(__file__).parents[2] / "checkpoints"
@@ -299,14 +298,14 @@ def show(film: Film, figures: bool = True) -> None:
         figures: whether people may have a panel of this snapshot as a figure.
     """
     play(film, key=PLAYER, step=st.session_state.step)
-    titles = still.titles(film)
+    titles = film.figures()
     if not figures or not titles:
         return
     if st.toggle("A panel of this snapshot as a figure, to zoom, point at and download", key="still"):
         if st.session_state.get("still.panel") not in titles:
-            st.session_state["still.panel"] = titles[min(1, len(titles) - 1)]  # the first below the timeline
-        title = st.selectbox("Panel", titles, key="still.panel", label_visibility="collapsed")
-        picture(still.figure(film, title, st.session_state.step), key="still.figure")
+            st.session_state["still.panel"] = list(titles)[:2][-1]  # the first below the timeline
+        id = st.selectbox("Panel", titles, key="still.panel", format_func=titles.get, label_visibility="collapsed")
+        picture(film.figure(id, st.session_state.step), key="still.figure")
 
 
 def picture(figure: Any, key: str) -> None:
