@@ -4,24 +4,14 @@ from pathlib import Path
 
 import streamlit as st
 
-from explorer.pages import (
-    activations,
-    attention,
-    attribution,
-    circuits,
-    compare,
-    fourier,
-    interventions,
-    phase_changes,
-    runs,
-    shared,
-    train,
-    try_it,
-    watch,
-    weights,
-)
+from explorer.pages import address, runs, state, train
+from explorer.pages.explore import page_of
+from explorer.pages.widgets import sidebar
+from explorer.scene import Scene
+from explorer.views import VIEWS
 
 ICON = str(Path(__file__).parent / "explorer" / "pages" / "icon.svg")
+SECTIONS = ("Look", "Look inside")
 
 st.set_page_config(page_title="Phase-change explorer", page_icon=ICON, layout="wide")
 st.logo(ICON, size="large")
@@ -33,31 +23,20 @@ st.html(
     "[data-testid=stHeader] * { pointer-events: auto; }"
     ".st-key-player[data-stale=true] { opacity: 1 !important; }</style>"
 )
-shared.begin()
-chosen = st.navigation(
-    {
-        "Look": [
-            st.Page(watch.page, title="Watch", icon=":material/play_circle:", default=True),
-            st.Page(phase_changes.page, title="Phase changes", icon=":material/show_chart:", url_path="phase-changes"),
-            st.Page(try_it.page, title="Try it", icon=":material/edit:", url_path="try"),
-            st.Page(compare.page, title="Compare", icon=":material/compare_arrows:", url_path="compare"),
-        ],
-        "Look inside": [
-            st.Page(attention.page, title="Attention", icon=":material/grid_on:", url_path="attention"),
-            st.Page(activations.page, title="Activations", icon=":material/blur_on:", url_path="activations"),
-            st.Page(attribution.page, title="Attribution", icon=":material/bar_chart:", url_path="attribution"),
-            st.Page(circuits.page, title="Circuits", icon=":material/schema:", url_path="circuits"),
-            st.Page(fourier.page, title="Fourier", icon=":material/waves:", url_path="fourier"),
-            st.Page(weights.page, title="Weights", icon=":material/timeline:", url_path="weights"),
-            st.Page(interventions.page, title="Interventions", icon=":material/content_cut:", url_path="interventions"),
-        ],
-        "Runs": [
-            st.Page(train.page, title="Train", icon=":material/model_training:", url_path="train"),
-            st.Page(runs.page, title="Runs", icon=":material/folder_open:", url_path="runs"),
-        ],
-    },
-    expanded=True,
-)
-shared.sidebar()
+opening = next(iter(VIEWS))
+pages: dict[str, list] = {section: [] for section in SECTIONS}
+for name, view in VIEWS.items():
+    icon = f":material/{view.icon}:"
+    page = st.Page(page_of(view), title=view.title, icon=icon, url_path=name, default=name == opening)
+    pages[SECTIONS[view.place[0]]].append(page)
+pages["Runs"] = [
+    st.Page(train.page, title="Train", icon=":material/model_training:", url_path="train"),
+    st.Page(runs.page, title="Runs", icon=":material/folder_open:", url_path="runs"),
+]
+chosen = st.navigation(pages, expanded=True)
+here = chosen.url_path or opening
+state.begin(here)
+sidebar()
+st.session_state.scene = Scene(here, st.session_state.run, st.session_state.step, st.session_state.example)
 chosen.run()
-shared.to_url()
+address.write(st.session_state.scene)

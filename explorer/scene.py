@@ -16,7 +16,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeVar
-from urllib.parse import parse_qsl, quote_plus, urlsplit
+from urllib.parse import parse_qsl, quote_plus, unquote, urlsplit
 
 from explorer.errors import UserError, quoted
 
@@ -65,6 +65,19 @@ class Scene:
         if self.player:
             pairs.append(("player", self.player))
         return "&".join(f"{quote_plus(name)}={quote_plus(text, safe=',:')}" for name, text in pairs)
+
+    @property
+    def switches(self) -> list[tuple[str, str, bool | str | list[str]]]:
+        """The player's switches: panel, name, and on or off, the name of a map, or the names of curves."""
+        found: list[tuple[str, str, bool | str | list[str]]] = []
+        for token in self.player.split():
+            place, _, text = token.partition(":")
+            panel, _, name = place.rpartition(".")
+            if name == "hidden":
+                found.append((panel, name, [unquote(part) for part in text.split(",")]))
+            else:
+                found.append((panel, name, unquote(text) if name == "enlarged" else text != "off"))
+        return found
 
 
 def read(line: str, default_view: str = "") -> tuple[Scene, list[str]]:

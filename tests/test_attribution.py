@@ -12,7 +12,7 @@ from tests.conftest import TASK, random_ensemble
 EXAMPLE = TASK.encode("48+76")
 CONFIGS = {
     "plain": ModelConfig(12, 10, 9, 2, 16, 2, 8, 32),
-    "attention only": ModelConfig(12, 10, 9, 2, 16, 2, 8, attn_only=True, residual_gain=2, positions="sinusoidal"),
+    "attention only": ModelConfig(12, 10, 9, 2, 16, 2, 8, attn_only=True, residual_gain=2.0, positions="sinusoidal"),
     "gain and MLP": ModelConfig(12, 10, 9, 3, 16, 2, 8, 32, residual_gain=-1.5),
     "layer norm": ModelConfig(12, 10, 9, 1, 16, 2, 8, 32, act_fn="gelu", layer_norm=True, positions="none"),
 }

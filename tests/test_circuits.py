@@ -22,8 +22,8 @@ from explorer.tasks.skip_trigram import SkipTrigram
 from tests.conftest import random_ensemble
 
 SCORES = "blocks.{}.attn.hook_attn_scores"
-GAIN = ModelConfig(12, 10, 9, 2, 16, 2, 8, attn_only=True, residual_gain=2)
-NO_POSITIONS = ModelConfig(12, 10, 9, 2, 16, 2, 8, attn_only=True, residual_gain=2, positions="none")
+GAIN = ModelConfig(12, 10, 9, 2, 16, 2, 8, attn_only=True, residual_gain=2.0)
+NO_POSITIONS = ModelConfig(12, 10, 9, 2, 16, 2, 8, attn_only=True, residual_gain=2.0, positions="none")
 WITH_MLP = ModelConfig(12, 10, 9, 2, 16, 3, 4, 32)
 TABLE = SkipTrigram().model_config(n_layers=1, n_heads=1, architecture="table")
 close = {"rtol": 1e-4, "atol": 1e-4}
@@ -59,7 +59,7 @@ def test_the_qk_circuit_is_the_scores_of_a_text_of_two_tokens(layer):
 @pytest.mark.parametrize("positions", ["learned", "sinusoidal"])
 @pytest.mark.parametrize("layer", [0, 1])
 def test_positions_look_at_positions_as_without_tokens(positions, layer):
-    cfg = ModelConfig(12, 10, 9, 2, 16, 2, 8, attn_only=True, residual_gain=2, positions=positions)
+    cfg = ModelConfig(12, 10, 9, 2, 16, 2, 8, attn_only=True, residual_gain=2.0, positions=positions)
     ensemble = changed(direct(random_ensemble(cfg)), W_E=torch.zeros(3, 12, 16))
     _, cache = ensemble.run(torch.zeros(1, 9, dtype=torch.int64), [SCORES.format(layer)])
     found, seen = positional_qk_circuit(ensemble, layer), cache[SCORES.format(layer)][:, 0]

@@ -7,14 +7,12 @@ import pytest
 import torch
 
 from explorer.analysis.answers import greedy_answers
+from explorer.analysis.components import Component, components, parse_component
 from explorer.analysis.interventions import (
-    Component,
     ablate_each,
     ablation_hooks,
-    components,
     logit_difference,
     losses,
-    parse_component,
     patch_heads,
     patch_positions,
     patching_hooks,

@@ -1,1 +1,1 @@
-"""Pure functions on tensors: one file per family of measures. Each works on all snapshots at once."""
+"""Measures of models and of their losses: pure functions on tensors, over all snapshots at once."""

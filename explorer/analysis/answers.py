@@ -1,12 +1,16 @@
-"""What a model answers to one example, at every snapshot.
+"""The answers of a model to one example, at every snapshot.
 
-Axes: snapshot · answer (the places asked for, in reading order) · d_vocab_out
+Axes
+    snapshot       snapshots of the run
+    answer         the tokens that the example asks for, in reading order
+    d_vocab_out    output tokens
 """
 
 from collections.abc import Iterable
 from dataclasses import dataclass
 
 import torch
+from jaxtyping import Bool, Float, Int64
 from torch import Tensor
 
 from explorer.model.ensemble import Ensemble, Hooks
@@ -17,60 +21,71 @@ from explorer.tasks.data import Example
 class Answers:
     """The answers of every snapshot to one example."""
 
-    probabilities: Tensor  # (snapshot answer d_vocab_out) float32, each row sums to 1
-    tokens: Tensor  # (snapshot answer) int64, the most probable
-    right: Tensor  # (snapshot answer) bool
+    probabilities: Float[Tensor, "snapshot answer d_vocab_out"]  # softmax of the logits
+    tokens: Int64[Tensor, "snapshot answer"]  # the most probable token
+    right: Bool[Tensor, "snapshot answer"]  # whether that is the right token
 
     @property
-    def all_right(self) -> Tensor:
-        """(snapshot,) bool."""
+    def all_right(self) -> Bool[Tensor, " snapshot"]:
+        """Whether a snapshot has every answer right."""
         return self.right.all(-1)
 
     def at(self, snapshots: list[int]) -> "Answers":
-        """Those of some snapshots, any of which may come again."""
+        """The answers of some snapshots, by index; an index may occur more than once."""
         return Answers(self.probabilities[snapshots], self.tokens[snapshots], self.right[snapshots])
 
 
 def greedy_answers(ensemble: Ensemble, example: Example, hooks: Hooks | None = None) -> Answers:
-    """Let every snapshot answer the prompt by itself, the most probable token each time.
+    """Greedy decoding: every snapshot continues the prompt with the token it finds most probable.
 
-    An answer that stands in the sequence after the prompt is read by the model as it wrote it, right or wrong, so
-    no snapshot is helped by the right answer. ``hooks`` are put on every pass, as in `Ensemble.passes`.
+    Each answer token that is part of the sequence is fed back as the model wrote it, right or wrong.
+
+    Args:
+        ensemble: the snapshots.
+        example: its prompt is given to the model; its right answers are only compared with.
+        hooks: added to every forward pass, as in `Ensemble.passes`.
     """
     tokens = example.tokens[: example.n_prompt].repeat(len(ensemble), 1, 1)  # (snapshot batch=1 pos)
     probabilities: list[Tensor] = []
-    logits = None
+    logits: Tensor | None = None
     for position in example.positions.tolist():
         if position >= tokens.shape[-1]:
-            tokens = torch.cat([tokens, probabilities[-1].argmax(-1)[:, None, None]], -1)
+            tokens = torch.cat([tokens, probabilities[-1].argmax(-1)[:, None, None]], -1)  # (snapshot 1 pos+1)
             logits = None
         if logits is None:
             logits, _ = ensemble.run(tokens, hooks=hooks)
-        probabilities.append(logits[:, 0, position].softmax(-1))
-    return _answers(torch.stack(probabilities, 1), example)
+        probabilities.append(logits[:, 0, position].softmax(-1))  # (snapshot d_vocab_out)
+    return _compare(torch.stack(probabilities, 1), example)
 
 
 def teacher_forced_answers(ensemble: Ensemble, example: Example) -> Answers:
-    """Ask for each answer with the right ones before it given, as in training: its loss is -log probability."""
+    """Teacher forcing: every answer is predicted from the prompt and the right answers before it, as in training.
+
+    The training loss of an answer is the negative logarithm of its probability here.
+
+    Args:
+        ensemble: the snapshots.
+        example: the prompt and its right answers, which are given to the model.
+    """
     logits, _ = ensemble.run(example.tokens[None])
-    return _answers(logits[:, 0, example.positions].softmax(-1), example)
+    return _compare(logits[:, 0, example.positions].softmax(-1), example)
 
 
-def _answers(probabilities: Tensor, example: Example) -> Answers:
+def _compare(probabilities: Float[Tensor, "snapshot answer d_vocab_out"], example: Example) -> Answers:
     tokens = probabilities.argmax(-1)
     return Answers(probabilities, tokens, tokens == example.targets)
 
 
-def right_from(right: Tensor, steps: Iterable[int]) -> list[int | None]:
-    """From which snapshot on each answer is right and stays right.
+def right_from(right: Bool[Tensor, "snapshot answer"], steps: Iterable[int]) -> list[int | None]:
+    """The step from which on each answer is right at every snapshot.
 
     Args:
-        right: (snapshot answer) bool.
-        steps: of the snapshots.
+        right: whether each answer is right.
+        steps: the step of each snapshot, ascending.
 
     Returns:
         A step for each answer; None where the last snapshot has it wrong.
     """
     steps = list(steps)
-    stays = right.flip(0).long().cumprod(0).sum(0)  # (answer,): how many snapshots at the end are right
-    return [steps[len(steps) - n] if n else None for n in stays.tolist()]
+    n_right = right.flip(0).long().cumprod(0).sum(0)  # (answer,): how many snapshots in a row are right at the end
+    return [steps[len(steps) - n] if n else None for n in n_right.tolist()]

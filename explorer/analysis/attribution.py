@@ -1,127 +1,136 @@
-"""Which part of a model says what: the logits of an example, taken apart.
+"""The logits of one example as a sum over the components of the model, and the logit lens.
 
 Axes
     snapshot       snapshots of the run
-    answer         the places of the example that are asked for, with the right answers before them given
-    component      what writes to the residual stream: the embedding, each head, each MLP...
-    stage          places along the residual stream
+    answer         the tokens that the example asks for, predicted with teacher forcing
+    component      what is added to the residual stream: the embedding, each head, each MLP...
+    stage          points along the residual stream
     d_vocab_out    output tokens
 
-What a block writes is multiplied by the residual gain g in every later block, and what stands before block 0 in all of
-them: of n blocks, block i is worth g**(n-1-i) at the end, the embedding g**n.
+Each block multiplies the residual stream by the residual gain g before adding its outputs. So in a model of n blocks
+the output of block i reaches the unembedding times g**(n-1-i), and the embedding times g**n.
 """
 
 from dataclasses import dataclass
 
 import torch
 from einops import einsum, rearrange
+from jaxtyping import Float, Int
 from torch import Tensor
 
+from explorer.analysis.components import components
 from explorer.model.ensemble import Ensemble, Hooks
-from explorer.model.transformer import ModelConfig
+from explorer.model.transformer import ModelConfig, Transformer
 from explorer.tasks.data import Example
-
-TABLE_LOGITS = "blocks.0.attn.hook_z"
 
 
 @dataclass(frozen=True)
 class Attribution:
-    """What each component adds to the logits of the right answers."""
+    """How much each component adds to the logits of the right answers."""
 
-    components: tuple[str, ...]  # "embedding", "positions", "L0H0", ..., "L0 MLP", ..., "bias"; those that there are
-    values: Tensor  # (snapshot answer component), logits
-    logits: Tensor  # (snapshot answer), the right answer's, less the mean logit if centred: the sum of the components
+    components: tuple[str, ...]  # of "embedding", "positions", "L0H0", ..., "L0 MLP", ..., "bias" those of the model
+    values: Float[Tensor, "snapshot answer component"]  # in logits
+    logits: Float[Tensor, "snapshot answer"]  # of the right answer, centred as the values are: their sum
 
 
 def direct_logit_attribution(
     ensemble: Ensemble, example: Example, centred: bool = False, hooks: Hooks | None = None
 ) -> Attribution:
-    """Direct logit attribution: each component's output times the unembedding of the right answer.
+    """Direct logit attribution: the output of each component times the unembedding of the right answer.
 
-    A final layer norm is taken apart too: each component is centred and multiplied by the weights, and divided by the
-    scale that the whole stream has; "bias" is what the norm adds. An MLP's bias belongs to the MLP. A table has one
-    component, its head.
+    A final layer norm is applied to each component with the scale of the whole residual stream: the component is
+    centred, divided by the scale and multiplied by the norm's weights. The norm's bias is the component "bias". The
+    bias of an MLP belongs to the MLP. The only component of a table model is its head.
 
     Source: Elhage et al. 2021, A Mathematical Framework for Transformer Circuits; ARENA 1.2.
 
     Args:
-        centred: of each logit, take off the mean over all output tokens, which makes no difference to probabilities.
-        hooks: as in `Ensemble.passes`. Components are read where they are written: at hook_embed, hook_pos_embed,
-            hook_z and hook_mlp_out. A hook on another place between them and the logits belongs to no component.
+        ensemble: the snapshots.
+        example: the prompt and its right answers.
+        centred: subtract from each logit the mean over all output tokens, which leaves probabilities as they are.
+        hooks: as in `Ensemble.passes`. Components are read at hook_embed, hook_pos_embed, hook_z and hook_mlp_out; what
+            a hook changes between there and the logits is not attributed to any component.
     """
     cfg = ensemble.cfg
     if cfg.architecture == "table":
-        _, cache = ensemble.run(example.tokens[None], [TABLE_LOGITS], hooks=hooks)
-        logits = _of_right(cache[TABLE_LOGITS][:, 0, example.positions, 0], example.targets, centred)
-        return Attribution(("L0H0",), logits[..., None], logits)
+        (head,) = components(cfg)
+        _, cache = ensemble.run(example.tokens[None], [head.hook], hooks=hooks)
+        logits = _right_logits(cache[head.hook][:, 0, example.positions, 0], example.targets, centred)
+        return Attribution((head.name,), logits[..., None], logits)
 
-    places = _components(cfg)
+    sources = _sources(cfg)
     norm = ["ln_final.hook_scale"] if cfg.layer_norm else []
-    logits, cache = ensemble.run(example.tokens[None], [*places, *norm], hooks=hooks)
+    logits, cache = ensemble.run(example.tokens[None], [*sources, *norm], hooks=hooks)
     cache = {name: x[:, 0, example.positions] for name, x in cache.items()}  # (snapshot answer ...)
 
-    # The direction of the residual stream along which the logit grows, (snapshot answer d_model).
+    # The direction of the residual stream along which the right logit grows.
     W_U = ensemble.weights["unembed.W_U"]
-    right = rearrange(W_U[:, :, example.targets], "snapshot d_model answer -> snapshot answer d_model")
+    direction = rearrange(W_U[:, :, example.targets], "snapshot d_model answer -> snapshot answer d_model")
     if centred:
-        right = right - W_U.mean(-1)[:, None]
+        direction = direction - W_U.mean(-1)[:, None]
     bias = None
     if cfg.layer_norm:
         w, b = ensemble.weights["ln_final.w"][:, None], ensemble.weights["ln_final.b"][:, None]
-        bias = (right * b).sum(-1)
-        right = right * w
-        right = (right - right.mean(-1, keepdim=True)) / cache["ln_final.hook_scale"]
+        bias = (direction * b).sum(-1)  # (snapshot answer)
+        direction = direction * w
+        direction = (direction - direction.mean(-1, keepdim=True)) / cache["ln_final.hook_scale"]
 
-    components, values = [], []
-    for name, (labels, gain) in places.items():
-        written = cache[name]
-        if name.endswith("hook_z"):
-            W_O = ensemble.weights[name.replace("hook_z", "W_O")]
-            back = "snapshot head d_head d_model, snapshot answer d_model -> snapshot answer head d_head"
-            added = (written * einsum(W_O, right, back)).sum(-1)
+    names, values = [], []
+    for hook, (labels, gain) in sources.items():
+        output = cache[hook]
+        if hook.endswith("hook_z"):
+            W_O = ensemble.weights[hook.replace("hook_z", "W_O")]
+            through_W_O = "snapshot head d_head d_model, snapshot answer d_model -> snapshot answer head d_head"
+            added = (output * einsum(W_O, direction, through_W_O)).sum(-1)  # (snapshot answer head)
         else:
-            added = (written * right).sum(-1)[..., None]
-        components += labels
+            added = (output * direction).sum(-1)[..., None]  # (snapshot answer 1)
+        names += labels
         values.append(gain * added)
     if bias is not None:
-        components.append("bias")
+        names.append("bias")
         values.append(bias[..., None])
-    logits = _of_right(logits[:, 0, example.positions], example.targets, centred)
-    return Attribution(tuple(components), torch.cat(values, -1), logits)
+    right = _right_logits(logits[:, 0, example.positions], example.targets, centred)
+    return Attribution(tuple(names), torch.cat(values, -1), right)
 
 
-def _components(cfg: ModelConfig) -> dict[str, tuple[list[str], float]]:
-    """Hook point -> the components that are read there, and the gain that they still meet."""
-    places = {"hook_embed": (["embedding"], cfg.residual_gain**cfg.n_layers)}
+def _sources(cfg: ModelConfig) -> dict[str, tuple[list[str], float]]:
+    """Hook point -> the names of the components read there, and the gain from there to the unembedding."""
+    sources = {"hook_embed": (["embedding"], cfg.residual_gain**cfg.n_layers)}
     if cfg.positions != "none":
-        places["hook_pos_embed"] = (["positions"], cfg.residual_gain**cfg.n_layers)
-    for layer in range(cfg.n_layers):
-        gain = cfg.residual_gain ** (cfg.n_layers - 1 - layer)
-        places[f"blocks.{layer}.attn.hook_z"] = ([f"L{layer}H{head}" for head in range(cfg.n_heads)], gain)
-        if not cfg.attn_only:
-            places[f"blocks.{layer}.hook_mlp_out"] = ([f"L{layer} MLP"], gain)
-    return places
+        sources["hook_pos_embed"] = (["positions"], cfg.residual_gain**cfg.n_layers)
+    for component in components(cfg):
+        gain = cfg.residual_gain ** (cfg.n_layers - 1 - component.layer)
+        labels, _ = sources.setdefault(component.hook, ([], gain))
+        labels.append(component.name)
+    return sources
 
 
-def _of_right(logits: Tensor, targets: Tensor, centred: bool) -> Tensor:
-    """Of logits (snapshot answer d_vocab_out) those of the right answers, (snapshot answer)."""
+def _right_logits(
+    logits: Float[Tensor, "snapshot answer d_vocab_out"], targets: Int[Tensor, " answer"], centred: bool
+) -> Float[Tensor, "snapshot answer"]:
     right = logits[:, torch.arange(len(targets)), targets]
     return right - logits.mean(-1) if centred else right
 
 
-def logit_lens(ensemble: Ensemble, example: Example) -> tuple[tuple[str, ...], Tensor]:
-    """What the model would answer if nothing more were added to the residual stream.
+def logit_lens(
+    ensemble: Ensemble, example: Example
+) -> tuple[tuple[str, ...], Float[Tensor, "snapshot stage answer d_vocab_out"]]:
+    """The residual stream at each stage, unembedded as if it were the last one.
 
-    The stream is multiplied by the gain that it still meets, so that the last stage is the model's own answer.
+    The stream is multiplied by the gain of the blocks that follow, so the logits of the last stage are the model's.
 
     Source: nostalgebraist 2020, interpreting GPT: the logit lens.
 
+    Args:
+        ensemble: the snapshots.
+        example: the prompt and its right answers.
+
     Returns:
-        The stages, "embedding", then for each block "attention 0" before its MLP, if it has one, and "after block 0",
-        and the logits at each, (snapshot stage answer d_vocab_out). A table has the stage "after block 0" only.
+        The names of the stages, and the logits at each. Stages are "embedding", then for each block i "attention i"
+        before its MLP, if it has one, and "after block i". A table model has the stage "after block 0" only.
     """
-    cfg = ensemble.cfg
-    if cfg.architecture == "table":
+    cfg, model = ensemble.cfg, ensemble.model()
+    if not isinstance(model, Transformer):
         logits, _ = ensemble.run(example.tokens[None])
         return ("after block 0",), logits[:, :, example.positions]
 
@@ -132,7 +141,6 @@ def logit_lens(ensemble: Ensemble, example: Example) -> tuple[tuple[str, ...], T
             stages[f"blocks.{layer}.hook_resid_mid"] = (f"attention {layer}", gain)
         stages[f"blocks.{layer}.hook_resid_post"] = (f"after block {layer}", gain)
     _, cache = ensemble.run(example.tokens[None], stages)
-    streams = [gain * cache[name][:, 0, example.positions] for name, (_, gain) in stages.items()]
-    model = ensemble.model()
+    streams = [gain * cache[hook][:, 0, example.positions] for hook, (_, gain) in stages.items()]
     logits = model.unembed(model.ln_final(torch.stack(streams, 1)))  # (snapshot stage answer d_vocab_out)
-    return tuple(label for label, _ in stages.values()), logits
+    return tuple(name for name, _ in stages.values()), logits

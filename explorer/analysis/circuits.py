@@ -1,15 +1,16 @@
-"""What heads would do, read from their weights: which token looks at which (QK), and what that writes (OV).
+"""QK and OV circuits: what attention heads do, read from their weights alone.
 
 Axes
     snapshot       snapshots of the run
-    head           heads of a layer; for the whole model those of layer 0, then of layer 1...
-    query, key     tokens, or positions, in the two roles inside attention
+    head           heads of one layer; for the whole model those of layer 0, then those of layer 1...
+    query, key     tokens, or positions, in their two roles inside attention
     d_vocab, d_vocab_out    input and output tokens
-    pair           a head and one of a later layer
+    pair           a head and a head of a later layer
 
-The circuits are those of the direct path: what the embedding alone brings to a head, and what the head alone brings to
-the logits. Layer norms are left out. The residual gain g is in: the embedding reaches block i times g**i, and what
-block i writes reaches the end of n blocks times g**(n-1-i). A table is its own circuits, of one head.
+Circuits are those of the direct path: what a head reads from the embedding alone, and what it adds to the logits
+without passing through later blocks. Layer norms are left out. The residual gain g is included: the embedding reaches
+block i times g**i, and the output of block i of n reaches the unembedding times g**(n-1-i). A table model is one head
+whose weights are its circuits.
 
 Source: Elhage et al. 2021, A Mathematical Framework for Transformer Circuits.
 """
@@ -22,55 +23,84 @@ from typing import Literal
 
 import torch
 from einops import einsum, repeat
+from jaxtyping import Float
 from torch import Tensor
 
 from explorer.errors import UserError
 from explorer.model.ensemble import Ensemble
 from explorer.model.transformer import ModelConfig
 
-RANDOM_DRAWS = 300
+RANDOM_DRAWS = 300  # random heads over which the baseline of composition scores is averaged
 
-# --- Which token looks at which ---
+# --- QK: which token attends to which ---
 
 
-def qk_circuit(ensemble: Ensemble, layer: int) -> Tensor:
-    """Attention scores between tokens, (snapshot head query key), before the softmax, positions left out."""
+def qk_circuit(ensemble: Ensemble, layer: int) -> Float[Tensor, "snapshot head query key"]:
+    """The full QK circuit, W_E W_QK W_E^T / sqrt(d_head): attention scores between tokens, positions left out.
+
+    Args:
+        ensemble: the snapshots.
+        layer: whose heads.
+
+    Returns:
+        Scores before the softmax, between all d_vocab tokens.
+    """
     if _is_table(ensemble.cfg):
         scores = ensemble.weights["blocks.0.attn.QK"]
         return repeat(scores, "snapshot key -> snapshot 1 query key", query=ensemble.cfg.d_vocab)
-    rows = ensemble.weights["embed.W_E"]
-    return _scores(ensemble, layer, rows, rows)
+    W_E = ensemble.weights["embed.W_E"]
+    return _scores(ensemble, layer, W_E, W_E)
 
 
-def positional_qk_circuit(ensemble: Ensemble, layer: int) -> Tensor:
-    """Attention scores between positions, (snapshot head query key), tokens left out; nan where a key is yet to come.
+def positional_qk_circuit(ensemble: Ensemble, layer: int) -> Float[Tensor, "snapshot head query key"]:
+    """The QK circuit of positions, W_pos W_QK W_pos^T / sqrt(d_head): attention scores, tokens left out.
+
+    Args:
+        ensemble: the snapshots.
+        layer: whose heads.
+
+    Returns:
+        Scores before the softmax, between all n_ctx positions; nan where the causal mask hides the key.
 
     Raises:
         UserError: the model has no positions.
     """
     if _is_table(ensemble.cfg) or ensemble.cfg.positions == "none":
-        raise UserError("This model has no positions, so none can look at another.")
-    rows = ensemble.weights["pos_embed.W_pos"]
-    future = torch.ones(rows.shape[1], rows.shape[1], dtype=torch.bool).triu(1)
-    return _scores(ensemble, layer, rows, rows).masked_fill(future, torch.nan)
+        raise UserError("This model has no positions, so it has no QK circuit between them; choose the one of tokens.")
+    W_pos = ensemble.weights["pos_embed.W_pos"]
+    future = torch.ones(W_pos.shape[1], W_pos.shape[1], dtype=torch.bool).triu(1)
+    return _scores(ensemble, layer, W_pos, W_pos).masked_fill(future, torch.nan)
 
 
-def scores_from_token(ensemble: Ensemble, layer: int, token: int, position: int) -> Tensor:
-    """Attention scores that a token at a position gives each token, (snapshot head d_vocab).
+def scores_from_token(
+    ensemble: Ensemble, layer: int, token: int, position: int
+) -> Float[Tensor, "snapshot head d_vocab"]:
+    """Attention scores of one query, a token at a position, with every token as key.
 
-    Where the key stands is left out. Without positions, the query's is of no account.
+    Args:
+        ensemble: the snapshots.
+        layer: whose heads.
+        token: the query's token.
+        position: the query's position; ignored by a model without positions.
+
+    Returns:
+        Scores before the softmax; the positions of the keys are left out.
     """
     if _is_table(ensemble.cfg):
         return qk_circuit(ensemble, layer)[:, :, token]
-    rows = ensemble.weights["embed.W_E"]
-    query = rows[:, token]
+    W_E = ensemble.weights["embed.W_E"]
+    query = W_E[:, token]  # (snapshot d_model)
     if ensemble.cfg.positions != "none":
         query = query + ensemble.weights["pos_embed.W_pos"][:, position]
-    return _scores(ensemble, layer, query[:, None], rows)[:, :, 0]
+    return _scores(ensemble, layer, query[:, None], W_E)[:, :, 0]
 
 
-def _scores(ensemble: Ensemble, layer: int, queries: Tensor, keys: Tensor) -> Tensor:
-    """Scores (snapshot head query key) between rows (snapshot query d_model) and (snapshot key d_model)."""
+def _scores(
+    ensemble: Ensemble,
+    layer: int,
+    queries: Float[Tensor, "snapshot query d_model"],
+    keys: Float[Tensor, "snapshot key d_model"],
+) -> Float[Tensor, "snapshot head query key"]:
     W_Q, W_K = (ensemble.weights[f"blocks.{layer}.attn.{name}"] for name in ("W_Q", "W_K"))
     project = "snapshot row d_model, snapshot head d_model d_head -> snapshot head row d_head"
     q, k = einsum(queries, W_Q, project), einsum(keys, W_K, project)
@@ -78,143 +108,174 @@ def _scores(ensemble: Ensemble, layer: int, queries: Tensor, keys: Tensor) -> Te
     return einsum(scale * q, k, "snapshot head query d_head, snapshot head key d_head -> snapshot head query key")
 
 
-# --- What that writes ---
+# --- OV: what attention to a token adds to the logits ---
 
 
-def ov_circuit(ensemble: Ensemble, layer: int) -> Tensor:
-    """Logits that a head adds when it attends to one token alone, (snapshot head d_vocab d_vocab_out)."""
-    into, out = _ov_halves(ensemble, layer, range(ensemble.cfg.d_vocab))
+def ov_circuit(ensemble: Ensemble, layer: int) -> Float[Tensor, "snapshot head d_vocab d_vocab_out"]:
+    """The full OV circuit, W_E W_OV W_U: the logits that a head adds when it attends to one token alone.
+
+    Args:
+        ensemble: the snapshots.
+        layer: whose heads.
+    """
+    into, out = _ov_factors(ensemble, layer, range(ensemble.cfg.d_vocab))
     return into @ out
 
 
-def copying_scores(ensemble: Ensemble, inputs: Sequence[int]) -> tuple[Tensor, Tensor]:
-    """Whether heads say the token that they look at.
+def copying_scores(
+    ensemble: Ensemble, inputs: Sequence[int]
+) -> tuple[Float[Tensor, "snapshot head"], Float[Tensor, "snapshot head"]]:
+    """Whether heads raise the logit of the token that they attend to.
 
-    Both scores are of the square matrix that the OV circuit is between ``inputs`` and the outputs they go with.
+    Both scores are of a square matrix: the OV circuit between ``inputs`` and the outputs that stand for them.
 
     Source: Elhage et al. 2021; TransformerLens, Main Demo.
 
     Args:
-        inputs: for each output token the input token that it answers for, `Task.answered_inputs`.
+        ensemble: the snapshots.
+        inputs: for each output token the input token that it stands for, `Task.answered_inputs`.
 
     Returns:
-        The sum of the eigenvalues' real parts over the sum of their sizes, from -1 to 1, nan where all are 0; and the
-        share of ``inputs`` whose own logit is the largest in their row. Each (snapshot head), of all layers.
+        The sum of the real parts of the eigenvalues over the sum of their absolute values, from -1 to 1, nan where all
+        are 0; and the share of ``inputs`` whose own logit is the largest of their row. Both of all heads of the model.
     """
     scores, shares = [], []
     for layer in range(ensemble.cfg.n_layers):
-        into, out = _ov_halves(ensemble, layer, inputs)
+        into, out = _ov_factors(ensemble, layer, inputs)
         square = into @ out  # (snapshot head d_vocab_out d_vocab_out)
-        # The other way round the product is d_head wide and has the same eigenvalues, but for some that are 0.
+        # The nonzero eigenvalues of A B are those of B A, which is only d_head wide.
         values = torch.linalg.eigvals(min(square, out @ into, key=lambda matrix: matrix.shape[-1]))
         scores.append(values.real.sum(-1) / values.abs().sum(-1))
         shares.append((square.argmax(-1) == torch.arange(len(inputs))).float().mean(-1))
     return torch.cat(scores, -1), torch.cat(shares, -1)
 
 
-def _ov_halves(ensemble: Ensemble, layer: int, tokens: Sequence[int]) -> tuple[Tensor, Tensor]:
-    """The OV circuit of some tokens as a product, (snapshot head token d_head) @ (snapshot head d_head d_vocab_out).
-
-    A table is its own first factor; the second says each logit as it is.
-    """
+def _ov_factors(
+    ensemble: Ensemble, layer: int, tokens: Sequence[int]
+) -> tuple[Float[Tensor, "snapshot head token d_head"], Float[Tensor, "snapshot head d_head d_vocab_out"]]:
+    """The OV circuit of some tokens as a product of two matrices; for a table model the second is the identity."""
     cfg, weights, tokens = ensemble.cfg, ensemble.weights, list(tokens)
     if _is_table(cfg):
         return weights["blocks.0.attn.OV"][:, None, tokens], torch.eye(cfg.d_vocab_out).expand(len(ensemble), 1, -1, -1)
     W_V, W_O = (weights[f"blocks.{layer}.attn.{name}"] for name in ("W_V", "W_O"))
     read = "snapshot token d_model, snapshot head d_model d_head -> snapshot head token d_head"
     into = einsum(weights["embed.W_E"][:, tokens], W_V, read)
-    say = "snapshot head d_head d_model, snapshot d_model d_vocab_out -> snapshot head d_head d_vocab_out"
-    out = einsum(W_O, weights["unembed.W_U"], say)
+    write = "snapshot head d_head d_model, snapshot d_model d_vocab_out -> snapshot head d_head d_vocab_out"
+    out = einsum(W_O, weights["unembed.W_U"], write)
     return cfg.residual_gain ** (cfg.n_layers - 1) * into, out
 
 
-# --- Products of weights alone ---
+# --- Composition scores and singular values ---
 #
-# A head's W_QK and W_OV are d_model wide but of rank d_head: A B^T, both factors (d_model d_head). With a QR
-# decomposition of each, that is Q_A (R_A R_B^T) Q_B^T, and orthonormal columns change neither norms nor singular
+# W_QK and W_OV of a head are d_model wide but of rank d_head: A B^T, both factors (d_model d_head). With a QR
+# decomposition of each, A B^T = Q_A (R_A R_B^T) Q_B^T, and orthonormal columns change neither norms nor singular
 # values. So it is enough to multiply matrices of the size of a head.
 
 
-def composition_scores(ensemble: Ensemble, kind: Literal["Q", "K", "V"]) -> tuple[list[tuple[str, str]], Tensor]:
-    """How much the heads of a layer read of what heads of earlier layers write, from the weights alone.
+def composition_scores(
+    ensemble: Ensemble, kind: Literal["Q", "K", "V"]
+) -> tuple[list[tuple[str, str]], Float[Tensor, "snapshot pair"]]:
+    """How much heads read, as their queries, keys or values, of what the heads of earlier layers write.
 
-    The Frobenius norm of W_OV^a W_QK^b (Q), W_OV^a transposed W_QK^b (K) or W_OV^a W_OV^b (V), over the product of the
-    norms of the two, minus the mean that random normal weights of these shapes have.
+    The Frobenius norm of W_OV^a W_QK^b (Q), W_OV^a W_QK^b transposed (K) or W_OV^a W_OV^b (V), over the product of the
+    norms of the two matrices, minus the mean of that over random normal weights of these shapes.
 
     Source: Elhage et al. 2021; TransformerLens, ``all_composition_scores``.
 
+    Args:
+        ensemble: the snapshots.
+        kind: Q-, K- or V-composition.
+
     Returns:
-        The pairs, ("L0H0", "L1H0") first, then with L1H1..., and their scores (snapshot pair), 0 as by chance.
+        The pairs of head names, ("L0H0", "L1H0") first, then ("L0H0", "L1H1")..., and their scores; 0 is chance.
 
     Raises:
-        UserError: the model has one layer.
+        UserError: the model has only one layer.
     """
     cfg = ensemble.cfg
     if cfg.n_layers == 1:
-        raise UserError("Composition needs two layers; this model has one.")
+        raise UserError("Composition needs two layers; this model has one, so choose a run with more.")
     # The later head reads with its first factor: W_QK = W_Q W_K^T, transposed W_K W_Q^T, W_OV = W_V W_O.
     names = {"Q": ("W_Q", "W_K"), "K": ("W_K", "W_Q"), "V": ("W_V", "W_O")}[kind]
     pairs, scores = [], []
     for earlier, later in itertools.combinations(range(cfg.n_layers), 2):
-        writes = [_factor(ensemble, earlier, name)[:, :, None] for name in ("W_V", "W_O")]
-        reads = [_factor(ensemble, later, name)[:, None] for name in names]
-        scores.append(_composed(*writes, *reads).flatten(1))  # (snapshot head head) -> (snapshot pair)
+        v, o = (_factor(ensemble, earlier, name)[:, :, None] for name in ("W_V", "W_O"))
+        read, other = (_factor(ensemble, later, name)[:, None] for name in names)
+        scores.append(_composition(v, o, read, other).flatten(1))  # (snapshot head head) -> (snapshot pair)
         heads = itertools.product(range(cfg.n_heads), repeat=2)
         pairs += [(f"L{earlier}H{a}", f"L{later}H{b}") for a, b in heads]
-    return pairs, torch.cat(scores, 1) - _by_chance(cfg.d_model, cfg.d_head)
+    return pairs, torch.cat(scores, 1) - _random_composition(cfg.d_model, cfg.d_head)
 
 
-def _factor(ensemble: Ensemble, layer: int, name: str) -> Tensor:
-    """One of a layer's weights as (snapshot head d_model d_head)."""
+def _factor(ensemble: Ensemble, layer: int, name: str) -> Float[Tensor, "snapshot head d_model d_head"]:
     weight = ensemble.weights[f"blocks.{layer}.attn.{name}"]
     return weight.mT if name == "W_O" else weight
 
 
-def _composed(v: Tensor, o: Tensor, read: Tensor, other: Tensor) -> Tensor:
-    """The norm of (v o^T)(read other^T) over those of the two, from factors (... d_model d_head)."""
-    (r_v, r_o), (r_read, r_other) = (map(_triangle, factors) for factors in ((v, o), (read, other)))
+def _composition(
+    v: Float[Tensor, "*#heads d_model d_head"],
+    o: Float[Tensor, "*#heads d_model d_head"],
+    read: Float[Tensor, "*#heads d_model d_head"],
+    other: Float[Tensor, "*#heads d_model d_head"],
+) -> Float[Tensor, "*heads"]:
+    """The norm of (v o^T)(read other^T) over the product of the norms of the two."""
+    r_v, r_o, r_read, r_other = map(_r_factor, (v, o, read, other))
     both = r_v @ (o.mT @ read) @ r_other.mT
     return _norm(both) / (_norm(r_v @ r_o.mT) * _norm(r_read @ r_other.mT))
 
 
-def _triangle(factor: Tensor) -> Tensor:
-    """R of the QR decomposition, (... d_head d_head), or less high where d_model is smaller."""
-    return torch.linalg.qr(factor, mode="r").R
+def _r_factor(matrix: Float[Tensor, "*axes d_model d_head"]) -> Float[Tensor, "*axes rank d_head"]:
+    """R of the QR decomposition; its rank is the smaller of d_model and d_head."""
+    return torch.linalg.qr(matrix, mode="r").R
 
 
-def _norm(matrices: Tensor) -> Tensor:
+def _norm(matrices: Float[Tensor, "*axes row column"]) -> Float[Tensor, "*axes"]:
     return torch.linalg.matrix_norm(matrices)
 
 
 @functools.lru_cache(maxsize=32)
-def _by_chance(d_model: int, d_head: int) -> float:
-    """The mean composition of random heads."""
+def _random_composition(d_model: int, d_head: int) -> float:
+    """The mean composition of random heads, which scores are measured from."""
     rng = torch.Generator().manual_seed(0)
-    return _composed(*torch.randn(4, RANDOM_DRAWS, d_model, d_head, generator=rng)).mean().item()
+    return _composition(*torch.randn(4, RANDOM_DRAWS, d_model, d_head, generator=rng)).mean().item()
 
 
-def singular_values(ensemble: Ensemble, circuit: Literal["QK", "OV"]) -> Tensor:
-    """Singular values of W_Q W_K^T or of W_V W_O, descending, (snapshot head d_head), of all layers.
+def singular_values(ensemble: Ensemble, circuit: Literal["QK", "OV"]) -> Float[Tensor, "snapshot head rank"]:
+    """Singular values of W_QK = W_Q W_K^T or of W_OV = W_V W_O, of all heads of the model.
 
-    There are no more than d_model of them.
+    Args:
+        ensemble: the snapshots.
+        circuit: which of the two products.
+
+    Returns:
+        Descending; as many as the smaller of d_head and d_model.
 
     Raises:
         UserError: the model is a table, which has no such weights.
     """
     if _is_table(ensemble.cfg):
-        raise UserError("A table has one score and one row of logits for each token, and no products of weights.")
+        raise UserError(
+            "A table model has one score and one row of logits per token, and no products of weights; choose a run of "
+            "a transformer."
+        )
     names = {"QK": ("W_Q", "W_K"), "OV": ("W_V", "W_O")}[circuit]
     products = []
     for layer in range(ensemble.cfg.n_layers):
-        one, other = (_triangle(_factor(ensemble, layer, name)) for name in names)
-        products.append(one @ other.mT)
+        one, other = (_r_factor(_factor(ensemble, layer, name)) for name in names)
+        products.append(one @ other.mT)  # (snapshot head rank rank)
     return torch.linalg.svdvals(torch.cat(products, 1))
 
 
-def effective_rank(values: Tensor) -> Tensor:
-    """How many singular values (... value) count: the exponential of the entropy of their shares, (...,).
+def effective_rank(values: Float[Tensor, "*axes rank"]) -> Float[Tensor, "*axes"]:
+    """The effective rank of matrices: the exponential of the entropy of their normalised singular values.
 
     Source: Roy and Vetterli 2007, The Effective Rank.
+
+    Args:
+        values: singular values.
+
+    Returns:
+        From 1, if one value is not zero, to their number, if all are equal.
     """
     return torch.special.entr(values / values.sum(-1, keepdim=True)).sum(-1).exp()
 

@@ -1,16 +1,16 @@
-"""Fourier components of weights, activations and logits over numbers modulo n.
+"""Fourier components of weights, activations and logits, as functions of numbers modulo n.
 
-A network that adds modulo n may come to do it by rotations: it embeds a number x as cos(w x) and sin(w x), with
-w = 2 pi k / n for a few frequencies k, and reads the sum off cos(w (x + y)) and sin(w (x + y)). Unless said otherwise,
-the measures here are those of Nanda et al. 2023, "Progress measures for grokking via mechanistic interpretability".
+A network can add modulo n by rotations: it embeds a number x as cos(w x) and sin(w x), with w = 2 pi k / n for a few
+key frequencies k, and computes logits from cos(w (x + y)) and sin(w (x + y)). Unless another source is given, measures
+are those of Nanda et al. 2023, "Progress measures for grokking via mechanistic interpretability".
 
 Axes
-    n           numbers
-    component   n of them: constant, cosine and sine of frequency 1, 2..., and last, for even n, the alternating one
-    frequency   1 to n // 2, so the first stands at index 0
+    snapshot    snapshots of the run
+    number      the n numbers 0 to n - 1
+    component   n of them: the constant, cosine and sine of frequency 1, 2..., and last, for even n, the alternating one
+    frequency   1 to n // 2, so frequency 1 is at index 0
     pair        n * n pairs of numbers x and y, x outer
     channel     what is transformed: output tokens, or neurons
-    snapshot    in front, as in an `Ensemble`
 """
 
 import math
@@ -21,25 +21,29 @@ from typing import Literal
 
 import torch
 from einops import einsum, rearrange
+from jaxtyping import Bool, Float, Float64, Int64
 from torch import Tensor
 
 from explorer.errors import UserError
 from explorer.model.ensemble import Ensemble
 from explorer.tasks.data import Cycle, Grid
 
-MIN_VARIANCE = 1e-12  # as a share of the mean square; less is rounding
+MIN_VARIANCE = 1e-12  # as a share of the mean square; less is rounding error
 
 
 # --- One input ---
 
 
 @lru_cache(maxsize=32)
-def basis(n: int) -> tuple[tuple[str, ...], Tensor]:
+def basis(n: int) -> tuple[tuple[str, ...], Float64[Tensor, "component number"]]:
     """The orthonormal Fourier basis over the numbers modulo n.
 
+    Args:
+        n: the modulus, at least 2.
+
     Returns:
-        Names of the components, and the basis (component n) float64, each row of norm 1: the constant, then "cos k" and
-        "sin k" of 2 pi k x / n for each k below n / 2, then, if n is even, "alternating". Shared; not to be changed.
+        The names of the components, and their values at each number, rows of norm 1: the constant, then "cos k" and
+        "sin k" of 2 pi k x / n for each k below n / 2, then, if n is even, "alternating". Shared: do not change it.
     """
     x = torch.arange(n, dtype=torch.float64)
     names, rows = ["constant"], [torch.ones(n, dtype=torch.float64)]
@@ -54,16 +58,28 @@ def basis(n: int) -> tuple[tuple[str, ...], Tensor]:
     return tuple(names), waves / waves.norm(dim=1, keepdim=True)
 
 
-def transform_1d(x: Tensor, dim: int) -> Tensor:
-    """The coefficients of ``x`` along ``dim``, which has size n: the same shape, with components there."""
+def transform_1d(x: Float[Tensor, "*axes"], dim: int) -> Float[Tensor, "*axes"]:
+    """The Fourier transform along one axis.
+
+    Args:
+        x: any values that depend on a number.
+        dim: the axis of the number.
+
+    Returns:
+        The coefficient of each component, in the place of the number.
+    """
     _, waves = basis(x.shape[dim])
     return (x.movedim(dim, -1) @ waves.T.to(x.dtype)).movedim(-1, dim)
 
 
-def norms_by_frequency(norms: Tensor) -> Tensor:
-    """The norms of components (... component) as those of frequencies (... frequency): sqrt(cos^2 + sin^2).
+def norms_by_frequency(norms: Float[Tensor, "*axes component"]) -> Float[Tensor, "*axes frequency"]:
+    """The norm of each frequency, sqrt(cos^2 + sin^2), from the norms of the components.
 
-    The alternating component alone is frequency n / 2; the constant is left out.
+    Args:
+        norms: of the components, such as `weight_norms`.
+
+    Returns:
+        In the same unit. The constant is left out; the alternating component alone is frequency n / 2.
     """
     waves = norms[..., 1:]
     if waves.shape[-1] % 2:
@@ -71,13 +87,16 @@ def norms_by_frequency(norms: Tensor) -> Tensor:
     return rearrange(waves, "... (frequency wave) -> ... frequency wave", wave=2).norm(dim=-1)
 
 
-def weight_norms(ensemble: Ensemble, cycle: Cycle) -> dict[str, Tensor]:
-    """How much of each component the weights have that numbers are read and predicted by.
+def weight_norms(ensemble: Ensemble, cycle: Cycle) -> dict[str, Float[Tensor, "snapshot component"]]:
+    """The norm of each Fourier component of the weights that read and predict numbers.
+
+    Args:
+        ensemble: the snapshots.
+        cycle: the task's numbers.
 
     Returns:
-        By name, each (snapshot component): "W_E", the norm over d_model of the components of the numbers' embeddings;
-        "W_U", the same of their output weights; and if the last block has an MLP, "W_out W_U", the norm over its
-        neurons of the components of what each writes to the numbers' logits.
+        "W_E": the embeddings of the numbers, norm over d_model. "W_U": their unembeddings, norm over d_model. If the
+        last block has an MLP, "W_out W_U": what its neurons add to the logits of the numbers, norm over d_mlp.
 
     Raises:
         UserError: the model is a table.
@@ -94,17 +113,21 @@ def weight_norms(ensemble: Ensemble, cycle: Cycle) -> dict[str, Tensor]:
     return norms
 
 
-def frequency_plane(ensemble: Ensemble, cycle: Cycle, frequency: int) -> Tensor:
-    """The numbers' embeddings seen along the two directions that the last snapshot has for a frequency.
+def frequency_plane(ensemble: Ensemble, cycle: Cycle, frequency: int) -> Float[Tensor, "snapshot number 2"]:
+    """The embeddings of the numbers, projected on the plane that the final model uses for one frequency.
 
-    Numbers that go around at this frequency lie on a ring.
+    If the embeddings have a cosine and a sine of this frequency, the numbers lie on a circle in that plane.
+
+    Source: this project.
 
     Args:
-        frequency: 1 or more, below n / 2.
+        ensemble: the snapshots.
+        cycle: the task's numbers.
+        frequency: at least 1, below n / 2.
 
     Returns:
-        (snapshot number 2): along the cosine's direction in d_model, and along the part of the sine's that is
-        orthogonal to it.
+        Coordinates along the last snapshot's cosine component of W_E, and along the part of its sine component that is
+        orthogonal to that. In the unit of W_E.
     """
     W_E = ensemble.weights["embed.W_E"][:, : cycle.n]
     waves = transform_1d(W_E[-1], 0)[2 * frequency - 1 : 2 * frequency + 1]  # (wave d_model)
@@ -112,25 +135,40 @@ def frequency_plane(ensemble: Ensemble, cycle: Cycle, frequency: int) -> Tensor:
     return W_E @ (across * upper.diagonal().sign())
 
 
-def gini(x: Tensor) -> Tensor:
-    """The Gini coefficient of the non-negative numbers along the last axis: 0 if all N are equal, (N - 1) / N if only
-    one is not zero, nan if all are."""
+def gini(x: Float[Tensor, "*axes value"]) -> Float[Tensor, "*axes"]:
+    """The Gini coefficient, a measure of sparsity.
+
+    Args:
+        x: values that are not negative.
+
+    Returns:
+        0 if all N values are equal, (N - 1) / N if only one is not zero, nan if all are zero.
+    """
     ascending, n = x.sort(-1).values, x.shape[-1]
     rank = torch.arange(1, n + 1, dtype=x.dtype)
     return 2 * (ascending * rank).sum(-1) / (n * x.sum(-1)) - (n + 1) / n
 
 
-def inverse_participation_ratio(x: Tensor) -> Tensor:
-    """The inverse participation ratio along the last axis, sum x^4 / (sum x^2)^2: 1 / N if all N are equal, 1 if only
-    one is not zero, nan if all are. As in He et al. 2026, "On the Mechanism and Dynamics of Modular Addition"."""
+def inverse_participation_ratio(x: Float[Tensor, "*axes value"]) -> Float[Tensor, "*axes"]:
+    """The inverse participation ratio sum x^4 / (sum x^2)^2, a measure of sparsity.
+
+    Source: He et al. 2026, "On the Mechanism and Dynamics of Modular Addition".
+
+    Args:
+        x: the values.
+
+    Returns:
+        1 / N if all N values are equal, 1 if only one is not zero, nan if all are zero.
+    """
     return x.pow(4).sum(-1) / x.square().sum(-1).square()
 
 
-def key_frequencies(norms: Tensor, share: float = 0.25) -> tuple[int, ...]:
-    """The frequencies, 1 to n // 2, whose norm exceeds this share of the largest.
+def key_frequencies(norms: Float[Tensor, " frequency"], share: float = 0.25) -> tuple[int, ...]:
+    """The frequencies whose norm is above a share of the largest, ascending.
 
     Args:
-        norms: (frequency,), of the final model's W_E.
+        norms: of the frequencies in W_E of the final model.
+        share: the threshold.
     """
     return tuple((1 + (norms > share * norms.max()).nonzero()[:, 0]).tolist())
 
@@ -138,157 +176,188 @@ def key_frequencies(norms: Tensor, share: float = 0.25) -> tuple[int, ...]:
 # --- Both inputs ---
 
 
-def transform_2d(x: Tensor, n: int) -> Tensor:
-    """The two-dimensional transform over both numbers of a pair.
+def transform_2d(x: Float[Tensor, "*axes pair channel"], n: int) -> Float[Tensor, "*axes component component channel"]:
+    """The two-dimensional Fourier transform over both numbers of a pair.
 
     Args:
-        x: (... pair channel).
+        x: any values that depend on a pair.
+        n: the modulus.
 
     Returns:
-        Coefficients (... component component channel), first of x, then of y.
+        The coefficient of each product of a component of x with a component of y, in this order.
     """
     waves = basis(n)[1].T.to(x.dtype)
-    # Channels in front, so that each transform is one product of matrices.
+    # Channels in front, so that each transform is one matrix product.
     of_y = rearrange(x, "... (x y) channel -> ... channel x y", x=n).contiguous() @ waves
     of_both = of_y.mT.contiguous() @ waves
     return rearrange(of_both, "... channel y x -> ... x y channel")
 
 
-Name = Literal["logits", "neurons"]
+Source = Literal["logits", "neurons"]
 
 
-def _on_grid(ensemble: Ensemble, grid: Grid, name: Name) -> Iterator[Tensor]:
-    """What each snapshot in turn computes at the position asked at, (pair channel)."""
-    mlp = f"blocks.{ensemble.cfg.n_layers - 1}.mlp"
-    if name == "neurons" and f"{mlp}.W_out" not in ensemble.weights:
-        raise UserError("The last block of this model has no MLP, so there are no neurons; take the logits.")
-    names = [f"{mlp}.hook_post"] if name == "neurons" else []
+def _last_mlp(ensemble: Ensemble) -> str:
+    return f"blocks.{ensemble.cfg.n_layers - 1}.mlp"
+
+
+def _on_grid(ensemble: Ensemble, grid: Grid, source: Source) -> Iterator[Float[Tensor, "pair channel"]]:
+    """Logits, or neurons after their activation function, at the answer's position, of one snapshot after another."""
+    if source == "neurons" and f"{_last_mlp(ensemble)}.W_out" not in ensemble.weights:
+        raise UserError("The last block of this model has no MLP, so there are no neurons; choose the logits.")
+    names = [f"{_last_mlp(ensemble)}.hook_post"] if source == "neurons" else []
     for logits, cache in ensemble.passes(grid.batch.tokens, names):
         asked = grid.batch.asked(cache[names[0]] if names else logits)  # (snapshot pair 1 channel)
         yield from asked[:, :, 0]
 
 
+def _cross_entropy(
+    logits: Float[Tensor, "*snapshot pair d_vocab_out"], targets: Int64[Tensor, "pair 1"]
+) -> Float64[Tensor, "*snapshot pair"]:
+    targets = targets.expand(*logits.shape[:-1], 1)
+    return -logits.double().log_softmax(-1).gather(-1, targets)[..., 0]
+
+
 def loss_and_neuron_grids(
     ensemble: Ensemble, grid: Grid, n: int, neuron: int | None = None
-) -> tuple[Tensor, Tensor | None]:
-    """What becomes of each pair of numbers.
+) -> tuple[Float64[Tensor, "snapshot x y"], Float[Tensor, "snapshot x y"] | None]:
+    """The loss, and one neuron, as functions of both numbers.
 
     Args:
-        neuron: of the last block's MLP, if one is to be looked at.
+        ensemble: the snapshots.
+        grid: all pairs of numbers.
+        n: the modulus.
+        neuron: which neuron of the last block's MLP; None for the loss alone.
 
     Returns:
-        The loss of its answer, (snapshot x y) float64 in nats, and the neuron after its activation function at the
-        position asked at, (snapshot x y).
+        The cross-entropy of each pair's answer, in nats; and the neuron's activation, after its activation function,
+        at the answer's position, or None.
     """
-    names = [] if neuron is None else [f"blocks.{ensemble.cfg.n_layers - 1}.mlp.hook_post"]
+    names = [] if neuron is None else [f"{_last_mlp(ensemble)}.hook_post"]
     losses, neurons = [], []
     for logits, cache in ensemble.passes(grid.batch.tokens, names):
-        log_probabilities = grid.batch.asked(logits).double().log_softmax(-1)  # (snapshot pair 1 d_vocab_out)
-        targets = grid.batch.targets.expand(len(logits), -1, 1)[..., None]
-        losses.append(-log_probabilities.gather(-1, targets))
-        neurons += [grid.batch.asked(cache[name][..., neuron, None]) for name in names]
-    square = "snapshot (x y) 1 1 -> snapshot x y"
+        losses.append(_cross_entropy(grid.batch.asked(logits)[:, :, 0], grid.batch.targets))
+        neurons += [grid.batch.asked(cache[name][..., neuron, None])[:, :, 0, 0] for name in names]
+    square = "snapshot (x y) -> snapshot x y"
     shown = rearrange(torch.cat(neurons), square, x=n) if neurons else None
     return rearrange(torch.cat(losses), square, x=n), shown
 
 
-def _energy(x: Tensor, n: int) -> Tensor:
-    """The squared coefficients of ``x`` (pair channel) less its mean, (component component channel)."""
+def _energy(x: Float[Tensor, "pair channel"], n: int) -> Float[Tensor, "component component channel"]:
+    """The squared 2-D coefficients of ``x`` without its mean; 0 for a channel that does not depend on the pair."""
     energy = transform_2d(x - x.mean(0), n).square()
     energy[0, 0] = 0
-    nothing = energy.sum((0, 1)) <= MIN_VARIANCE * x.square().sum(0)  # (channel,)
-    return energy.masked_fill(nothing, 0)
+    constant = energy.sum((0, 1)) <= MIN_VARIANCE * x.square().sum(0)  # (channel,)
+    return energy.masked_fill(constant, 0)
 
 
-def _share(part: Tensor, whole: Tensor) -> Tensor:
+def _share(part: Float[Tensor, "..."], whole: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
     """part / whole, and 0 where the whole is 0."""
     return part / whole.where(whole > 0, 1)
 
 
-def variance_explained(ensemble: Ensemble, grid: Grid, n: int, name: Name = "logits") -> Tensor:
-    """The share of the variance over all pairs that each two-dimensional component explains, of all channels together.
+def variance_explained(
+    ensemble: Ensemble, grid: Grid, n: int, source: Source = "logits"
+) -> Float64[Tensor, "snapshot component component"]:
+    """The share of the variance over all pairs that each 2-D Fourier component explains, over all channels together.
 
     Args:
-        name: "logits", or "neurons" for the last block's MLP after its activation function; at the position asked at.
+        ensemble: the snapshots.
+        grid: all pairs of numbers.
+        n: the modulus.
+        source: "logits", or "neurons" of the last block's MLP after their activation function, at the answer's
+            position.
 
     Returns:
-        (snapshot component component) float64, of x and of y. The constant in both is no variance and is 0; the others
-        add up to 1, or are all 0 where nothing depends on the pair.
+        Shares by component of x and component of y. The constant is no variance: its share is 0, and the others sum to
+        1, or are all 0 if nothing depends on the pair.
 
     Raises:
-        UserError: there are no neurons.
+        UserError: the last block has no MLP.
     """
-    energies = torch.stack([_energy(x, n).sum(-1) for x in _on_grid(ensemble, grid, name)]).double()
+    energies = torch.stack([_energy(x, n).sum(-1) for x in _on_grid(ensemble, grid, source)]).double()
     return _share(energies, energies.sum((-2, -1), keepdim=True))
 
 
-def neuron_frequencies(ensemble: Ensemble, grid: Grid, n: int) -> tuple[Tensor, Tensor]:
-    """The frequency that each neuron of the last block's MLP answers to, in the last snapshot.
+def neuron_frequencies(
+    ensemble: Ensemble, grid: Grid, n: int
+) -> tuple[Int64[Tensor, " neuron"], Float64[Tensor, " neuron"]]:
+    """The frequency of each neuron of the last block's MLP, in the last snapshot.
 
-    The terms of frequency k are the products of constant, cos k and sin k of x with the same of y, without the constant
-    in both.
+    The 2-D components of frequency k are the products of constant, cos k and sin k of x with the same of y, without the
+    constant of both. The frequency of a neuron is the one whose components explain most of its variance over all pairs.
+
+    Args:
+        ensemble: the snapshots.
+        grid: all pairs of numbers.
+        n: the modulus.
 
     Returns:
-        The frequency whose terms explain most of a neuron's variance over the pairs, (neuron,) int64, and the share
-        that they explain, (neuron,) float64; both 0 for a neuron that is the same for all pairs.
+        The frequency, and the share of the neuron's variance that it explains; both 0 for a neuron that does not depend
+        on the pair.
 
     Raises:
-        UserError: there are no neurons.
+        UserError: the last block has no MLP.
     """
     (neurons,) = _on_grid(ensemble.select(slice(-1, None)), grid, "neurons")
     energy = _energy(neurons.double(), n)  # (component component neuron)
-    terms = torch.zeros(n // 2, n, dtype=torch.float64)  # (frequency component)
+    belongs = torch.zeros(n // 2, n, dtype=torch.float64)  # (frequency component): 1 for constant, cosine and sine
     component = torch.arange(1, n)
-    terms[:, 0] = terms[(component - 1) // 2, component] = 1
-    explained = einsum(terms, terms, energy, "frequency x, frequency y, x y neuron -> frequency neuron")
-    most, best = _share(explained, energy.sum((0, 1))).max(0)
-    return torch.where(most > 0, 1 + best, 0), most
+    belongs[:, 0] = belongs[(component - 1) // 2, component] = 1
+    explained = einsum(belongs, belongs, energy, "frequency x, frequency y, x y neuron -> frequency neuron")
+    share, index = _share(explained, energy.sum((0, 1))).max(0)
+    return torch.where(share > 0, 1 + index, 0), share
 
 
-def top_terms(energy: Tensor, names: Sequence[str], n: int = 12) -> list[tuple[str, str, float, float]]:
-    """The components that explain most.
+def top_terms(
+    shares: Float[Tensor, "component component"], names: Sequence[str], n: int = 12
+) -> list[tuple[str, str, float, float]]:
+    """The 2-D Fourier components that explain most variance, the largest first.
 
     Args:
-        energy: (component component), shares as from `variance_explained`.
-        names: (component,), as from `basis`.
+        shares: from `variance_explained`, of one snapshot.
+        names: of the components, from `basis`.
+        n: how many.
 
     Returns:
-        For each, the component of x, that of y, its share, and the share of all so far; largest first.
+        For each: the component of x, the component of y, its share, and the cumulative share.
     """
-    shares, order = energy.flatten().sort(descending=True, stable=True)
-    rows = zip(order[:n].tolist(), shares[:n].tolist(), shares.cumsum(0)[:n].tolist(), strict=True)
-    return [(names[i // len(names)], names[i % len(names)], share, so_far) for i, share, so_far in rows]
+    largest, order = shares.flatten().sort(descending=True, stable=True)
+    rows = zip(order[:n].tolist(), largest[:n].tolist(), largest.cumsum(0)[:n].tolist(), strict=True)
+    return [(names[i // len(names)], names[i % len(names)], share, cumulative) for i, share, cumulative in rows]
 
 
-# --- Progress ---
+# --- Progress measures ---
 
 
 @dataclass(frozen=True)
 class ProgressMeasures:
-    """Losses of every snapshot on a grid, with all of the logits or with a part of them.
-
-    Each is a mean in nats, (snapshot,) float64.
-    """
+    """Mean losses in nats on all pairs or on some, with all of the logits or with a part of them."""
 
     key_frequencies: tuple[int, ...]
-    all_pairs: Tensor  # on all pairs
-    restricted: Tensor  # with the key frequencies' directions and each output's mean alone, on all pairs
-    excluded: Tensor  # without these directions, on the pairs that are learnt
-    train: Tensor  # on the pairs that are learnt
-    test: Tensor  # on the others
+    all_pairs: Float64[Tensor, " snapshot"]  # unchanged logits, all pairs
+    restricted: Float64[Tensor, " snapshot"]  # only the key directions and the mean of each logit, all pairs
+    excluded: Float64[Tensor, " snapshot"]  # without the key directions, training pairs
+    train: Float64[Tensor, " snapshot"]  # unchanged logits, training pairs
+    test: Float64[Tensor, " snapshot"]  # unchanged logits, the other pairs
 
 
-def sum_directions(n: int, keys: Sequence[int], sign: int) -> Tensor:
-    """cos(w (x + y)) and sin(w (x + y)) of some frequencies over the grid, or of x - y, (direction pair) float64.
+def sum_directions(n: int, keys: Sequence[int], sign: int) -> Float64[Tensor, "direction pair"]:
+    """The key directions: cos(w (x + y)) and sin(w (x + y)) of some frequencies over all pairs, or of x - y.
 
-    Each has norm 1, and any two are orthogonal. Frequency n / 2 has no sine.
+    Args:
+        n: the modulus.
+        keys: the frequencies, from 1 to n // 2.
+        sign: 1 for x + y, -1 for x - y, as in `Grid`.
+
+    Returns:
+        Orthonormal; two for each frequency, but frequency n / 2 has no sine.
 
     Raises:
         UserError: ``sign`` is 0.
     """
     if sign == 0:
         raise UserError(
-            "The answer is no function of x + y or x - y, so there are no directions for it; take a run that adds or "
+            "The answer is no function of x + y or x - y, so it has no key directions; choose a run that adds or "
             "subtracts."
         )
     names, waves = basis(n)
@@ -296,33 +365,38 @@ def sum_directions(n: int, keys: Sequence[int], sign: int) -> Tensor:
     chosen = [i for i, name in enumerate(names) for k in keys if name in (f"cos {k}", f"sin {k}")]
     if n % 2 == 0 and n // 2 in keys:
         chosen.append(n - 1)
-    # Each value of x + y comes n times.
+    # Each value of x + y occurs n times, so the norm is sqrt(n) before the division.
     return rearrange(waves[chosen][:, (x + sign * y) % n], "direction x y -> direction (x y)") / math.sqrt(n)
 
 
-def split_logits(logits: Tensor, directions: Tensor) -> tuple[Tensor, Tensor]:
-    """Logits along some directions over the grid, and without them.
+def split_logits(
+    logits: Float64[Tensor, "*axes pair d_vocab_out"], directions: Float64[Tensor, "direction pair"]
+) -> tuple[Float64[Tensor, "*axes pair d_vocab_out"], Float64[Tensor, "*axes pair d_vocab_out"]]:
+    """Restricted and excluded logits: only some directions of the grid of pairs, and all but them.
 
     Args:
-        logits: (... pair d_vocab_out) float64.
-        directions: (direction pair), orthonormal.
+        logits: of all pairs.
+        directions: orthonormal, such as `sum_directions`.
 
     Returns:
-        Both as ``logits``. Each output's mean over the grid is in both, so together they are the logits and this mean.
+        Restricted and excluded logits. Each output token's mean over the pairs is in both.
     """
     along = directions.T @ (directions @ logits)
     return along + logits.mean(-2, keepdim=True), logits - along
 
 
 def progress_measures(
-    ensemble: Ensemble, cycle: Cycle, grid: Grid, learnt: Tensor | None, keys: Sequence[int]
+    ensemble: Ensemble, cycle: Cycle, grid: Grid, trained_on: Bool[Tensor, " pair"] | None, keys: Sequence[int]
 ) -> ProgressMeasures:
-    """How well every snapshot does by its key frequencies alone, and without them.
+    """Restricted and excluded loss, beside the loss of the whole model.
 
     Args:
-        learnt: (pair,) bool, which pairs are in the training data; None where they are endless, and then all pairs
-            count as learnt, and as others. Where none is learnt, ``excluded`` is measured on all pairs.
-        keys: the key frequencies, of the final model, for all snapshots.
+        ensemble: the snapshots.
+        cycle: the task's numbers.
+        grid: all pairs of numbers.
+        trained_on: which pairs are in the training data. None for endless data: every pair then counts as a training
+            pair and as another. If no pair is trained on, ``excluded`` is measured on all pairs.
+        keys: the key frequencies of the final model, which are used for all snapshots.
 
     Returns:
         Losses; nan for the mean over no pairs.
@@ -330,19 +404,14 @@ def progress_measures(
     Raises:
         UserError: the answer is no function of x + y or x - y.
     """
-    along, targets = sum_directions(cycle.n, keys, grid.sign), grid.batch.targets
+    directions, targets = sum_directions(cycle.n, keys, grid.sign), grid.batch.targets
     every = torch.ones(len(targets), dtype=torch.bool)
-    ours, others = (every, every) if learnt is None else (learnt, ~learnt)
-    without_keys_on = ours if ours.any() else every
-
-    def losses(logits: Tensor) -> Tensor:  # (pair,)
-        return -logits.log_softmax(-1).gather(-1, targets)[:, 0]
-
+    train, test = (every, every) if trained_on is None else (trained_on, ~trained_on)
+    excluded_on = train if train.any() else every
     rows = []
     for logits in _on_grid(ensemble, grid, "logits"):
-        logits = logits.double()
-        restricted, excluded = split_logits(logits, along)
-        whole = losses(logits)
-        parts = (whole, losses(restricted), losses(excluded)[without_keys_on], whole[ours], whole[others])
+        restricted, excluded = split_logits(logits.double(), directions)
+        losses, of_restricted, of_excluded = (_cross_entropy(x, targets) for x in (logits, restricted, excluded))
+        parts = (losses, of_restricted, of_excluded[excluded_on], losses[train], losses[test])
         rows.append(torch.stack([part.mean() for part in parts]))
     return ProgressMeasures(tuple(keys), *torch.stack(rows, 1))

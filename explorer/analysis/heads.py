@@ -1,145 +1,157 @@
-"""What the heads of a model do, told from their attention patterns.
+"""What attention heads do, measured on their attention patterns.
 
 Axes
-    batch        texts
-    query, key   positions in a text: which looks, and at what
-    head         all heads of layer 0, then those of layer 1...
-    ...          nothing for one model; ``snapshot`` for a stack
+    snapshot     snapshots of the run
+    batch, pos   token sequences, and positions in them; ``query`` and ``key`` are its two roles inside attention
+    head         heads of one layer; for the whole model those of layer 0, then those of layer 1...
 """
 
 import torch
 from einops import einsum
+from jaxtyping import Bool, Float, Int, Int64
 from torch import Tensor
 
 from explorer.errors import UserError
 from explorer.model.ensemble import Ensemble
 
-# --- Texts in which something comes again ---
+# --- Repeated tokens ---
 
 
-def repeated_tokens(d_vocab: int, length: int, n: int, seed: int = 0) -> Tensor:
-    """Random texts that say everything twice, to measure heads on.
-
-    Token 0 does not occur: where texts have a token of their own to begin with, it is that.
+def repeated_tokens(d_vocab: int, length: int, n: int, seed: int = 0) -> Int64[Tensor, "{n} 2*{length}"]:
+    """Random token sequences followed by themselves, on which induction heads are measured.
 
     Args:
-        d_vocab: tokens that the model reads.
-        length: of what is repeated, in tokens.
-        n: how many texts.
-
-    Returns:
-        (batch pos) int64 with 2 * length positions: distinct tokens, and then the same again.
+        d_vocab: tokens that the model reads. Token 0 is not used: in tasks that have one, it is the begin token.
+        length: tokens before the repetition, all distinct.
+        n: how many sequences.
+        seed: of the random generator.
 
     Raises:
-        UserError: there are not as many tokens.
+        UserError: the vocabulary has not so many tokens.
     """
     if length > d_vocab - 1:
-        raise UserError(f"length is {length}; there are only {d_vocab - 1} tokens besides token 0 to choose from.")
+        raise UserError(
+            f"length is {length}; there are only {d_vocab - 1} tokens besides token 0, so choose a smaller one."
+        )
     order = torch.rand(n, d_vocab - 1, generator=torch.Generator().manual_seed(seed)).argsort(1)
     return order[:, :length].add(1).repeat(1, 2)
 
 
-def find_repeats(tokens: Tensor, min_length: int = 4) -> list[tuple[int, int, int]]:
-    """The stretches of one text that come again.
+def find_repeats(tokens: Int[Tensor, " pos"], min_length: int = 4) -> list[tuple[int, int, int]]:
+    """The subsequences that occur more than once in one token sequence.
 
-    A stretch ends where the two occurrences begin to differ. It does not overlap its copy: of one that would, as in
-    ``abababab``, only the tokens before the copy count.
+    A repeat extends until its two occurrences differ. The occurrences do not overlap: in ``abababab`` the first one is
+    cut off where the second begins.
 
     Args:
-        tokens: (pos,).
-        min_length: tokens that a stretch must have.
+        tokens: one sequence.
+        min_length: shorter repeats are left out.
 
     Returns:
-        For every pair of occurrences, in reading order: the first position of the earlier one, the first position of
-        the later one, and the length.
+        For every pair of occurrences, in reading order: the start of the earlier one, the start of the later one, and
+        their length.
     """
     text, found = tokens.tolist(), []
-    for apart in range(1, len(text)):
+    for offset in range(1, len(text)):
         start = 0
-        for at in range(len(text) - apart + 1):
-            if at + apart == len(text) or text[at] != text[at + apart]:
-                if (length := min(at - start, apart)) >= min_length:
-                    found.append((start, start + apart, length))
+        for at in range(len(text) - offset + 1):
+            if at + offset == len(text) or text[at] != text[at + offset]:
+                if (length := min(at - start, offset)) >= min_length:
+                    found.append((start, start + offset, length))
                 start = at + 1
     return sorted(found)
 
 
-# --- Scores of patterns, (... batch head query key) -> (... head), each a mean over the texts and their queries ---
+# --- Head scores, each a mean over the sequences and their queries ---
 
 
-def previous_token_score(pattern: Tensor) -> Tensor:
-    """The attention to the token just before, (... head), from 0 to 1.
+def previous_token_score(pattern: Float[Tensor, "*snapshot batch head query key"]) -> Float[Tensor, "*snapshot head"]:
+    """The attention to the token just before the query, from 0 to 1.
 
     Source: TransformerLens, Exploratory Analysis Demo.
+
+    Args:
+        pattern: attention after the softmax.
     """
     return pattern.diagonal(offset=-1, dim1=-2, dim2=-1).mean((-3, -1))
 
 
-def duplicate_token_score(pattern: Tensor, tokens: Tensor) -> Tensor:
-    """The attention to earlier occurrences of the token that looks, (... head), from 0 to 1.
+def duplicate_token_score(
+    pattern: Float[Tensor, "*snapshot batch head query key"], tokens: Int[Tensor, "batch pos"]
+) -> Float[Tensor, "*snapshot head"]:
+    """The attention to earlier occurrences of the query's token, from 0 to 1.
 
-    Source: TransformerLens, Exploratory Analysis Demo, of which this is the form for any text.
+    Source: TransformerLens, Exploratory Analysis Demo, extended from repeated sequences to any sequence.
 
     Args:
-        tokens: (batch pos).
+        pattern: attention after the softmax.
+        tokens: the sequences.
 
     Returns:
-        The mean over the queries whose token has come before; nan where there is none.
+        The mean over the queries whose token has occurred before; nan where there is none.
     """
-    return _attention_to(_earlier(tokens), pattern, tokens)
+    return _attention_to(_earlier_occurrences(tokens), pattern, tokens)
 
 
-def prefix_matching_score(pattern: Tensor, tokens: Tensor) -> Tensor:
-    """The attention to what came after earlier occurrences of the token that looks, (... head), from 0 to 1.
+def prefix_matching_score(
+    pattern: Float[Tensor, "*snapshot batch head query key"], tokens: Int[Tensor, "batch pos"]
+) -> Float[Tensor, "*snapshot head"]:
+    """The attention to the tokens that followed earlier occurrences of the query's token, from 0 to 1.
 
-    It is what makes an induction head. On a text of ``length`` distinct tokens said twice this is the mean of
-    ``pattern.diagonal(offset=1 - length)`` without its first entry, whose query has not come before.
+    Induction heads have a high score. On `repeated_tokens` this is the mean of ``pattern.diagonal(offset=1 - length)``
+    without its first entry, whose query's token has not occurred before.
 
     Source: Olsson et al. 2022, In-context Learning and Induction Heads, with its erratum.
 
     Args:
-        tokens: (batch pos).
+        pattern: attention after the softmax.
+        tokens: the sequences.
 
     Returns:
-        The mean over the queries whose token has come before; nan where there is none.
+        The mean over the queries whose token has occurred before; nan where there is none.
     """
-    return _attention_to(
-        _earlier(tokens).roll(1, -1), pattern, tokens
-    )  # what wraps round is nothing: the last key is never earlier
+    # The last key is never an earlier occurrence, so nothing wraps around to the first one.
+    return _attention_to(_earlier_occurrences(tokens).roll(1, -1), pattern, tokens)
 
 
-def attention_entropy(pattern: Tensor) -> Tensor:
-    """The entropy of where a query looks, (... head), in nats: 0 at one key, log n spread evenly over n."""
+def attention_entropy(pattern: Float[Tensor, "*snapshot batch head query key"]) -> Float[Tensor, "*snapshot head"]:
+    """The entropy of the attention of a query, in nats: 0 if it is on one key, log n if it is uniform over n keys.
+
+    Args:
+        pattern: attention after the softmax.
+    """
     return torch.special.entr(pattern).sum(-1).mean((-3, -1))
 
 
-def _earlier(tokens: Tensor) -> Tensor:
-    """Whether the token at ``key`` is that at ``query`` and stands before it, (batch query key)."""
+def _earlier_occurrences(tokens: Int[Tensor, "batch pos"]) -> Bool[Tensor, "batch pos pos"]:
+    """Whether the key comes before the query and has the same token, (batch query key)."""
     return (tokens[:, :, None] == tokens[:, None, :]).tril(-1)
 
 
-def _attention_to(keys: Tensor, pattern: Tensor, tokens: Tensor) -> Tensor:
-    """The attention in total to ``keys`` (batch query key), mean over queries that have come before, (... head)."""
-    paid = einsum(pattern, keys.to(pattern.dtype), "... batch head query key, batch query key -> ... head")
-    return paid / _earlier(tokens).any(-1).sum()
+def _attention_to(
+    keys: Bool[Tensor, "batch query key"],
+    pattern: Float[Tensor, "*snapshot batch head query key"],
+    tokens: Int[Tensor, "batch query"],
+) -> Float[Tensor, "*snapshot head"]:
+    """The total attention to ``keys``, as a mean over the queries whose token has occurred before."""
+    total = einsum(pattern, keys.to(pattern.dtype), "... batch head query key, batch query key -> ... head")
+    return total / _earlier_occurrences(tokens).any(-1).sum()
 
 
-# --- All heads of all snapshots ---
-
-
-def head_scores(ensemble: Ensemble, tokens: Tensor) -> dict[str, Tensor]:
-    """Every score of every head, some snapshots at a time.
+def head_scores(ensemble: Ensemble, tokens: Int[Tensor, "batch pos"]) -> dict[str, Float[Tensor, "snapshot head"]]:
+    """All head scores of all heads of the model.
 
     Args:
-        tokens: (batch pos).
+        ensemble: the snapshots.
+        tokens: the sequences on which attention is measured.
 
     Returns:
-        "previous token", "duplicate token", "prefix matching" and "entropy" -> (snapshot head).
+        By name: "previous token", "duplicate token", "prefix matching" and "entropy".
     """
     parts: dict[str, list[Tensor]] = {}
     names = [f"blocks.{layer}.attn.hook_pattern" for layer in range(ensemble.cfg.n_layers)]
     for _, cache in ensemble.passes(tokens, names):
-        of_layers = [
+        by_layer = [
             {
                 "previous token": previous_token_score(cache[name]),
                 "duplicate token": duplicate_token_score(cache[name], tokens),
@@ -148,6 +160,6 @@ def head_scores(ensemble: Ensemble, tokens: Tensor) -> dict[str, Tensor]:
             }
             for name in names
         ]
-        for score in of_layers[0]:
-            parts.setdefault(score, []).append(torch.cat([scores[score] for scores in of_layers], -1))
+        for score in by_layer[0]:
+            parts.setdefault(score, []).append(torch.cat([scores[score] for scores in by_layer], -1))
     return {score: torch.cat(chunks) for score, chunks in parts.items()}

@@ -1,21 +1,21 @@
-"""What becomes of a model when a part of it is switched off, or is given what it computed on another prompt.
+"""Ablation and activation patching, at every snapshot.
 
 Axes
-    snapshot   in front, as in an `Ensemble`
+    snapshot   snapshots of the run
     batch, pos, head, d_head, d_mlp    as in `explorer.model.transformer`
-    token      the per-token losses of a task
+    answer     the tokens that an example asks for
     component  heads and MLPs, in the order in which they are computed
 """
 
-import re
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Literal
 
 import torch
 from einops import rearrange
+from jaxtyping import Bool, Float, Float64, Int
 from torch import Tensor
 
+from explorer.analysis.components import Component, check_component, components
 from explorer.errors import UserError, quoted
 from explorer.model.ensemble import Ensemble, Hooks
 from explorer.model.hooks import Hook, hook_axes
@@ -24,100 +24,41 @@ from explorer.tasks.data import Batch, Example
 from explorer.tasks.task import Task
 
 AblationMode = Literal["zero", "mean"]
-MIN_LOGIT_DIFFERENCE = 1e-6  # of logits; a share of less is rounding
+MIN_LOGIT_DIFFERENCE = 1e-6  # between clean and corrupted, in logits; a share of less is rounding error
 
 
-# --- Components ---
+# --- Ablation ---
 
 
-@dataclass(frozen=True)
-class Component:
-    """A head, the MLP of a layer, or one neuron of it."""
+def ablation_hooks(
+    ensemble: Ensemble,
+    ablated: Sequence[Component],
+    mode: AblationMode,
+    reference: Int[Tensor, "batch pos"],
+) -> Hooks:
+    """Hooks that ablate components: their output is replaced by zero or by its mean over a batch.
 
-    layer: int
-    kind: Literal["head", "mlp", "neuron"]
-    index: int = 0  # of the head or the neuron
-
-    @property
-    def name(self) -> str:
-        """As people write it: L0H2, L0 MLP, L0N17."""
-        return f"L{self.layer}" + {"head": f"H{self.index}", "mlp": " MLP", "neuron": f"N{self.index}"}[self.kind]
-
-    @property
-    def hook(self) -> str:
-        """The hook point of its output: for a head that is z, before W_O."""
-        place = {"head": "attn.hook_z", "mlp": "hook_mlp_out", "neuron": "mlp.hook_post"}[self.kind]
-        return f"blocks.{self.layer}.{place}"
-
-
-def _has_mlp(cfg: ModelConfig) -> bool:
-    return cfg.architecture == "transformer" and not cfg.attn_only
-
-
-def components(cfg: ModelConfig) -> tuple[Component, ...]:
-    """All heads and MLPs."""
-    found = []
-    for layer in range(cfg.n_layers):
-        found += [Component(layer, "head", head) for head in range(cfg.n_heads)]
-        found += [Component(layer, "mlp")] * _has_mlp(cfg)
-    return tuple(found)
-
-
-def parse_component(text: str, cfg: ModelConfig) -> Component:
-    """The component that somebody typed: "L0H2", "L0 MLP" or "L0N17", in any case.
-
-    Raises:
-        UserError: it is none of this model; the sentence says what there is.
-    """
-    match = re.fullmatch(r"l([0-9]{1,6})\s*(?:(h|n)([0-9]{1,6})|mlp)", text.strip().lower())
-    if match is None:
-        raise UserError(f"{quoted(text)} is no part of a model, such as L0H0; {_there_is(cfg)}")
-    kind = {"h": "head", "n": "neuron", None: "mlp"}[match[2]]
-    component = Component(int(match[1]), kind, int(match[3] or 0))
-    _check(component, cfg)
-    return component
-
-
-def _there_is(cfg: ModelConfig) -> str:
-    def upto(letter: str, n: int) -> str:
-        return f"{letter}0" if n == 1 else f"{letter}0 to {letter}{n - 1}"
-
-    layers = "layer L0 has" if cfg.n_layers == 1 else f"each of the layers {upto('L', cfg.n_layers)} has"
-    neurons = f", an MLP and the neurons {upto('N', cfg.d_mlp)}" if _has_mlp(cfg) else " and no MLP"
-    return f"{layers} {'head' if cfg.n_heads == 1 else 'the heads'} {upto('H', cfg.n_heads)}{neurons}."
-
-
-def _check(component: Component, cfg: ModelConfig) -> None:
-    there_are = {"head": cfg.n_heads, "mlp": _has_mlp(cfg), "neuron": cfg.d_mlp * _has_mlp(cfg)}
-    if not (0 <= component.layer < cfg.n_layers and 0 <= component.index < there_are[component.kind]):
-        raise UserError(f"There is no {component.name} in this model; {_there_is(cfg)}")
-
-
-# --- Switched off ---
-
-
-def ablation_hooks(ensemble: Ensemble, off: Sequence[Component], mode: AblationMode, reference: Tensor) -> Hooks:
-    """Hooks for passes of this ensemble, under which some components put out nothing, or always the same.
-
-    An ablation, as is standard. The means are taken once, here, while nothing is off.
+    Means are taken here, once, with nothing ablated.
 
     Args:
-        off: with none, the hooks do nothing.
-        mode: "zero" sets a component's output to zero, "mean" to its mean over the batch ``reference``, at each
-            position and for each snapshot.
-        reference: (batch pos) tokens. Shorter texts take the means of its first positions.
+        ensemble: the snapshots, on whose passes the hooks are used.
+        ablated: the components; the hooks change nothing if there are none.
+        mode: "zero", or "mean" for the mean output over ``reference`` at each position and each snapshot.
+        reference: token sequences over which means are taken; shorter inputs use the means of its first positions.
 
     Raises:
-        UserError: a component is none of this model; later, in a pass with means, a text has more positions than
+        UserError: the model has no such component; or, in a forward pass with mode "mean", the input is longer than
             ``reference``.
     """
-    for component in off:
-        _check(component, ensemble.cfg)
-    return _off(off, _means(ensemble, off, reference) if mode == "mean" else {}, ensemble.cfg)
+    for component in ablated:
+        check_component(component, ensemble.cfg)
+    return _ablation_hooks(ablated, _mean_outputs(ensemble, ablated, reference) if mode == "mean" else {}, ensemble.cfg)
 
 
-def _means(ensemble: Ensemble, of: Sequence[Component], reference: Tensor) -> dict[str, Tensor]:
-    """Hook point -> mean over the batch, (snapshot 1 pos ...), for the hook points of these components."""
+def _mean_outputs(
+    ensemble: Ensemble, of: Iterable[Component], reference: Int[Tensor, "batch pos"]
+) -> dict[str, Float[Tensor, "snapshot 1 pos *head unit"]]:
+    """Hook point -> mean over the batch, for the hook points of these components."""
     names = sorted({component.hook for component in of})
     if not names:
         return {}
@@ -127,93 +68,117 @@ def _means(ensemble: Ensemble, of: Sequence[Component], reference: Tensor) -> di
     return {name: torch.cat([means[name] for means in found]) for name in names}
 
 
-def _off(off: Sequence[Component], means: Mapping[str, Tensor], cfg: ModelConfig) -> Hooks:
-    """Hooks which set ``off`` to ``means``, and to zero at hook points that have none."""
-    chosen: dict[str, Tensor] = {}  # hook point -> bool, broadcast to the last axes of its activation
-    for component in off:
+def _ablation_hooks(ablated: Iterable[Component], means: Mapping[str, Tensor], cfg: ModelConfig) -> Hooks:
+    """Hooks that replace the output of components by ``means``, or by zero at hook points that have none."""
+    masks: dict[str, Tensor] = {}  # hook point -> bool, broadcast to the last axes of its activation
+    for component in ablated:
         shape = {"head": (cfg.n_heads, 1), "mlp": (1,), "neuron": (cfg.d_mlp,)}[component.kind]
-        chosen.setdefault(component.hook, torch.zeros(shape, dtype=torch.bool))[component.index] = True
+        masks.setdefault(component.hook, torch.zeros(shape, dtype=torch.bool))[component.index] = True
 
     def hooks(snapshots: slice) -> dict[str, Hook]:
-        def replaced(x: Tensor, name: str) -> Tensor:  # (snapshot batch pos ...)
+        def replace(
+            x: Float[Tensor, "snapshot batch pos *unit"], name: str
+        ) -> Float[Tensor, "snapshot batch pos *unit"]:
             if name not in means:
-                return x.masked_fill(chosen[name], 0)
+                return x.masked_fill(masks[name], 0)
             mean, n_pos = means[name][snapshots], x.shape[2]
             if n_pos > mean.shape[2]:
                 raise UserError(
-                    f"The text has {n_pos} tokens and the means are those of {mean.shape[2]}; take a shorter text, "
-                    f"or set the output to zero."
+                    f"The text has {n_pos} tokens and the means are those of {mean.shape[2]}; choose a shorter text, "
+                    f"or ablate with zero."
                 )
-            return torch.where(chosen[name], mean[:, :, :n_pos], x)
+            return torch.where(masks[name], mean[:, :, :n_pos], x)
 
-        return dict.fromkeys(chosen, replaced)
+        return dict.fromkeys(masks, replace)
 
     return hooks
 
 
-def losses(ensemble: Ensemble, task: Task, batch: Batch, hooks: Hooks | None = None) -> Tensor:
-    """The loss of every answer of a batch, (snapshot batch answer) float64 in nats."""
+def losses(
+    ensemble: Ensemble, task: Task, batch: Batch, hooks: Hooks | None = None
+) -> Float64[Tensor, "snapshot batch answer"]:
+    """The cross-entropy of every answer of a batch, in nats.
+
+    Args:
+        ensemble: the snapshots.
+        task: whose loss it is.
+        batch: the examples.
+        hooks: as in `Ensemble.passes`.
+    """
     passes = ensemble.passes(batch.tokens, hooks=hooks)
     return torch.cat([task.losses(batch.asked(logits), batch) for logits, _ in passes])
 
 
 def ablate_each(
-    ensemble: Ensemble, batch: Batch, task: Task, mode: AblationMode, reference: Tensor
-) -> tuple[tuple[str, ...], Tensor]:
-    """How much the loss rises when a single head or MLP is off.
-
-    Returns:
-        The names of the components, and (snapshot component) float64 in nats: the mean loss of all answers of the batch
-        with this one off, less the mean loss with none off.
-    """
-    every = components(ensemble.cfg)
-    means = _means(ensemble, every, reference) if mode == "mean" else {}
-
-    def loss(*off: Component) -> Tensor:  # (snapshot,)
-        return losses(ensemble, task, batch, _off(off, means, ensemble.cfg)).mean((-2, -1))
-
-    none = loss()
-    rises = torch.stack([loss(component) - none for component in every], 1)
-    return tuple(component.name for component in every), rises
-
-
-# --- Patched ---
-
-
-def patching_hooks(ensemble: Ensemble, clean: Example, where: Mapping[str, Tensor]) -> Hooks:
-    """Hooks for passes of this ensemble, in which some activations are those of the prompt ``clean``.
+    ensemble: Ensemble, batch: Batch, task: Task, mode: AblationMode, reference: Int[Tensor, "reference pos"]
+) -> tuple[tuple[str, ...], Float64[Tensor, "snapshot component"]]:
+    """The increase of the loss when a single head or MLP is ablated, for each of them.
 
     Args:
-        where: hook point -> (batch ...) bool, broadcast to its activation: what is taken from ``clean``, for each row
-            of the batch. A row has as many positions as ``clean``.
+        ensemble: the snapshots.
+        batch: the examples on which the loss is measured.
+        task: whose loss it is.
+        mode: what replaces the output of the component, as in `ablation_hooks`.
+        reference: token sequences over which means are taken.
+
+    Returns:
+        The names of the components, and in nats the mean loss of all answers of the batch with that component ablated
+        minus the loss with none ablated.
+    """
+    every = components(ensemble.cfg)
+    means = _mean_outputs(ensemble, every, reference) if mode == "mean" else {}
+
+    def loss(*ablated: Component) -> Float64[Tensor, " snapshot"]:
+        return losses(ensemble, task, batch, _ablation_hooks(ablated, means, ensemble.cfg)).mean((-2, -1))
+
+    baseline = loss()
+    increases = torch.stack([loss(component) - baseline for component in every], 1)
+    return tuple(component.name for component in every), increases
+
+
+# --- Activation patching ---
+
+
+def patching_hooks(ensemble: Ensemble, clean: Example, masks: Mapping[str, Bool[Tensor, "..."]]) -> Hooks:
+    """Hooks that patch in activations of the prompt ``clean``.
+
+    Args:
+        ensemble: the snapshots, on whose passes the hooks are used.
+        clean: the prompt whose activations are patched in. The patched input has as many positions.
+        masks: hook point -> what is patched of its activation, broadcast to (batch ...), so that rows of a batch can be
+            patched differently.
 
     Raises:
-        UserError: no such hook point.
+        UserError: there is no such hook point.
     """
-    _, cache = ensemble.run(clean.tokens[None], where)
+    _, cache = ensemble.run(clean.tokens[None], masks)
 
     def hooks(snapshots: slice) -> dict[str, Hook]:
-        def replaced(x: Tensor, name: str) -> Tensor:  # (snapshot batch pos ...)
-            return torch.where(where[name], cache[name][snapshots], x)
+        def patch(x: Float[Tensor, "snapshot batch pos *unit"], name: str) -> Float[Tensor, "snapshot rows pos *unit"]:
+            return torch.where(masks[name], cache[name][snapshots], x)
 
-        return dict.fromkeys(where, replaced)
+        return dict.fromkeys(masks, patch)
 
     return hooks
 
 
 def logit_difference(
     ensemble: Ensemble,
-    tokens: Tensor,
+    tokens: Int[Tensor, "batch pos"],
     clean: Example,
     corrupted: Example,
     answer: int,
     hooks: Hooks | None = None,
-) -> Tensor:
-    """By how much the right answer to ``clean`` is ahead of that to ``corrupted``, (snapshot batch).
+) -> Float[Tensor, "snapshot batch"]:
+    """The logit of the right answer to ``clean`` minus the logit of the right answer to ``corrupted``.
 
     Args:
-        tokens: (batch pos), as long as the examples.
-        answer: which of the answers; the logits are those at its place.
+        ensemble: the snapshots.
+        tokens: the inputs, as long as the two examples.
+        clean: an example.
+        corrupted: an example of the same length with another right answer.
+        answer: which of the examples' answers, from 0.
+        hooks: as in `Ensemble.passes`.
 
     Raises:
         UserError: the two examples cannot be compared at this answer.
@@ -229,10 +194,12 @@ def _check_pair(clean: Example, corrupted: Example, answer: int) -> None:
     if len(clean.tokens) != len(corrupted.tokens):
         raise UserError(
             f"{one} and {other} have different lengths, {len(clean.tokens)} and {len(corrupted.tokens)} tokens; "
-            f"choose two of the same length."
+            f"choose two examples of the same length."
         )
     if not torch.equal(clean.positions, corrupted.positions):
-        raise UserError(f"{one} and {other} ask for answers at different places; choose two that ask at the same.")
+        raise UserError(
+            f"{one} and {other} ask for answers at different places; choose two examples with answers at the same."
+        )
     if not 0 <= answer < len(clean.targets):
         raise UserError(f"There is no answer {answer}; {one} has the answers 0 to {len(clean.targets) - 1}.")
     if clean.targets[answer] == corrupted.targets[answer]:
@@ -242,31 +209,40 @@ def _check_pair(clean: Example, corrupted: Example, answer: int) -> None:
         )
 
 
-def _restored(ensemble: Ensemble, clean: Example, corrupted: Example, answer: int, hooks: Hooks, n: int) -> Tensor:
-    """The share of the logit difference that each of ``n`` rows of the corrupted prompt restores, (snapshot row)."""
+def _restored(
+    ensemble: Ensemble, clean: Example, corrupted: Example, answer: int, hooks: Hooks, n: int
+) -> Float64[Tensor, "snapshot {n}"]:
+    """The share of the logit difference that each of ``n`` patched copies of the corrupted prompt restores."""
     pair = torch.stack([clean.tokens, corrupted.tokens])
-    untouched = logit_difference(ensemble, pair, clean, corrupted, answer).double()
-    whole, without = untouched[:, :1], untouched[:, 1:]
+    unpatched = logit_difference(ensemble, pair, clean, corrupted, answer).double()
+    of_clean, of_corrupted = unpatched[:, :1], unpatched[:, 1:]  # (snapshot 1)
     tokens = corrupted.tokens.expand(n, -1)
     patched = logit_difference(ensemble, tokens, clean, corrupted, answer, hooks).double()
-    way = whole - without
-    return torch.where(way.abs() < MIN_LOGIT_DIFFERENCE, torch.nan, (patched - without) / way)
+    total = of_clean - of_corrupted
+    return torch.where(total.abs() < MIN_LOGIT_DIFFERENCE, torch.nan, (patched - of_corrupted) / total)
 
 
 def patch_positions(
     ensemble: Ensemble, clean: Example, corrupted: Example, answer: int, hook: str, positions: Sequence[int]
-) -> Tensor:
-    """What one activation at one position restores of the right answer.
+) -> Float64[Tensor, "snapshot position"]:
+    """Activation patching at single positions: how much of the clean answer one activation restores.
 
-    An activation patch, as is standard: the corrupted prompt runs with the activation at ``hook`` taken from the clean
-    one at a single position. The logit difference is that of `logit_difference`.
+    The corrupted prompt is run with the activation at ``hook`` and one position taken from the clean run.
+
+    Source: Wang et al. 2022, Interpretability in the Wild; Heimersheim and Nanda 2024, How to use and interpret
+    activation patching.
 
     Args:
+        ensemble: the snapshots.
+        clean: the example whose activations are patched in.
+        corrupted: the example that is run.
+        answer: which of the examples' answers, from 0.
         hook: a hook point whose activation has positions, such as "blocks.0.hook_resid_pre".
+        positions: the positions, each patched alone.
 
     Returns:
-        (snapshot position) float64: (patched - corrupted) / (clean - corrupted), 0 where nothing is restored and 1
-        where everything is; nan where clean and corrupted differ by less than 1e-6.
+        (patched - corrupted) / (clean - corrupted) of `logit_difference`: 0 where nothing is restored, 1 where all of
+        it is, nan where clean and corrupted differ by less than 1e-6 logits.
 
     Raises:
         UserError: the two examples cannot be compared at this answer, there is no such hook point, or its activation
@@ -276,26 +252,37 @@ def patch_positions(
     axes = hook_axes(hook)
     if axes[0] != "pos":
         raise UserError(f"{quoted(hook, 60)} has no positions; choose a hook point such as blocks.0.hook_resid_pre.")
-    where = torch.arange(len(clean.tokens)) == torch.tensor(positions, dtype=torch.int64)[:, None]  # (position pos)
-    where = where.reshape(*where.shape, *[1] * (len(axes) - 1))
-    return _restored(ensemble, clean, corrupted, answer, patching_hooks(ensemble, clean, {hook: where}), len(positions))
+    mask = torch.arange(len(clean.tokens)) == torch.tensor(positions, dtype=torch.int64)[:, None]  # (row pos)
+    mask = mask.reshape(*mask.shape, *[1] * (len(axes) - 1))  # (row pos ...), row i patched at positions[i]
+    return _restored(ensemble, clean, corrupted, answer, patching_hooks(ensemble, clean, {hook: mask}), len(positions))
 
 
-def patch_heads(ensemble: Ensemble, clean: Example, corrupted: Example, answer: int) -> tuple[tuple[str, ...], Tensor]:
-    """What the output of one head, at all positions, restores of the right answer.
+def patch_heads(
+    ensemble: Ensemble, clean: Example, corrupted: Example, answer: int
+) -> tuple[tuple[str, ...], Float64[Tensor, "snapshot head"]]:
+    """Activation patching of single heads: how much of the clean answer the output of one head restores.
+
+    The corrupted prompt is run with the output of one head, at all positions, taken from the clean run.
+
+    Source: as for `patch_positions`.
+
+    Args:
+        ensemble: the snapshots.
+        clean: the example whose activations are patched in.
+        corrupted: the example that is run.
+        answer: which of the examples' answers, from 0.
 
     Returns:
-        The names of the heads, and (snapshot head) float64, shares as in `patch_positions`.
+        The names of the heads, and the share that each restores, as in `patch_positions`.
 
     Raises:
         UserError: the two examples cannot be compared at this answer.
     """
     _check_pair(clean, corrupted, answer)
     heads = [component for component in components(ensemble.cfg) if component.kind == "head"]
-    # Each head is patched in a row of its own.
-    own = rearrange(
-        torch.eye(len(heads), dtype=torch.bool), "row (layer head) -> layer row 1 head 1", layer=ensemble.cfg.n_layers
-    )
-    where = {Component(layer, "head").hook: own[layer] for layer in range(ensemble.cfg.n_layers)}
-    hooks = patching_hooks(ensemble, clean, where)
+    # Row i of the batch has head i patched.
+    rows = torch.eye(len(heads), dtype=torch.bool)
+    rows = rearrange(rows, "row (layer head) -> layer row 1 head 1", layer=ensemble.cfg.n_layers)
+    masks = {Component(layer, "head").hook: rows[layer] for layer in range(ensemble.cfg.n_layers)}
+    hooks = patching_hooks(ensemble, clean, masks)
     return tuple(head.name for head in heads), _restored(ensemble, clean, corrupted, answer, hooks, len(heads))

@@ -1,23 +1,33 @@
-"""Where in training the losses fall.
+"""When losses fall: phase changes in the loss curves of a run.
 
-Axes: step · token (the per-token losses of a task)
+Axes
+    step     rows of a loss curve, in the order of training
+    token    the per-token losses of a task
 
-U is the loss of a uniform guess, O the best possible one. All of it is read off exponential averages, which lag behind
-the losses by about beta / (1 - beta) rows; that is not corrected.
+U is the loss of a uniform guess and O the best possible loss of a token. The measures are taken on exponential
+averages; a forward average lags behind the losses by about beta / (1 - beta) rows.
 """
 
 from dataclasses import dataclass
 
 import pandas as pd
 import torch
+from jaxtyping import Float, Float64
 from torch import Tensor
 
 
-def smooth(losses: Tensor, beta: float = 0.9, start: float | None = None) -> Tensor:
-    """Exponential average over steps, (step, ...), in float64; nan takes the average so far.
+def smooth(
+    losses: Float[Tensor, " step *token"], beta: float = 0.9, start: float | None = None
+) -> Float64[Tensor, " step *token"]:
+    """Exponential average over steps: beta times the average so far plus (1 - beta) times the loss.
 
     Args:
+        losses: in nats; a nan repeats the average so far.
+        beta: from 0, no smoothing, to below 1.
         start: the average before the first step; if None, the first loss.
+
+    Returns:
+        The averages; nan before the first loss that is a number.
     """
     if not len(losses):
         return losses.double()
@@ -28,29 +38,46 @@ def smooth(losses: Tensor, beta: float = 0.9, start: float | None = None) -> Ten
     return torch.tensor(means.to_numpy())[int(start is not None) :].view(losses.shape)
 
 
-def smooth_both_ways(losses: Tensor, beta: float = 0.9) -> Tensor:
-    """`smooth` forwards and then backwards, so that what falls stays where it falls; nan before the first loss."""
+def smooth_both_ways(losses: Float[Tensor, " step *token"], beta: float = 0.9) -> Float64[Tensor, " step *token"]:
+    """`smooth` forwards and then backwards, so that the lags cancel and a fall stays at its step.
+
+    Args:
+        losses: in nats.
+        beta: of the exponential average in each direction.
+
+    Returns:
+        The averages; nan before the first loss that is a number.
+    """
     forwards = smooth(losses, beta)
     return smooth(forwards.flip(0), beta).flip(0).where(~forwards.isnan(), torch.nan)
 
 
-def first_fall(losses: Tensor, uniform: Tensor, best: Tensor, share: float = 0.1) -> int | None:
+def first_fall(
+    losses: Float[Tensor, "step token"],
+    uniform: Float[Tensor, " token"],
+    best: Float[Tensor, " token"],
+    share: float = 0.1,
+) -> int | None:
     """The row at which the first phase change begins.
 
-    A token's loss begins to fall at the last row at which it is still near that of a uniform guess, within ``share``
-    of the way to the best possible, before it first gets half of that way. A token that was near a uniform guess never,
-    or for less than half of the rows before, has no plateau to fall from and does not count.
+    The smoothed loss of a token starts to fall at the last row at which it has come at most ``share`` of the way from U
+    to O, before it first comes half of the way. That row must lie in the second half of the rows before: otherwise the
+    token has no plateau, and is left out.
+
+    Source: this project.
 
     Args:
-        losses: (step token) nats; smoothed here.
-        uniform, best: (token,) nats.
+        losses: in nats, not smoothed.
+        uniform: U, in nats.
+        best: O, in nats.
+        share: how far from U a loss may be on its plateau, as a share of U - O.
 
     Returns:
-        A row of ``losses``; None where no loss falls so.
+        The earliest such row of all tokens; None where no loss falls.
     """
-    way = (uniform - smooth(losses)) / (uniform - best)  # (step token): 0 at a uniform guess, 1 at the best
+    progress = (uniform - smooth(losses)) / (uniform - best)  # (step token): 0 at U, 1 at O
     begins = []
-    for token in way.unbind(-1):
+    for token in progress.unbind(-1):
         half = (token >= 0.5).nonzero()
         plateau = (token[: int(half[0])] <= share).nonzero() if len(half) else half
         if len(plateau) and 2 * plateau[-1] >= half[0]:
@@ -60,52 +87,68 @@ def first_fall(losses: Tensor, uniform: Tensor, best: Tensor, share: float = 0.1
 
 @dataclass(frozen=True)
 class Fall:
-    """When one loss falls, as rows of the losses; None where it does not."""
+    """The phase change of one loss, as rows of the loss curve; None where there is none."""
 
-    onset: int | None = None  # from here on it has at most half of the way from U to O to go
-    steepest: int | None = None  # the largest drop from one row to the next ends here
-    begins: int | None = None  # the last row before the onset with 90 % of the way to go
-    ends: int | None = None  # the first row from the onset on with 10 % of the way to go
+    onset: int | None = None  # the first row from which on at most half of U - O remains
+    steepest: int | None = None  # the row after the largest drop between begin and end
+    begins: int | None = None  # the last row before the onset at which at least 90 % of U - O remain
+    ends: int | None = None  # the first row from the onset on at which at most 10 % of U - O remain
 
 
-def remaining_share(losses: Tensor, uniform: Tensor, best: Tensor, beta: float = 0.9) -> Tensor:
-    """Smoothed losses as what is left of the way, (step token) float64: 1 is a uniform guess, 0 the best possible.
+def remaining_share(
+    losses: Float[Tensor, "step token"],
+    uniform: Float[Tensor, " token"],
+    best: Float[Tensor, " token"],
+    beta: float = 0.9,
+) -> Float64[Tensor, "step token"]:
+    """(loss - O) / (U - O) of the smoothed losses: 1 at a uniform guess, 0 at the best possible loss.
+
+    Source: this project.
 
     Args:
-        losses: (step token) nats; smoothed here.
-        uniform, best: (token,) nats.
+        losses: in nats, not smoothed.
+        uniform: U, in nats.
+        best: O, in nats.
+        beta: of the exponential average in each direction.
 
     Returns:
-        Above 1 where a loss is above that of a uniform guess; nan where a reference is, or where there is no way.
+        Above 1 for a loss above U; nan where U or O is unknown, or where they are equal.
     """
-    way = (uniform - best).double()
-    return (smooth_both_ways(losses, beta) - best) / way.where(way != 0, torch.nan)
+    span = (uniform - best).double()
+    return (smooth_both_ways(losses, beta) - best) / span.where(span != 0, torch.nan)
 
 
-def falls(losses: Tensor, uniform: Tensor, best: Tensor, beta: float = 0.9) -> list[Fall]:
-    """The phase change of each token: when its smoothed loss goes down for good.
+def falls(
+    losses: Float[Tensor, "step token"],
+    uniform: Float[Tensor, " token"],
+    best: Float[Tensor, " token"],
+    beta: float = 0.9,
+) -> list[Fall]:
+    """The phase change of each token: when its smoothed loss falls for good.
 
-    The onset is the first row at or below half of the way, O + (U - O) / 2, from which on the loss stays there. A token
-    that is there from its first row on has no plateau to fall from, and no onset; nor has one that does not get there,
-    rises again, or has no references. The definitions are this project's own.
+    The onset is the first row from which on the loss stays at or below O + (U - O) / 2. There is none if the loss is
+    there from the first row on, never gets there, rises again, or has no U and O.
+
+    Source: this project.
 
     Args:
-        losses: (step token) nats; smoothed here.
-        uniform, best: (token,) nats.
-        beta: of the exponential average, a row, in both directions; what falls at once then takes some rows to fall.
+        losses: in nats, not smoothed.
+        uniform: U, in nats.
+        best: O, in nats.
+        beta: of the exponential average in each direction, which spreads a sudden fall over some rows.
     """
-    return [_fall(left) for left in remaining_share(losses, uniform, best, beta).unbind(-1)]
+    return [_fall(remaining) for remaining in remaining_share(losses, uniform, best, beta).unbind(-1)]
 
 
-def _fall(left: Tensor) -> Fall:
-    """The fall of one token, of whose way so much is left, (step,)."""
-    above = (left > 0.5).nonzero()
-    if not len(above) or above[-1] + 1 == len(left):
+def _fall(remaining: Float64[Tensor, " step"]) -> Fall:
+    """The phase change of one token, from the share of U - O that remains at each row."""
+    above = (remaining > 0.5).nonzero()
+    if not len(above) or above[-1] + 1 == len(remaining):
         return Fall()
     onset = int(above[-1]) + 1
-    high, low = (left[:onset] >= 0.9).nonzero(), (left[onset:] <= 0.1).nonzero()
+    high, low = (remaining[:onset] >= 0.9).nonzero(), (remaining[onset:] <= 0.1).nonzero()
     begins = int(high[-1]) if len(high) else None
     ends = onset + int(low[0]) if len(low) else None
-    first, last = begins or 0, len(left) - 1 if ends is None else ends
-    drops = -left[first : last + 1].diff()
+    first, last = begins or 0, len(remaining) - 1 if ends is None else ends
+    drops = -remaining[first : last + 1].diff()
     return Fall(onset, first + 1 + int(drops.nan_to_num(-torch.inf).argmax()), begins, ends)

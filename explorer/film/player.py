@@ -19,30 +19,29 @@ def _component() -> Callable:
     )
 
 
-def play(film: Film, key: str, step: int, switches: Sequence[Switch] | None = None) -> None:
+def play(film: Film, key: str, step: int, switches: Sequence[Switch] = (), opened: int = 0) -> None:
     """Show a film.
 
     Args:
         film: what to show.
         key: tells this player from others; a new film under the same key keeps the position and the switches.
         step: where the player should stand. It moves only if that is not where it stands already.
-        switches: how a link says that panels are set, all others as they are to begin with. They are taken up when they
-            are not those of the last call; None leaves the panels as people set them.
+        switches: how a link says that panels are set, all others as they are to begin with.
+        opened: how many links were opened: ``switches`` are taken up only when it changes, for people change them.
     """
     state = st.session_state
     start, stands, move = f"{key}.start", f"{key}.stands", f"{key}.move"
-    said, taken = f"{key}.said", f"{key}.taken"
+    links, taken = f"{key}.links", f"{key}.taken"
     # Start, move and taken are part of the message, and a message that changed is sent whole. So they stay as they were
     # while only the player moves, and change when the player is new on the page or is set from outside.
     if key not in state:
         state[start] = step
-    opened = switches is not None and switches != state.get(said)
-    if opened or state.get(stands) != step:
+    is_opened = state.get(links) != opened
+    if is_opened or state.get(stands) != step:
         state[start] = state[stands] = step
         state[move] = state.get(move, 0) + 1
-        state[taken] = switches if opened else None
-    if switches is not None:
-        state[said] = switches
+        state[taken] = list(switches) if is_opened else None
+        state[links] = opened
     data = message(film, state[start], state[move], state[taken])
     _component()(key=key, data=data, on_stopped_change=lambda: None)
 

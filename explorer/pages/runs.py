@@ -3,38 +3,40 @@
 import streamlit as st
 
 from explorer.errors import UserError
-from explorer.pages import shared
+from explorer.pages import state as scene
+from explorer.pages.plain import plain
+from explorer.runs import Runs
 from explorer.views.run_cards import RunCard, card
 
 
 def page() -> None:
-    runs = shared.runs()
+    runs = scene.runs()
     names = runs.names()
     if not names:
-        st.info(shared.NO_RUNS)
+        st.info(scene.NO_RUNS)
     for name in names:
         try:
             run = runs.open(name)
             _show(_card(str(runs.root), name, run.version()))
         except UserError as error:
-            st.error(shared.plain(str(error)))
+            st.error(plain(str(error)))
 
 
 @st.cache_resource(max_entries=64, show_spinner=False)
 def _card(root: str, name: str, version: tuple[object, ...]) -> RunCard:
-    return card(shared.Runs(root).open(name))
+    return card(Runs(root).open(name))
 
 
 def _show(run: RunCard) -> None:
     chosen = run.name == st.session_state.run
     with st.container(border=True):
         about, losses, picture = st.columns([5, 2, 4], vertical_alignment="center")
-        about.markdown(f"**{shared.plain(run.name)}** · {shared.plain(run.title)}, {shared.plain(run.data)}")
-        about.caption("  \n".join(shared.plain(line) for line in (run.model, run.progress)))
+        about.markdown(f"**{plain(run.name)}** · {plain(run.title)}, {plain(run.data)}")
+        about.caption("  \n".join(plain(line) for line in (run.model, run.progress)))
         about.button(
             "Chosen" if chosen else "Choose",
             key=f"choose.{run.name}",
-            on_click=shared.choose_run,
+            on_click=scene.choose_run,
             args=(run.name,),
             disabled=chosen,
         )

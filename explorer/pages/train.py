@@ -9,7 +9,10 @@ import streamlit as st
 
 from explorer.errors import UserError
 from explorer.model.transformer import ModelConfig
-from explorer.pages import shared
+from explorer.pages import state as scene
+from explorer.pages.explore import show_film
+from explorer.pages.plain import plain
+from explorer.pages.widgets import example_input
 from explorer.runs import Run, jobs, recorder
 from explorer.settings import TrainingConfig
 from explorer.tasks import TASKS
@@ -26,15 +29,15 @@ def page() -> None:
     state = st.session_state
     with st.container(border=True):
         _new_run()
-    unfinished = training.unfinished(shared.runs())
+    unfinished = training.unfinished(scene.runs())
     busy = any(info.status == "running" for _, info in unfinished)
     st.fragment(_progress, run_every=REFRESH if busy else IDLE_REFRESH)(busy)
     if state.run is None or state.run not in {state.get("train.last"), *(run.name for run, _ in unfinished)}:
         return
     try:
-        text = shared.example_input(shared.subject()).text
+        text = example_input(scene.subject()).text
     except UserError as error:
-        st.error(shared.plain(str(error)))
+        st.error(plain(str(error)))
     else:
         st.fragment(_film, run_every=REFRESH if busy else None)(text)
 
@@ -50,29 +53,29 @@ def _new_run() -> None:
     try:
         plan = Plan.made(kind, name, *settings)
     except UserError as error:
-        st.error(shared.plain(str(error)))
+        st.error(plain(str(error)))
     if st.session_state.pop("train.started", False):
         st.session_state["train.name"] = ""  # that one is taken now
     with st.container(horizontal=True, vertical_alignment="bottom"):
-        free = "" if plan is None else training.free_name(shared.runs(), plan.task, plan.training)
+        free = "" if plan is None else training.free_name(scene.runs(), plan.task, plan.training)
         typed = st.text_input("Name", placeholder=free, width=280, key="train.name", max_chars=64, **KEEP)
         pressed = st.button("Start training", type="primary", icon=":material/play_arrow:", disabled=plan is None)
         if plan is not None:
-            st.caption(shared.plain(f"{plan.about()}; up to {jobs.LIMIT} runs at once"))
+            st.caption(plain(f"{plan.about()}; up to {jobs.LIMIT} runs at once"))
     if pressed:
         try:
             with st.spinner("Starting a process for it…"):
                 _start(plan, typed.strip() or free)
         except UserError as error:
-            st.error(shared.plain(str(error)))
+            st.error(plain(str(error)))
         else:
             st.session_state["train.started"] = True
             st.rerun()
 
 
 def _start(plan: Plan, name: str) -> None:
-    jobs.check_room(shared.runs())
-    run = recorder.create(shared.runs(), name, plan.task, plan.model, plan.training, plan.preset)
+    jobs.check_room(scene.runs())
+    run = recorder.create(scene.runs(), name, plan.task, plan.model, plan.training, plan.preset)
     jobs.start(run)
     _watch(name)
 
@@ -91,7 +94,7 @@ def _choice() -> tuple[type[Task], str, Preset]:
         presets = modes[mode]
         first, key = next(iter(presets)), f"train.{task}.{mode}.preset"
         name = st.segmented_control("Preset", list(presets), default=first, required=True, key=key, **KEEP)
-    st.caption(shared.plain(presets[name].about))
+    st.caption(plain(presets[name].about))
     return kind, name, presets[name]
 
 
@@ -129,7 +132,7 @@ def _widget(name: str, value: Any, kind: Any, metadata: typing.Mapping[str, Any]
     # Without limits of its own: a number outside is refused in a sentence, not passed over.
     step, form = (1, "%d") if kind is int else ((value or 0.1) / 10, "%g")
     limits = f"{about}. From {low:,} to {high:,}."
-    return st.number_input(name, value=kind(value), step=step, format=form, help=shared.plain(limits), **look)
+    return st.number_input(name, value=kind(value), step=step, format=form, help=plain(limits), **look)
 
 
 # --- Runs that are not done ---
@@ -137,10 +140,10 @@ def _widget(name: str, value: Any, kind: Any, metadata: typing.Mapping[str, Any]
 
 def _progress(busy: bool) -> None:
     """How far every run is that is not done."""
-    unfinished = training.unfinished(shared.runs())
+    unfinished = training.unfinished(scene.runs())
     for run, info in unfinished:
         with st.container(border=True, horizontal=True, vertical_alignment="center"):
-            st.progress(info.steps_done / info.training.steps, shared.plain(training.progress(run.name, info)))
+            st.progress(info.steps_done / info.training.steps, plain(training.progress(run.name, info)))
             if info.status == "running":
                 _button("Stop", "stop", run, recorder.request_stop, run)
             else:
@@ -148,7 +151,7 @@ def _progress(busy: bool) -> None:
             if run.name != st.session_state.run:
                 _button("Watch", "visibility", run, _watch, run.name)
     if problem := st.session_state.get("train.problem"):
-        st.error(shared.plain(problem))
+        st.error(plain(problem))
     pressed = st.session_state.pop("train.pressed", False)
     if pressed or busy != any(info.status == "running" for _, info in unfinished):
         st.rerun()
@@ -156,15 +159,15 @@ def _progress(busy: bool) -> None:
 
 def _film(text: str) -> None:
     """The film of the run that is watched, with the snapshots that have come since."""
-    stopped = shared.follow()
+    stopped = scene.follow()
     try:
-        subject = shared.subject(quiet=True)
-        shared.settle(subject)
+        subject = scene.subject(quiet=True)
+        scene.settle(subject)
         if st.session_state.pop("train.newest", False):  # from where the player goes on with the run
             st.session_state.step = subject.steps[-1]
-        shared.show(shared.viewed(watch.film, text, quiet=True), figures=False)
+        show_film(scene.viewed(watch.film, text, quiet=True), figures=False)
     except UserError as error:
-        st.error(shared.plain(str(error)))
+        st.error(plain(str(error)))
     if stopped:  # so that the sidebar and the URL follow; at the end, since what is not drawn again by then vanishes
         st.rerun()
 
@@ -190,4 +193,4 @@ def _resume(run: Run) -> None:
 
 def _watch(name: str) -> None:
     st.session_state["train.last"], st.session_state["train.newest"] = name, True
-    shared.choose_run(name)
+    scene.choose_run(name)

@@ -8,6 +8,7 @@ import torch
 
 from explorer.analysis import interventions
 from explorer.analysis.answers import greedy_answers
+from explorer.analysis.components import components, parse_component
 from explorer.errors import UserError
 from explorer.film.film import Film
 from explorer.scene import At, choice, several, words
@@ -117,7 +118,7 @@ def _off_placeholder(subject: Subject) -> str:
 
 def names(subject: Subject) -> tuple[str, ...]:
     """The heads and MLPs there are; neurons, of which there are many, are named L0N17."""
-    return tuple(component.name for component in interventions.components(subject.info.model))
+    return tuple(component.name for component in components(subject.info.model))
 
 
 def neuron_example(subject: Subject) -> str:
@@ -132,7 +133,7 @@ def check(subject: Subject, name: str) -> str:
     Raises:
         UserError: there is no such component.
     """
-    return interventions.parse_component(name, subject.info.model).name
+    return parse_component(name, subject.info.model).name
 
 
 def off_film(subject: Subject, text: str, off: Sequence[str], mode: str) -> Film:
@@ -147,7 +148,7 @@ def off_film(subject: Subject, text: str, off: Sequence[str], mode: str) -> Film
     """
     task, example, ensemble = subject.task, subject.task.encode(text), subject.ensemble
     batch = subject.unseen(MEASURED)
-    parts = [interventions.parse_component(name, subject.info.model) for name in off]
+    parts = [parse_component(name, subject.info.model) for name in off]
     hooks = interventions.ablation_hooks(ensemble, parts, mode, batch.tokens)
     whole = interventions.losses(ensemble, task, batch)  # (snapshot batch answer)
     without = interventions.losses(ensemble, task, batch, hooks)

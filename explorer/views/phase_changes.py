@@ -196,7 +196,8 @@ def _table(subject: Subject, found: tuple[Phase, ...]) -> list[Item]:
         Note(
             "Onset: the first step from which a loss stays below the middle between a uniform guess and the best "
             "possible loss. Width: the steps between a tenth and nine tenths of that distance. An empty cell: the loss "
-            "never was so high, or never gets so low. Click a heading to sort."
+            "never was so high, or never gets so low. Click a heading to sort.",
+            is_quiet=True,
         ),
         Table(
             {

@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import functools
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -11,7 +12,7 @@ from torch import Tensor
 
 from explorer.analysis.phases import Fall, falls, first_fall, remaining_share
 from explorer.errors import UserError
-from explorer.model.architectures import activation_bytes
+from explorer.model.architectures import activation_bytes, weight_shapes
 from explorer.model.ensemble import Ensemble
 from explorer.runs import Run, RunInfo
 from explorer.tasks.data import Batch
@@ -115,12 +116,23 @@ class Subject:
         return self.run.ensemble(self.steps)
 
     @property
+    def nbytes(self) -> int:
+        """The bytes of the losses and of the weights, whether the weights have been read yet or not."""
+        weights = sum(math.prod(shape) for shape in weight_shapes(self.info.model).values())
+        return sum(values.nbytes for values in self.metrics.values()) + 4 * weights * len(self.steps)
+
+    @property
     def name(self) -> str:
         return self.run.name
 
     @property
     def task(self) -> Task:
         return self.info.task
+
+    @property
+    def first_example(self) -> str:
+        """The example with which the run opens."""
+        return next(iter(self.task.examples.values()))
 
     @property
     def groups(self) -> dict[str, list[int]]:

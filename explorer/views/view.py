@@ -22,6 +22,7 @@ class Note:
     text: str
     is_heading: bool = False
     is_problem: bool = False  # says why something cannot be shown
+    is_quiet: bool = False  # small, below what it is about
 
 
 @dataclass(frozen=True)

@@ -17,9 +17,8 @@ class Watch(View):
         return film(subject, example)
 
     def below(self, subject: Subject, example: str, options: Any) -> Sequence[Item]:
-        return [
-            Note("Drag on the losses, or use ← → Home End. Click a map to enlarge it. F fills the screen for a talk.")
-        ]
+        keys = "Drag on the losses, or use ← → Home End. Click a map to enlarge it. F fills the screen, for a talk."
+        return [Note(keys, is_quiet=True)]
 
 
 def film(subject: Subject, text: str) -> Film:

@@ -91,7 +91,14 @@ const valueText = (value, names) => {
   if (value === true) return "";
   if (Array.isArray(value)) {
     const known = value.filter((name) => !names || names.includes(name));
-    return known.map(encodeURIComponent).join(",") || "off";
+    return known.map(encoded).join(",") || "off";
   }
-  return value ? encodeURIComponent(value) : "off";
+  return value ? encoded(value) : "off";
 };
+
+/**
+ * Text that holds no character with a meaning in a link.
+ * @param {string} text
+ */
+const encoded = (text) =>
+  encodeURIComponent(text).replace(/[!'()*]/g, (letter) => `%${letter.charCodeAt(0).toString(16).toUpperCase()}`);

@@ -1,0 +1,26 @@
+"""The address in the browser, which says the scene on screen."""
+
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+
+import streamlit as st
+
+from explorer.scene import Scene
+
+JS = Path(__file__).with_name("address.js")
+
+
+@cache
+def _component() -> Callable[..., object]:
+    return st.components.v2.component(
+        "phase_change_explorer.address", html="<span></span>", js=JS.read_text(encoding="utf-8")
+    )
+
+
+def write(scene: Scene) -> None:
+    """Let the address say ``scene``. Called once at the end of every run of the script.
+
+    Streamlit's own `st.query_params` would add an entry to the browser's history for each snapshot.
+    """
+    _component()(key="address", data={"query": scene.query, "view": scene.view})
