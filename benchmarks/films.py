@@ -92,8 +92,8 @@ def measure(run: Run) -> None:
         views["Phase changes, by kind"] = lambda: phase_changes.class_film(subject)
     print(f"Film of each page, built and packed, median of {REPEATS}")
     for page, build in views.items():
-        size = len(build().pack(0)) / 1e6
-        median = statistics.median(seconds(lambda build=build: build().pack(0)) for _ in range(REPEATS))
+        size = len(build().packed) / 1e6
+        median = statistics.median(seconds(lambda build=build: build().packed) for _ in range(REPEATS))
         print(f"  {page:<38} {1000 * median:7.1f} ms {size:6.2f} MB")
     print()
 

@@ -4,7 +4,9 @@ import plotly.graph_objects as go
 import streamlit as st
 from plotly.subplots import make_subplots
 
-from explorer.film.film import Bars, Curves, Heatmaps
+from explorer.film.panels.bars import Bars
+from explorer.film.panels.curves import Curves
+from explorer.film.panels.heatmaps import Heatmaps
 from explorer.pages import shared
 from explorer.views import watch
 

@@ -5,7 +5,16 @@ import json
 import numpy as np
 import pytest
 
-from explorer.film.film import Bars, Columns, Curves, Film, Heatmaps, Line, Mark, Raster, Scatter, Text, Tokens
+from explorer.film.film import Film, message
+from explorer.film.palette import for_player
+from explorer.film.panels.bars import Bars
+from explorer.film.panels.columns import Columns
+from explorer.film.panels.curves import BUCKETS, Curves, Line, Mark, thinned
+from explorer.film.panels.heatmaps import Heatmaps
+from explorer.film.panels.raster import Raster
+from explorer.film.panels.scatter import Scatter
+from explorer.film.panels.text import Text
+from explorer.film.panels.tokens import Tokens
 
 
 def heatmaps(values: np.ndarray, low: float = 0.0, high: float = 1.0) -> Heatmaps:
@@ -15,10 +24,10 @@ def heatmaps(values: np.ndarray, low: float = 0.0, high: float = 1.0) -> Heatmap
     return Heatmaps("maps", "map", names, values, labels[:rows], labels[:columns], "query", "key", low, high)
 
 
-def unpack(message: bytes) -> tuple[dict, list[np.ndarray]]:
+def unpack(packed: bytes) -> tuple[dict, list[np.ndarray]]:
     """As the player does it."""
-    length = int.from_bytes(message[:4], "little")
-    header = json.loads(message[4 : 4 + length])
+    length = int.from_bytes(packed[:4], "little")
+    header = json.loads(packed[4 : 4 + length])
     arrays = []
 
     def walk(thing):
@@ -29,7 +38,7 @@ def unpack(message: bytes) -> tuple[dict, list[np.ndarray]]:
         if "dtype" in thing:
             count, at = int(np.prod(thing["shape"])), 4 + length + thing["at"]
             assert at % 4 == 0
-            array = np.frombuffer(message, f"<{thing['dtype']}", count, at).reshape(thing["shape"])
+            array = np.frombuffer(packed, f"<{thing['dtype']}", count, at).reshape(thing["shape"])
             arrays.append(array)
             return array
         return {name: walk(value) for name, value in thing.items()}
@@ -55,13 +64,17 @@ def test_a_film_survives_packing():
             Text("text", "text", ["one", "two", "</script>"]),
         ],
     )
-    header, _ = unpack(film.pack(start=5))
-    assert (header["steps"], header["start"]) == ([0, 5, 20], 5)
+    sent = message(film, start=5)
+    length = int.from_bytes(sent[:4], "little")
+    assert length % 4 == 0
+    assert json.loads(sent[4 : 4 + length])["start"] == 5
+    header, _ = unpack(sent[4 + length :])
+    assert header["steps"] == [0, 5, 20]
     assert [panel["kind"] for panel in header["panels"]] == ["curves", "heatmaps", "bars", "tokens", "text"]
     curves, packed_maps, bars, tokens, text = header["panels"]
-    np.testing.assert_allclose(curves["lines"][0]["values"], film.panels[0].lines[0].values, rtol=1e-6)
+    np.testing.assert_allclose(curves["lines"][0]["raw"]["values"], film.panels[0].lines[0].values, rtol=1e-6)
     assert curves["references"] == [["uniform", 2.3]]
-    np.testing.assert_allclose((packed_maps["values"].astype(float) - 1) / 65534, maps, atol=1e-5)
+    np.testing.assert_allclose(packed_maps["values"].reshape(maps.shape), maps, rtol=1e-6)
     np.testing.assert_allclose(bars["values"], film.panels[2].values, rtol=1e-6)
     assert tokens["answers"].ravel().tolist() == [0, 1, 1]
     assert text["blocks"][2] == "</script>"
@@ -81,7 +94,7 @@ def test_timelines_columns_and_points_survive_packing():
             heatmaps(rng.random((3, 1, 2, 2))),
         ],
     )
-    header, _ = unpack(film.pack(start=0))
+    header, _ = unpack(film.packed)
     curves, raster, columns, scatter, maps = header["panels"]
     assert curves["marks"] == [{"label": "units: onset", "step": 7, "colour": 2, "group": "units"}]
     assert curves["at"].tolist() == [0, 4, 4]
@@ -93,14 +106,101 @@ def test_timelines_columns_and_points_survive_packing():
 
 
 def test_what_is_not_finite_is_drawn_as_nothing():
-    values = np.array([[[[0.0, np.nan, 1.0, -np.inf, 0.5]]]])
-    _, (levels,) = unpack(Film([0], [heatmaps(values)]).pack(0))
-    assert levels.ravel().tolist() == [1, 0, 65535, 0, 32768]
+    values = np.array([[[[0.0, np.nan, 1.0, -np.inf, 0.5]]], [[[0.25, np.nan, np.inf, -np.inf, 0.5]]]])
+    header, _ = unpack(Film([0, 1], [heatmaps(values)]).packed)
+    (maps,) = header["panels"]
+    assert maps["cells"].tolist() == [0, 2, 4]
+    np.testing.assert_array_equal(maps["values"], [[[0.0, 1.0, 0.5]], [[0.25, np.nan, 0.5]]])
 
 
 def test_a_map_without_range_is_packed_all_the_same():
-    _, (levels,) = unpack(Film([0], [heatmaps(np.zeros((1, 1, 2, 2)), 0.0, 0.0)]).pack(0))
-    assert levels.ravel().tolist() == [1] * 4
+    header, _ = unpack(Film([0], [heatmaps(np.zeros((1, 1, 2, 2)), 0.0, 0.0)]).packed)
+    (maps,) = header["panels"]
+    assert maps["values"].ravel().tolist() == [0] * 4
+    assert maps["cells"] is None
+
+
+def test_values_of_any_size_keep_four_digits():
+    """Late in training gradients are a millionth of what they were."""
+    values = 10.0 ** -np.arange(0, 36, 3)[:, None, None, None] * np.linspace(1, 2, 6).reshape(1, 1, 2, 3)
+    header, _ = unpack(Film(range(12), [heatmaps(values)]).packed)
+    np.testing.assert_allclose(header["panels"][0]["values"].reshape(values.shape), values, rtol=1e-5)
+
+
+def test_frames_that_repeat_are_sent_once():
+    """Beside a run with more snapshots, another stands still for some of them."""
+    one, other = np.random.default_rng(0).random((2, 2, 3, 3))
+    one[:, 0, 1] = other[:, 0, 1] = np.nan
+    film = Film(range(6), [heatmaps(np.stack([one, one, other, other, other, one]))])
+    header, _ = unpack(film.packed)
+    (maps,) = header["panels"]
+    assert maps["frames"].tolist() == [0, 0, 1, 1, 1, 2]
+    assert maps["values"].shape == (3, 2, 8)
+    np.testing.assert_allclose(maps["values"][1], other.reshape(2, 9)[:, maps["cells"]], rtol=1e-6)
+
+
+def test_a_film_is_packed_once_whatever_is_said_with_it():
+    film = Film([0], [Text("text", "text", ["one"])])
+    assert film.packed is film.packed
+    sent = message(film, 0, 3, [("losses", "log", True), ("losses", "hidden", ["units"])])
+    length = int.from_bytes(sent[:4], "little")
+    said = {"start": 0, "move": 3, "switches": [["losses", "log", True], ["losses", "hidden", ["units"]]]}
+    assert json.loads(sent[4 : 4 + length]) == said
+    assert sent[4 + length :] == film.packed
+
+
+@pytest.mark.parametrize("n", [1, 7, 3999, 4001, 250_000])
+def test_thinned_curves_keep_what_a_screen_shows(n):
+    rng = np.random.default_rng(n)
+    steps, values = np.sort(rng.choice(10 * n, n, replace=False)), rng.normal(size=n)
+    values[n // 2] = 99
+    values[rng.random(n) < 0.2] = np.nan
+    values[n // 3 : n // 3 + n // 10] = np.nan  # a gap that can be seen
+    values[n // 2] = -99
+    kept = np.arange(n)[thinned(steps, values)]
+    assert len(kept) <= 4 * BUCKETS
+    assert (np.diff(kept) > 0).all()
+    assert {0, n // 2, n - 1} <= set(kept.tolist())
+    bucket = np.minimum((steps - steps[0]) * BUCKETS // max(1, steps[-1] - steps[0]), BUCKETS - 1)
+    for extreme in (np.fmin, np.fmax):
+        ends = np.full((2, BUCKETS), np.nan)
+        extreme.at(ends[0], bucket, values)
+        extreme.at(ends[1], bucket[kept], values[kept])
+        np.testing.assert_array_equal(*ends)
+    gap = (steps[kept] > steps[n // 3]) & (steps[kept] < steps[min(n // 3 + n // 10, n - 1)])
+    assert np.isnan(values[kept][gap & (kept != n // 2)]).all()
+
+
+def test_a_line_has_exact_values_at_the_frames_however_it_is_thinned():
+    steps = np.arange(0, 300_000, 3)
+    values = np.random.default_rng(0).random(len(steps))
+    line = Line("all", steps, values, 0, smoothed=values / 2)
+    panel = Curves("loss", "loss", [line], smoothing=0.9)
+    header, _ = unpack(Film([0, 7, 150_001, 400_000], [panel]).packed)
+    (sent,) = header["panels"][0]["lines"]
+    assert sent["measured"].tolist() == [0, 6, 150_000, 299_997]  # measured last
+    rows = [0, 2, 50_000, 99_999]
+    np.testing.assert_allclose(sent["raw"]["frames"], values[rows], rtol=1e-6)
+    np.testing.assert_allclose(sent["smoothed"]["frames"], values[rows] / 2, rtol=1e-6)
+
+
+def test_curves_of_a_run_that_has_not_measured_anything_are_packed():
+    nothing = np.zeros(0)
+    header, _ = unpack(Film([0, 1], [Curves("loss", "loss", [Line("all", nothing, nothing, 0)])]).packed)
+    (sent,) = header["panels"][0]["lines"]
+    assert [len(sent["measured"]), len(sent["raw"]["values"]), len(sent["raw"]["frames"])] == [0, 0, 0]
+
+
+@pytest.mark.parametrize("mode", ["light", "dark"])
+def test_figures_have_the_colours_of_the_player(mode):
+    line = Line("all", np.arange(3), np.arange(3.0), 1)
+    film = Film([0, 2], [Curves("loss", "loss", [line]), heatmaps(np.ones((2, 1, 2, 2))), Text("text", "t", ["a"])])
+    assert film.figures() == {"loss": "loss", "maps": "map"}
+    assert film.figure("loss", 1, mode).data[0].line.color == for_player()[mode]["categories"][1]
+    scale = film.figure("maps", 2, mode).layout.coloraxis.colorscale
+    assert [colour for _, colour in scale][1:] == list(for_player()[mode]["ramps"]["sequential"])
+    with pytest.raises(KeyError):
+        film.figure("nothing", 0)
 
 
 @pytest.mark.parametrize("steps", [[], [5, 0], [1, 1]])
@@ -121,6 +221,7 @@ def test_steps_must_ascend(steps):
         Tokens("places", "places", ["a"], np.zeros((2, 1)), np.zeros((2, 1)), [0], [2], ["0"]),
         Text("text", "text", ["a", "b", "c"]),
         Curves("at", "at", [Line("a", np.zeros(2), np.zeros(2), 0)], at=np.zeros(3)),
+        Curves("smoothing", "smoothing", [Line("a", np.zeros(2), np.zeros(2), 0)], smoothing=0.9),
         Raster("raster", "raster", ["a"], np.zeros(3), np.zeros((1, 2)), 0, 1, ""),
         Raster("onsets", "onsets", ["a"], np.zeros(3), np.zeros((1, 3)), 0, 1, "", onsets=np.zeros(2)),
         Columns("columns", "columns", ["x"], ["a", "b"], np.zeros((2, 1, 1)), "", ""),

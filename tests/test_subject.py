@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from explorer.errors import UserError
+from explorer.film.panels.curves import BUCKETS
 from explorer.runs import Run, Runs, recorder
 from explorer.views import panels
 from explorer.views.subject import Subject
@@ -71,7 +72,7 @@ def test_what_is_not_as_it_was_is_read_anew(growing, small, how):
     assert bool(after.problems) == (how == "removed")
 
 
-def test_long_curves_are_thinned_each_by_its_own_length(small):
+def test_long_curves_are_thinned_to_what_a_screen_can_show_and_keep_their_spikes(small):
     subject = Subject.load(small)
     n = 100_000
     metrics = {
@@ -83,10 +84,17 @@ def test_long_curves_are_thinned_each_by_its_own_length(small):
         "accuracy": torch.rand(n, 1),
         "test_accuracy": torch.rand(n // 50, 1),
     }
+    metrics["train_loss_per_token"][77_777, subject.task.loss_names.index("units")] = 99  # for one step
     subject = dataclasses.replace(subject, metrics=metrics)
-    lengths = {line.label: len(line.values) for line in panels.losses(subject).lines}
-    assert sum(lengths.values()) <= panels.MAX_POINTS
+    sent = panels.losses(subject).packed(subject.steps)["lines"]
+    lengths = {line["label"]: len(line["raw"]["values"]) for line in sent}
     assert lengths["units"] == lengths["all, test"] == 2000
-    assert 3000 < lengths["units, train"] <= 4000
+    assert 4000 < lengths["units, train"] <= 4 * BUCKETS
+    (spiky,) = (line["raw"] for line in sent if line["label"] == "units, train")
+    assert spiky["values"].max() == 99
+    assert spiky["steps"][spiky["values"].argmax()] == 77_777
+    assert all(len(line["smoothed"]["values"]) <= 4 * BUCKETS for line in sent)
     (accuracy,) = panels.measures(subject)
-    assert [len(line.values) for line in accuracy.lines] == [4000, 2000]
+    accuracies = accuracy.packed(subject.steps)["lines"]
+    assert [len(line["raw"]["values"]) <= 4 * BUCKETS for line in accuracies] == [True, True]
+    assert len(accuracies[1]["raw"]["values"]) == 2000

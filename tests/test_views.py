@@ -8,7 +8,13 @@ import torch
 
 from explorer.analysis.answers import greedy_answers
 from explorer.errors import UserError
-from explorer.film.film import Columns, Curves, Film, Heatmaps, Raster, Scatter, Tokens
+from explorer.film.film import Film
+from explorer.film.panels.columns import Columns
+from explorer.film.panels.curves import Curves
+from explorer.film.panels.heatmaps import Heatmaps
+from explorer.film.panels.raster import Raster
+from explorer.film.panels.scatter import Scatter
+from explorer.film.panels.tokens import Tokens
 from explorer.runs import Runs, recorder
 from explorer.tasks.addition import Addition
 from explorer.tasks.induction import Induction
@@ -21,7 +27,6 @@ from explorer.views import (
     fourier,
     interventions,
     phase_changes,
-    still,
     watch,
     weights,
 )
@@ -397,7 +402,7 @@ def test_a_figure_of_each_kind_of_panel_has_its_values(shipped, kind):
     }
     film = films[kind]()
     panel = of(kind, film)[-1]
-    drawn = still.figure(film, panel.title, shipped.steps[7])
+    drawn = film.figure(panel.id, shipped.steps[7])
     data = drawn.data
     if kind is Curves:
         np.testing.assert_allclose(data[0].y, panel.lines[0].values)
@@ -423,15 +428,15 @@ def test_every_panel_with_numbers_can_be_a_figure(subject, copies):
         watch.film(copies, "abcabc"),
         compare.film(subject, copies, "48+76", "aligned by loss"),
     ):
-        assert still.titles(film)
-        for title in still.titles(film):
-            assert still.figure(film, title, 20).data
+        assert film.figures()
+        for id in film.figures():
+            assert film.figure(id, 20).data
 
 
 def test_labels_are_shown_letter_by_letter(copies):
     """The token < is not the beginning of a tag."""
     film = attention.example_film(copies, "<b>ab<b>a", "pattern")
-    drawn = still.figure(film, still.titles(film)[1], 0)
+    drawn = film.figure(list(film.figures())[1], 0)
     assert drawn.layout.yaxis.ticktext[1] == "&lt; (1)"
     assert "&lt;b&gt;" in drawn.layout.title.text
 

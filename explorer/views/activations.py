@@ -11,7 +11,10 @@ from torch import Tensor
 
 from explorer.analysis.activations import histogram, mean_absolute_change, root_mean_square
 from explorer.errors import UserError, quoted
-from explorer.film.film import Columns, Film, Panel, Raster
+from explorer.film.film import Film
+from explorer.film.panels.columns import Columns
+from explorer.film.panels.panel import Panel
+from explorer.film.panels.raster import Raster
 from explorer.model.architectures import activation_shapes
 from explorer.model.ensemble import Ensemble
 from explorer.model.hooks import hook_axes

@@ -8,7 +8,8 @@ from torch import Tensor
 
 from explorer.analysis.heads import find_repeats, head_scores, repeated_tokens
 from explorer.errors import UserError
-from explorer.film.film import Film, Heatmaps
+from explorer.film.film import Film
+from explorer.film.panels.heatmaps import Heatmaps
 from explorer.scene import choice
 from explorer.tasks.data import Batch, Example
 from explorer.views import panels

@@ -4,7 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from explorer.analysis.attribution import direct_logit_attribution, logit_lens
-from explorer.film.film import Columns, Film
+from explorer.film.film import Film
+from explorer.film.panels.columns import Columns
 from explorer.scene import At, choice
 from explorer.tasks.data import Example
 from explorer.views import panels

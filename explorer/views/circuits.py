@@ -4,7 +4,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from explorer.analysis import circuits
-from explorer.film.film import Columns, Film, Panel
+from explorer.film.film import Film
+from explorer.film.panels.columns import Columns
+from explorer.film.panels.panel import Panel
 from explorer.scene import At, choice
 from explorer.views import panels
 from explorer.views.subject import Subject

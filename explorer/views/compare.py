@@ -10,12 +10,17 @@ from torch import Tensor
 
 from explorer.analysis.answers import greedy_answers
 from explorer.errors import UserError
-from explorer.film.film import Curves, Film, Heatmaps, Panel, Text, Tokens
+from explorer.film.film import Film
+from explorer.film.panels.curves import Curves
+from explorer.film.panels.heatmaps import Heatmaps
+from explorer.film.panels.panel import Panel
+from explorer.film.panels.text import Text
+from explorer.film.panels.tokens import Tokens
 from explorer.runs import Runs
 from explorer.scene import At, choice
 from explorer.tasks.data import Example
 from explorer.views import panels
-from explorer.views.subject import Subject
+from explorer.views.subject import SMOOTHING, Subject
 from explorer.views.view import View
 
 ALIGNMENTS: Mapping[str, str] = {"step": "aligned by step", "loss": "aligned by loss"}
@@ -135,10 +140,10 @@ def _together(subject: Subject, other: Subject) -> Curves:
         finite = "test_loss" in metrics
         if finite:
             test = f"{run.name}, test"
-            lines.append(panels.line(test, metrics["test_step"], metrics["test_loss"], colour, among=4))
+            lines.append(panels.curve(test, metrics["test_step"], metrics["test_loss"], colour, smoothing=SMOOTHING))
         name = f"{run.name}, train" if finite else run.name
-        lines.append(panels.line(name, steps, metrics["train_loss"], colour, finite, among=4))
-    return Curves("losses-together", "Loss of both", lines, height=240)
+        lines.append(panels.curve(name, steps, metrics["train_loss"], colour, finite, smoothing=SMOOTHING))
+    return Curves("losses-together", "Loss of both", lines, smoothing=SMOOTHING, height=240)
 
 
 def _losses(run: Subject, end: str, at: np.ndarray | None) -> Curves:

@@ -9,7 +9,13 @@ import torch
 
 from explorer.analysis import fourier
 from explorer.errors import UserError
-from explorer.film.film import Columns, Film, Heatmaps, Panel, Raster, Scatter, Text
+from explorer.film.film import Film
+from explorer.film.panels.columns import Columns
+from explorer.film.panels.heatmaps import Heatmaps
+from explorer.film.panels.panel import Panel
+from explorer.film.panels.raster import Raster
+from explorer.film.panels.scatter import Scatter
+from explorer.film.panels.text import Text
 from explorer.scene import choice, number, switch
 from explorer.tasks.data import Cycle
 from explorer.views import panels

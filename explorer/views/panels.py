@@ -1,5 +1,6 @@
 """Panels that several views share."""
 
+import functools
 import itertools
 import math
 from collections.abc import Iterable, Mapping, Sequence
@@ -9,15 +10,16 @@ import torch
 from torch import Tensor
 
 from explorer.analysis.answers import Answers
-from explorer.analysis.phases import smooth
-from explorer.film.film import Bars, Curves, Heatmaps, Line, Mark, Tokens
+from explorer.analysis.phases import smooth, smooth_both_ways
+from explorer.film.panels.bars import Bars
+from explorer.film.panels.curves import Curves, Line, Mark
+from explorer.film.panels.heatmaps import Heatmaps
+from explorer.film.panels.tokens import Tokens
 from explorer.model.ensemble import Hooks
 from explorer.model.transformer import ModelConfig
 from explorer.tasks.data import Batch, Example
-from explorer.views.subject import SMOOTHING, Subject
+from explorer.views.subject import SMOOTHING, Subject, per_row
 
-MAX_POINTS = 40_000  # of all curves of a panel; longer ones are thinned evenly
-MOST_PER_CURVE = 4000
 FEW_CATEGORIES = 12  # shown in full; of more, each answer shows those that it ever thought likely
 LIKELY = 9
 
@@ -46,27 +48,27 @@ def losses(
     finite = "test_loss" in metrics
     train_steps = torch.arange(len(metrics["train_loss"]))
     alone = len(task.loss_names) == 1  # nothing to tell apart but train and test
-    among = 3 + len(task.loss_names) * (1 + finite)
     overall, loss = "" if alone else "all, ", metrics["train_loss"]
-    lines = [line(f"{overall}train" if finite else "all", train_steps, loss, 0, finite, not alone, among=among)]
+    line = functools.partial(curve, smoothing=smoothing)
+    lines = [line(f"{overall}train" if finite else "all", train_steps, loss, 0, finite, not alone)]
     if finite:
         tested = metrics["test_step"], metrics["test_loss"]
-        lines.append(line(f"{overall}test", *tested, 1, strong=not alone, among=among))
+        lines.append(line(f"{overall}test", *tested, 1, strong=not alone))
     if detail and task.smoothing:
         beta, start = task.smoothing
         averaged = smooth(metrics["train_loss"], beta, start)
-        lines.append(line(f"all, average {beta:g}", train_steps, averaged, 2, dashed=True, among=among))
+        lines.append(line(f"all, average {beta:g}", train_steps, averaged, 2, dashed=True))
     for i, (name, group) in enumerate(zip(task.loss_names, task.loss_groups, strict=True)):
         if alone:
             break
         colour = list(subject.groups).index(group)
         if finite:
             tested = metrics["test_step"], metrics["test_loss_per_token"][:, i]
-            lines.append(line(name, *tested, colour, group=group, among=among))
+            lines.append(line(name, *tested, colour, group=group))
         if not finite or detail:
             end = ", train" if finite else ""
             trained = train_steps, metrics["train_loss_per_token"][:, i]
-            lines.append(line(f"{name}{end}", *trained, colour, finite, group=f"{group}{end}", among=among))
+            lines.append(line(f"{name}{end}", *trained, colour, finite, group=f"{group}{end}"))
     references = [
         (reference.label, max(loss for loss in reference.losses if not math.isnan(loss)))
         for reference in task.references
@@ -116,8 +118,8 @@ def over_snapshots(
     """Curves of what was measured at each snapshot, name -> (snapshot,); ``total`` is the one of all together."""
     steps = torch.tensor(subject.steps)
     colours = {name: colour for colour, name in enumerate(name for name in values if name != total)}
-    lines = [line(name, steps, row, colours.get(name, 0), strong=name == total) for name, row in values.items()]
-    return Curves(id, title, lines, unit, smoothing=0, log=log, span=span, height=height)
+    lines = [curve(name, steps, row, colours.get(name, 0), strong=name == total) for name, row in values.items()]
+    return Curves(id, title, lines, unit, log=log, span=span, height=height)
 
 
 def measures(subject: Subject, span: int = 12, height: int = 200) -> list[Curves]:
@@ -132,14 +134,16 @@ def measures(subject: Subject, span: int = 12, height: int = 200) -> list[Curves
             for i, label in enumerate(measure.lines if key in metrics else ()):
                 shown = f"{label}, {kind}" if kind else label
                 colour = i if len(measure.lines) > 1 else len(lines)
-                among = 2 * len(measure.lines)
-                lines.append(line(shown, at, metrics[key][:, i], colour, kind == "train", among=among))
+                values = metrics[key][:, i]
+                lines.append(curve(shown, at, values, colour, kind == "train", smoothing=SMOOTHING))
         if lines:
-            panels.append(Curves(name, measure.title, lines, measure.unit, span=span, height=height))
+            panels.append(
+                Curves(name, measure.title, lines, measure.unit, smoothing=SMOOTHING, span=span, height=height)
+            )
     return panels
 
 
-def line(
+def curve(
     label: str,
     steps: Tensor,
     values: Tensor,
@@ -147,11 +151,18 @@ def line(
     dashed: bool = False,
     strong: bool = False,
     group: str = "",
-    among: int = 1,
+    smoothing: float = 0.0,
 ) -> Line:
-    """A curve, thinned to its share of the points if it is one ``among`` many."""
-    every = math.ceil(len(values) / min(MOST_PER_CURVE, MAX_POINTS // among)) or 1
-    return Line(label, steps[::every].numpy(), values[::every].numpy(), colour, dashed, strong, group)
+    """A curve, and the same smoothed as phase changes are.
+
+    Args:
+        label, colour, dashed, strong, group: see `Line`.
+        steps: (point,) ascending.
+        values: (point,)
+        smoothing: of the exponential average, a step; 0: the panel has no switch for it.
+    """
+    smoothed = smooth_both_ways(values, per_row(smoothing, steps)).float().numpy() if smoothing else None
+    return Line(label, steps.numpy(), values.numpy(), colour, dashed, strong, group, smoothed)
 
 
 def answer_strip(subject: Subject, id: str, title: str, example: Example, answers: Answers, span: int = 12) -> Tokens:
@@ -193,7 +204,7 @@ def answer_bars(subject: Subject, id: str, title: str, example: Example, answers
         right.append(0)
     places = [example.places[answer] for answer in chosen.tolist()]
     said = [[tokens[token] for token in row] for row in answers.tokens[:, chosen].tolist()]
-    return Bars(id, title, torch.stack(values, 1).numpy(), places, categories, right, said, span)
+    return Bars(id, title, torch.stack(values, 1).numpy(), places, categories, right, said, span=span)
 
 
 def given(example: Example) -> str:

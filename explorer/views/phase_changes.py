@@ -10,10 +10,11 @@ import torch
 from explorer.analysis.answers import teacher_forced_answers
 from explorer.analysis.phases import smooth_both_ways
 from explorer.errors import UserError
-from explorer.film.film import Film, Raster
+from explorer.film.film import Film
+from explorer.film.panels.raster import Raster
 from explorer.scene import choice
 from explorer.views import panels
-from explorer.views.subject import SMOOTHING, Losses, Subject
+from explorer.views.subject import SMOOTHING, Losses, Subject, per_row
 from explorer.views.view import Item, Note, Table, View, named
 
 SMOOTHINGS = (0.0, 0.5, 0.8, SMOOTHING, 0.95, 0.98, 0.99)
@@ -97,7 +98,7 @@ def phases(subject: Subject, smoothing: float = SMOOTHING) -> tuple[Phase, ...]:
     """The phase change of every loss, on unseen and on training data, the earliest onset first."""
     found = []
     for losses in subject.losses():
-        last = smooth_both_ways(losses.values, losses.a_row(smoothing))[-1]
+        last = smooth_both_ways(losses.values, per_row(smoothing, losses.steps))[-1]
         for token, fall in enumerate(losses.falls(smoothing)):
             steps = (_step(losses, row) for row in (fall.onset, fall.steepest, fall.begins, fall.ends))
             found.append(Phase(losses.label(token), *steps, float(last[token])))

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 
 from explorer.analysis.phases import smooth
-from explorer.figures.losses import sparkline
+from explorer.film.panels.figures import sparkline
 from explorer.model.architectures import n_weights
 from explorer.runs import Run
 

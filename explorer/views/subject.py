@@ -23,6 +23,16 @@ UNSEEN = 32  # examples to look at
 ROOM = 512 * 2**20  # bytes that the activations of examples may take in all snapshots; of long ones that is fewer
 
 
+def per_row(smoothing: float, steps: Tensor) -> float:
+    """The smoothing of a step as that of a row: losses may be measured every few steps.
+
+    Args:
+        smoothing: of an exponential average, a step.
+        steps: (row,) at which the rows were measured, ascending.
+    """
+    return smoothing ** (float(steps[-1] - steps[0]) / (len(steps) - 1)) if len(steps) > 1 else smoothing
+
+
 @dataclass(frozen=True)
 class Losses:
     """Per-token losses as they were measured while training."""
@@ -42,16 +52,11 @@ class Losses:
 
     def falls(self, smoothing: float = SMOOTHING) -> list[Fall]:
         """The phase change of each token, in rows."""
-        return falls(self.values, self.uniform, self.best, self.a_row(smoothing))
+        return falls(self.values, self.uniform, self.best, per_row(smoothing, self.steps))
 
     def scaled(self, smoothing: float = SMOOTHING) -> Tensor:
         """(step token): 1 at a uniform guess, 0 at the best possible, smoothed."""
-        return remaining_share(self.values, self.uniform, self.best, self.a_row(smoothing))
-
-    def a_row(self, smoothing: float) -> float:
-        """The smoothing of a step as that of a row: losses may be measured every few steps."""
-        steps = self.steps
-        return smoothing ** (float(steps[-1] - steps[0]) / (len(steps) - 1)) if len(steps) > 1 else smoothing
+        return remaining_share(self.values, self.uniform, self.best, per_row(smoothing, self.steps))
 
     def label(self, token: int) -> str:
         return f"{self.names[token]}, {self.kind}" if self.kind else self.names[token]

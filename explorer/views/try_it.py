@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from explorer.analysis.answers import greedy_answers, right_from
-from explorer.film.film import Film, Text
+from explorer.film.film import Film
+from explorer.film.panels.text import Text
 from explorer.views import panels
 from explorer.views.subject import Subject
 from explorer.views.view import Item, Link, Links, Note, Table, View

@@ -9,7 +9,8 @@ from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
-from explorer.film.film import Film, Panel
+from explorer.film.film import Film
+from explorer.film.panels.panel import Panel
 from explorer.scene import NoOptions
 from explorer.views.subject import Subject
 

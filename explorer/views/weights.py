@@ -3,7 +3,8 @@
 from typing import Any
 
 from explorer.analysis.weights import parameter_norms, trajectory
-from explorer.film.film import Film, Scatter
+from explorer.film.film import Film
+from explorer.film.panels.scatter import Scatter
 from explorer.views import panels
 from explorer.views.subject import Subject
 from explorer.views.view import View

@@ -1,0 +1,20 @@
+import js from "@eslint/js";
+import globals from "globals";
+
+export default [
+  js.configs.recommended,
+  {
+    files: ["explorer/film/js/**/*.js", "tests/js/**/*.js"],
+    languageOptions: {
+      ecmaVersion: 2022,
+      globals: { ...globals.browser, PALETTE: "readonly", KINDS: "readonly" },
+    },
+    rules: {
+      eqeqeq: "error",
+      "max-lines": ["error", 400],
+      "no-unused-vars": ["error", { argsIgnorePattern: "^_" }],
+      "no-var": "error",
+      "prefer-const": "error",
+    },
+  },
+];

@@ -1,1 +1,0 @@
-"""Figures that stand still. The only code that knows plotly: arrays in, figures out."""

@@ -1,0 +1,72 @@
+"""A film as one HTML file, which plays without the app and without a network."""
+
+import base64
+import html
+from collections.abc import Sequence
+
+from explorer.film.film import Film, Switch, message
+from explorer.film.palette import CURSOR, LINE, PAPER, STRONG, WASH, Mode
+from explorer.film.script import STYLE, joined
+
+PAGE = """<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>{title}</title>
+<style>
+:root {{ color-scheme: light dark; {light} }}
+@media (prefers-color-scheme: dark) {{ :root {{ {dark} }} }}
+body {{ margin: 0; background: var(--st-background-color); color: var(--st-text-color); }}
+main {{ max-width: 1760px; margin: 0 auto; padding: 24px 32px 48px; font-family: system-ui, sans-serif; }}
+h1 {{ margin: 0 0 8px; font-size: 20px; font-weight: 600; }}
+@media (max-width: 720px) {{ main {{ padding: 16px; }} }}
+{style}
+</style>
+</head>
+<body>
+<main>
+<h1>{title}</h1>
+<div class="film" tabindex="-1"></div>
+</main>
+<script type="application/octet-stream" id="film">{film}</script>
+<script type="module">
+{script}
+</script>
+</body>
+</html>
+"""
+
+
+def page(film: Film, title: str, start: int, switches: Sequence[Switch] = ()) -> str:
+    """A page that plays a film with the same code as the app, in the reader's light or dark.
+
+    Args:
+        film: what to play.
+        title: of the page, and its heading.
+        start: the step to open at.
+        switches: how panels are set, all others as they are to begin with.
+
+    Returns:
+        HTML that refers to nothing outside itself.
+    """
+    return PAGE.format(
+        title=html.escape(title),
+        light=_variables("light"),
+        dark=_variables("dark"),
+        style=STYLE.read_text(encoding="utf-8"),
+        film=base64.b64encode(message(film, start, switches=switches)).decode(),
+        script=joined("page.js"),
+    )
+
+
+def _variables(mode: Mode) -> str:
+    """The colours of the page, by the names that Streamlit gives them."""
+    colours = {
+        "background": PAPER,
+        "secondary-background": WASH,
+        "text": STRONG,
+        "border": LINE,
+        "primary": CURSOR,
+    }
+    return " ".join(f"--st-{name}-color: {colour[mode]};" for name, colour in colours.items())

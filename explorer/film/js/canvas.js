@@ -1,0 +1,170 @@
+// A panel drawn on two canvases, base and top, with a tooltip.
+
+import { context2d, element } from "./dom.js";
+import { brief } from "./numbers.js";
+import { Panel } from "./panel.js";
+import { clamp } from "./scales.js";
+
+/** @typedef {import("./types.d.ts").PanelData} PanelData */
+/** @typedef {{ low: number, high: number, most?: number | null, scale: import("./types.d.ts").Scale }} Scaled */
+
+/**
+ * @template {PanelData} [P=PanelData]
+ * @extends {Panel<P>}
+ */
+export class CanvasPanel extends Panel {
+  width = 0;
+  height = 0;
+  base = /** @type {CanvasRenderingContext2D} */ (/** @type {unknown} */ (null)); // both are there once it is on screen
+  top = /** @type {CanvasRenderingContext2D} */ (/** @type {unknown} */ (null));
+  pointer = /** @type {[number, number] | null} */ (null);
+
+  /**
+   * @param {P} panel
+   * @param {import("./player.js").Player} player
+   */
+  constructor(panel, player) {
+    super(panel, player);
+    this.stage = element("div", { class: "stage" });
+    this.canvases = ["base", "live"].map(() => element("canvas", { "aria-hidden": "true" }));
+    this.tip = element("div", { class: "tip" });
+    this.stage.append(...this.canvases, this.tip);
+    this.root.append(this.stage);
+    this.stage.addEventListener("pointermove", (event) => this.hover(event));
+    this.stage.addEventListener("pointerleave", () => this.hideTip());
+  }
+
+  /**
+   * Fit the canvases to the panel's width and the given height.
+   * @param {number} height
+   * @returns {boolean} false while the panel is not on screen
+   */
+  fit(height) {
+    this.width = this.root.clientWidth;
+    this.height = height;
+    if (!this.width) return false;
+    this.stage.style.height = `${height}px`;
+    const ratio = (window.devicePixelRatio || 1) * this.player.zoom;
+    [this.base, this.top] = this.canvases.map((canvas) => {
+      canvas.width = Math.round(this.width * ratio);
+      canvas.height = Math.round(height * ratio);
+      const context = context2d(canvas);
+      context.setTransform(ratio, 0, 0, ratio, 0, 0);
+      return context;
+    });
+    return true;
+  }
+
+  /**
+   * @param {CanvasRenderingContext2D} context
+   * @param {string} text
+   * @param {number} x
+   * @param {number} y
+   * @param {{ size?: number, colour?: string, align?: CanvasTextAlign, weight?: number, turned?: boolean }} [style]
+   */
+  write(
+    context,
+    text,
+    x,
+    y,
+    { size = 13, colour = this.theme.soft, align = "left", weight = 400, turned = false } = {},
+  ) {
+    context.font = `${weight} ${size}px ${this.theme.font}`;
+    context.fillStyle = colour;
+    context.textAlign = align;
+    context.textBaseline = "middle";
+    if (!turned) {
+      context.fillText(text, x, y);
+      return;
+    }
+    context.save();
+    context.translate(x, y);
+    context.rotate(-Math.PI / 2);
+    context.fillText(text, 0, 0);
+    context.restore();
+  }
+
+  /**
+   * @param {string} text
+   * @param {number} x
+   * @param {number} y
+   */
+  showTip(text, x, y) {
+    this.tip.textContent = text;
+    const { offsetWidth: width, offsetHeight: height } = this.tip;
+    this.tip.style.left = `${clamp(x + 12, 0, Math.max(this.width - width, 0))}px`;
+    this.tip.style.top = `${y - height - 8 < 0 ? y + 16 : y - height - 8}px`;
+    this.tip.style.visibility = "visible";
+  }
+
+  hideTip() {
+    this.tip.style.visibility = "hidden";
+    this.pointer = null;
+  }
+
+  /**
+   * Where an event is on the canvas, in the canvas's own pixels whatever the zoom.
+   * @param {MouseEvent} event
+   * @returns {[number, number]}
+   */
+  local(event) {
+    const { left, top, width } = this.stage.getBoundingClientRect();
+    const scale = this.width / width;
+    return [(event.clientX - left) * scale, (event.clientY - top) * scale];
+  }
+
+  /** @param {MouseEvent} event */
+  hover(event) {
+    this.pointer = this.local(event);
+    this.retip();
+  }
+
+  /** What lies under the pointer, again after each frame. */
+  retip() {
+    const text = this.pointer && this.under(...this.pointer);
+    if (this.pointer && text) this.showTip(text, ...this.pointer);
+    else this.tip.style.visibility = "hidden";
+  }
+
+  /**
+   * @param {number} _x
+   * @param {number} _y
+   * @returns {string | null}
+   */
+  under(_x, _y) {
+    return null;
+  }
+}
+
+/** The key to a panel's colours: its lowest value, the ramp, its highest. */
+export class Key {
+  /** @param {HTMLElement} tools where it stands */
+  constructor(tools) {
+    this.low = element("span");
+    this.bar = element("canvas", { class: "ramp", width: 96, height: 1, "aria-hidden": "true" });
+    this.high = element("span");
+    tools.append(this.low, this.bar, this.high);
+  }
+
+  /**
+   * @param {Uint32Array} colours
+   * @param {Scaled} scaled
+   */
+  paint(colours, scaled) {
+    const context = context2d(this.bar);
+    const image = context.createImageData(96, 1);
+    const packed = new Uint32Array(image.data.buffer);
+    for (let i = 0; i < 96; i += 1) packed[i] = colours[Math.round((i * 255) / 95)];
+    context.putImageData(image, 0, 0);
+    this.say(scaled);
+  }
+
+  /** @param {Scaled} scaled */
+  say({ low, high, most, scale }) {
+    const ends = most
+      ? [scale === "diverging" ? `≤ ${brief(-most)}` : brief(low), `≥ ${brief(most)}`]
+      : [low, high].map(brief);
+    if (this.low.textContent !== ends[0]) this.low.textContent = ends[0];
+    if (this.high.textContent !== ends[1]) this.high.textContent = ends[1];
+  }
+}

@@ -1,0 +1,27 @@
+// The Streamlit component: called again with each new message and each change of theme.
+
+import { decode } from "./decode.js";
+import { Player } from "./player.js";
+
+/**
+ * @param {object} props
+ * @param {Uint8Array} props.data
+ * @param {HTMLElement | ShadowRoot} props.parentElement
+ * @param {(name: string, value: unknown) => void} props.setStateValue
+ */
+export default function ({ data, parentElement, setStateValue }) {
+  const root = /** @type {HTMLElement & { player?: Player }} */ (parentElement.querySelector(".film"));
+  const player = (root.player ??= new Player(root, KINDS, true));
+  // The time makes two stops at one step two events.
+  player.onStep = (step) => setStateValue("stopped", { step, at: performance.now() });
+  if (player.message === data) player.retheme();
+  else {
+    player.message = data;
+    player.show(decode(data));
+  }
+  return () => {
+    player.close();
+    root.replaceChildren();
+    delete root.player;
+  };
+}

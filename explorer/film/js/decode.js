@@ -1,0 +1,38 @@
+// Reads a message of film.py.
+
+/** @typedef {import("./types.d.ts").Message} Message */
+
+/**
+ * @param {Uint8Array} message
+ * @returns {Message} Arrays are views of a copy of the message, with their shape as a property.
+ */
+export const decode = (message) => {
+  const bytes = message.slice(); // a buffer of its own, so that arrays are aligned
+  const [head, packed] = header(bytes, 0);
+  const [film, arrays] = header(bytes, packed);
+  /** @type {Record<string, typeof Float32Array | typeof Int32Array>} */
+  const kinds = { f4: Float32Array, i4: Int32Array };
+  /** @type {(thing: any) => any} */
+  const walk = (thing) => {
+    if (Array.isArray(thing)) return thing.map(walk);
+    if (thing === null || typeof thing !== "object") return thing;
+    if ("dtype" in thing) {
+      const size = thing.shape.reduce((/** @type {number} */ a, /** @type {number} */ b) => a * b, 1);
+      const array = new kinds[thing.dtype](bytes.buffer, arrays + thing.at, size);
+      return Object.assign(array, { shape: thing.shape });
+    }
+    return Object.fromEntries(Object.entries(thing).map(([name, value]) => [name, walk(value)]));
+  };
+  return { ...head, film: walk(film) };
+};
+
+/**
+ * A JSON header behind its length, and where it ends.
+ * @param {Uint8Array} bytes
+ * @param {number} at
+ * @returns {[any, number]}
+ */
+const header = (bytes, at) => {
+  const end = at + 4 + new DataView(bytes.buffer).getUint32(at, true);
+  return [JSON.parse(new TextDecoder().decode(bytes.subarray(at + 4, end))), end];
+};

@@ -1,0 +1,42 @@
+// Numbers and labels as text.
+
+const thousands = new Intl.NumberFormat("en-US");
+
+/** @param {number} n */
+export const count = (n) => thousands.format(n);
+
+/**
+ * A value in a legend.
+ * @param {number} x
+ */
+export const brief = (x) => {
+  if (!Number.isFinite(x)) return "–";
+  const size = Math.abs(x);
+  return size !== 0 && size < 0.001 ? x.toExponential(1) : size < 100 ? x.toFixed(3) : x.toPrecision(4);
+};
+
+/**
+ * A value that was pointed at, with all the digits that 32 bits hold.
+ * @param {number} x
+ */
+export const exact = (x) => (Number.isFinite(x) ? String(Number(x.toPrecision(7))) : "no value");
+
+/**
+ * A value beside an axis.
+ * @param {number} x
+ */
+export const tick = (x) => (x !== 0 && Math.abs(x) < 0.01 ? x.toExponential(1) : String(Number(x.toPrecision(3))));
+
+/**
+ * A label cut to a width in pixels.
+ * @param {string} label
+ * @param {number} width
+ */
+export const fitting = (label, width) =>
+  label.length * 6 <= width ? label : `${label.slice(0, Math.max(2, Math.floor(width / 6) - 1))}…`;
+
+/**
+ * The number of characters of the longest label.
+ * @param {string[]} labels
+ */
+export const longest = (labels) => Math.max(0, ...labels.map((label) => label.length));

@@ -1,0 +1,136 @@
+// A probability for each category in each group, and which is the likeliest.
+
+import { CanvasPanel } from "../canvas.js";
+import { exact, fitting, longest } from "../numbers.js";
+import { clamp } from "../scales.js";
+
+/**
+ * @typedef {import("../types.d.ts").PanelData & {
+ *   values: import("../types.d.ts").NumberArray, groups: string[], categories: string[] | string[][],
+ *   targets: number[], said: string[][],
+ * }} BarsData values are (frame, group, category)
+ */
+
+/**
+ * The categories of each group, which has its own or those of all.
+ * @param {Pick<BarsData, "categories" | "groups">} panel
+ * @returns {string[][]}
+ */
+export const labelsOf = ({ categories, groups }) =>
+  Array.isArray(categories[0])
+    ? /** @type {string[][]} */ (categories)
+    : groups.map(() => /** @type {string[]} */ (categories));
+
+/**
+ * Where the groups stand beside each other. Labels stand beside each group if it has its own, else only at the left.
+ * @param {{ width: number, groups: number, labels: string[][], own: boolean }} sizes of the panel, and the labels
+ */
+export const layout = ({ width, groups, labels, own }) => {
+  const left = 14 + 9 * longest(labels.flat());
+  const categories = labels[0].length;
+  const rowHeight = clamp(240 / categories, 12, 24);
+  const pitch = Math.min((width - (own ? 0 : left)) / groups, own ? 240 : 160);
+  const box = { left, top: 56, rowHeight, pitch, cell: pitch - 12 - (own ? left : 0) };
+  return { height: box.top + rowHeight * categories + 8, box };
+};
+
+/**
+ * The numbers of a frame.
+ * @param {BarsData} panel
+ * @param {number} frame
+ * @returns {import("../types.d.ts").Table}
+ */
+export const table = (panel, frame) => ({
+  columns: ["group", "category", "probability", "right"],
+  rows: labelsOf(panel).flatMap((labels, g) =>
+    labels.map((label, c) => {
+      const value = panel.values[(frame * panel.groups.length + g) * labels.length + c];
+      return [panel.groups[g], label, value, panel.targets[g] === c ? "yes" : "no"];
+    }),
+  ),
+});
+
+/** @extends {CanvasPanel<BarsData>} */
+export default class Bars extends CanvasPanel {
+  box = /** @type {ReturnType<typeof layout>["box"] | null} */ (null);
+
+  /**
+   * @param {BarsData} panel
+   * @param {import("../player.js").Player} player
+   */
+  constructor(panel, player) {
+    super(panel, player);
+    this.labels = labelsOf(panel);
+    this.own = Array.isArray(panel.categories[0]);
+  }
+
+  layout() {
+    const { panel, theme, labels, own } = this;
+    const groups = panel.groups.length;
+    const { height, box } = layout({ width: this.root.clientWidth, groups, labels, own });
+    if (!this.fit(height)) return;
+    this.box = box;
+    const { base: context } = this;
+    const rowAt = (/** @type {number} */ category) => box.top + (category + 0.5) * box.rowHeight;
+    context.clearRect(0, 0, this.width, this.height);
+    labels.slice(0, own ? groups : 1).forEach((names, g) => {
+      names.forEach((label, c) => {
+        this.write(context, label, box.left + g * box.pitch - 8, rowAt(c), { align: "right" });
+      });
+    });
+    panel.groups.forEach((label, g) => {
+      const x = box.left + g * box.pitch;
+      this.write(context, fitting(label, box.pitch), x, 10, { size: box.cell < 88 ? 12 : 13 });
+      context.fillStyle = theme.wash;
+      labels[g].forEach((_, c) => {
+        context.fillRect(x, box.top + c * box.rowHeight + 1, box.cell, box.rowHeight - 2);
+      });
+      context.strokeStyle = theme.ink;
+      context.lineWidth = 1.5;
+      context.strokeRect(x - 1, box.top + panel.targets[g] * box.rowHeight, box.cell + 2, box.rowHeight);
+    });
+  }
+
+  live() {
+    if (!this.top || !this.box) return;
+    const { top: context, panel, theme, box, labels } = this;
+    context.clearRect(0, 0, this.width, this.height);
+    labels.forEach((names, g) => {
+      const first = (this.player.index * labels.length + g) * names.length;
+      const values = panel.values.subarray(first, first + names.length);
+      const x = box.left + g * box.pitch;
+      let best = values.indexOf(Math.max(...values));
+      // Where not every category is shown, the film says which is the most probable.
+      const given = panel.said.length ? panel.said[this.player.index][g] : null;
+      if (given !== null) best = names.indexOf(given);
+      const said = best < 0 ? given : names[best];
+      const right = best === panel.targets[g];
+      const colour = right ? theme.right : theme.wrong;
+      values.forEach((value, c) => {
+        context.fillStyle = c === best ? colour : theme.soft;
+        const length = box.cell * value;
+        if (length >= 0.5) context.fillRect(x, box.top + c * box.rowHeight + 1, length, box.rowHeight - 2);
+      });
+      this.write(context, `${said} ${right ? "✓" : "✗"}`, x, 36, { size: 22, weight: 600, colour });
+      if (box.cell > 96 && best >= 0) {
+        this.write(context, `${(100 * values[best]).toFixed(0)} %`, x + box.cell, 37, { align: "right" });
+      }
+    });
+    if (this.pointer) this.retip();
+  }
+
+  /**
+   * @param {number} x
+   * @param {number} y
+   */
+  under(x, y) {
+    const { box, panel, labels } = this;
+    if (!box) return null;
+    const group = Math.floor((x - box.left) / box.pitch);
+    const category = Math.floor((y - box.top) / box.rowHeight);
+    const label = labels[group]?.[category];
+    if (label === undefined) return null;
+    const value = panel.values[(this.player.index * labels.length + group) * labels[group].length + category];
+    return `${panel.groups[group]}: ${label} with probability ${exact(100 * value)} %`;
+  }
+}

@@ -1,0 +1,364 @@
+// Curves over the steps, on a linear or a logarithmic scale, as measured or smoothed.
+
+import { element } from "../dom.js";
+import { brief, count, exact, tick } from "../numbers.js";
+import { decades, nearest, ticks } from "../scales.js";
+import { Timeline } from "../timeline.js";
+
+/** @typedef {import("../types.d.ts").NumberArray} NumberArray */
+/** @typedef {{ steps: NumberArray, values: NumberArray, frames: NumberArray }} Drawn points, and values at the frames */
+/**
+ * @typedef {object} Line
+ * @property {string} label
+ * @property {number} colour
+ * @property {boolean} dashed
+ * @property {boolean} strong
+ * @property {string} group
+ * @property {NumberArray} measured the step at which a frame's values were measured; empty if none were
+ * @property {Drawn} raw
+ * @property {Drawn} [smoothed]
+ */
+/** @typedef {{ label: string, step: number, colour: number, group: string }} Mark */
+/**
+ * @typedef {import("../types.d.ts").PanelData & {
+ *   lines: Line[], unit: string, references: [string, number][], marks: Mark[], smoothing: number,
+ *   at: NumberArray | null, log: boolean, height: number,
+ * }} CurvesData
+ */
+
+/**
+ * Where the curves stand.
+ * @param {{ width: number, height: number, left: number }} sizes of the panel, and room for the labels of the axis
+ */
+export const layout = ({ width, height, left }) => ({
+  height: width < 480 ? Math.min(height, 240) : height,
+  box: { left, top: 8, right: width - 16, bottom: (width < 480 ? Math.min(height, 240) : height) - 40 },
+});
+
+/**
+ * The ends of the vertical axis.
+ * @param {Iterable<number>[]} curves
+ * @param {number[]} references
+ * @param {boolean} log
+ */
+export const limits = (curves, references, log) => {
+  /** @type {[number, number]} */
+  let ends = [Infinity, -Infinity];
+  for (const values of curves) {
+    for (const value of values) {
+      if (!Number.isFinite(value) || (log && value <= 0)) continue;
+      if (value < ends[0]) ends[0] = value;
+      if (value > ends[1]) ends[1] = value;
+    }
+  }
+  if (!(ends[0] <= ends[1])) ends = [0, 1];
+  const high = Math.max(ends[1], ...references.filter((value) => value > 0));
+  if (log) return [Math.max(ends[0], high * 1e-10), high * 1.3];
+  return [Math.min(0, ends[0] * 1.05), Math.max(0, high * 1.05)];
+};
+
+/**
+ * The mean of the curves of a group in a frame, of those that have a value there.
+ * @param {Drawn[]} curves
+ * @param {number} frame
+ */
+export const meanAt = (curves, frame) => {
+  const there = curves.map(({ frames }) => frames[frame]).filter(Number.isFinite);
+  return there.length ? there.reduce((a, b) => a + b, 0) / there.length : NaN;
+};
+
+/**
+ * The numbers of a frame.
+ * @param {CurvesData} panel
+ * @param {number} frame
+ * @returns {import("../types.d.ts").Table}
+ */
+export const table = (panel, frame) => ({
+  columns: ["curve", "step", panel.unit, ...(panel.smoothing ? ["smoothed"] : [])],
+  rows: panel.lines.map((line) => [
+    line.label,
+    line.measured[frame] ?? NaN,
+    line.raw.frames[frame] ?? NaN,
+    ...(line.smoothed ? [line.smoothed.frames[frame] ?? NaN] : []),
+  ]),
+});
+
+/** @extends {Timeline<CurvesData>} */
+export default class Curves extends Timeline {
+  y = (/** @type {number} */ _value) => 0;
+  low = 0;
+  high = 1;
+
+  /**
+   * @param {CurvesData} panel
+   * @param {import("../player.js").Player} player
+   */
+  constructor(panel, player) {
+    super(panel, player);
+    // What may be negative has no logarithm.
+    const positive = panel.lines.every(({ raw }) => raw.values.every((value) => !(value < 0)));
+    this.log = positive ? this.toggle("log", panel.log) : () => false;
+    this.smooth = panel.smoothing ? this.toggle("smooth", true) : () => false;
+    const names = [...new Set(panel.lines.map((line) => line.group))];
+    this.hiding = this.option("hidden", [], names);
+    this.keys = element("div", { class: "keys" });
+    this.stage.before(this.keys);
+    this.groups = new Map(
+      names.map((name) => [name, { lines: panel.lines.filter((line) => line.group === name), ...this.key(name) }]),
+    );
+  }
+
+  /** @param {string} name of a group */
+  hidden(name) {
+    return this.hiding.get().includes(name);
+  }
+
+  /**
+   * The entry of a group of curves in the legend; a click hides them.
+   * @param {string} name
+   */
+  key(name) {
+    const value = element("b", {}, "–");
+    const shown = !this.hidden(name);
+    const swatch = element("i");
+    const key = element("button", { class: "key", type: "button", "aria-pressed": shown }, swatch, name, value);
+    key.onpointerenter = key.onfocus = () => (key.title = this.described(name));
+    key.onclick = () => {
+      const others = this.hiding.get().filter((/** @type {string} */ other) => other !== name);
+      const hide = !this.hidden(name);
+      this.hiding.set(hide ? [...others, name] : others);
+      key.setAttribute("aria-pressed", String(!hide));
+    };
+    this.keys.append(key);
+    return { swatch, value };
+  }
+
+  /** @param {Line} line */
+  shown(line) {
+    return (this.smooth() && line.smoothed) || line.raw;
+  }
+
+  /**
+   * A group's value at the cursor, in full.
+   * @param {string} name
+   */
+  described(name) {
+    const lines = this.groups.get(name)?.lines ?? [];
+    if (!lines[0].measured.length) return `${name}: nothing measured yet`;
+    const frame = this.player.index;
+    const said = exact(
+      meanAt(
+        lines.map((line) => this.shown(line)),
+        frame,
+      ),
+    );
+    const raw = this.smooth()
+      ? `, smoothed; as measured ${exact(
+          meanAt(
+            lines.map((line) => line.raw),
+            frame,
+          ),
+        )}`
+      : "";
+    const mean = lines.length > 1 ? `, mean of ${lines.length} curves` : "";
+    return `${name}${mean} at step ${count(lines[0].measured[frame])}: ${said} ${this.panel.unit}${raw}`;
+  }
+
+  /** @param {Line} line */
+  colour(line) {
+    return line.strong ? this.theme.ink : this.theme.palette[line.colour % this.theme.palette.length];
+  }
+
+  /** @param {Line} line */
+  dash(line) {
+    const again = Math.floor(line.colour / this.theme.palette.length) % 3;
+    return (
+      line.dashed
+        ? [
+            [6, 4],
+            [8, 2, 2, 2],
+            [2, 2, 6, 2],
+          ]
+        : [[], [2, 3], [12, 3]]
+    )[again];
+  }
+
+  layout() {
+    const { panel } = this;
+    const { height, box } = layout({ width: this.root.clientWidth, height: panel.height, left: this.left });
+    if (!this.fit(height)) return;
+    this.box = box;
+    this.scales();
+    const { base: context } = this;
+    context.clearRect(0, 0, this.width, this.height);
+    this.axes(context);
+    context.save();
+    context.beginPath();
+    context.rect(box.left, box.top - 4, box.right - box.left, box.bottom - box.top + 8);
+    context.clip();
+    for (const [name, { lines, swatch }] of this.groups) {
+      const dash = this.dash(lines[0]);
+      const pattern = !dash.length ? "solid" : dash[0] > 2 ? "dashed" : "dotted";
+      swatch.style.borderTop = `3px ${pattern} ${this.colour(lines[0])}`;
+      if (this.hidden(name)) continue;
+      const many = lines.length > 1;
+      for (const line of lines) {
+        if (this.smooth() && !many) this.trace(context, line, line.raw, 0.14, 1);
+        this.trace(context, line, this.shown(line), many ? 0.5 : 1, line.strong ? 2.5 : many ? 1 : 2);
+      }
+    }
+    context.restore();
+    for (const mark of this.marks) this.mark(context, mark);
+  }
+
+  /** The flags of the groups that are shown. */
+  get marks() {
+    return this.panel.marks.filter(({ group }) => !this.hidden(group));
+  }
+
+  /**
+   * A small flag at the top, with a line down through the curves.
+   * @param {CanvasRenderingContext2D} context
+   * @param {Mark} mark
+   */
+  mark(context, { step, colour }) {
+    const { box } = this;
+    if (!box) return;
+    const x = this.x(step);
+    context.strokeStyle = context.fillStyle = this.theme.palette[colour % this.theme.palette.length];
+    context.lineWidth = 1;
+    context.setLineDash([3, 3]);
+    context.beginPath();
+    context.moveTo(x, box.top);
+    context.lineTo(x, box.bottom);
+    context.stroke();
+    context.setLineDash([]);
+    context.beginPath();
+    context.moveTo(x - 5, box.top - 6);
+    context.lineTo(x + 5, box.top - 6);
+    context.lineTo(x, box.top + 3);
+    context.fill();
+  }
+
+  scales() {
+    const { panel, box } = this;
+    if (!box) return;
+    const log = this.log();
+    const seen = panel.lines.filter((line) => !this.hidden(line.group)).map((line) => this.shown(line).values);
+    [this.low, this.high] = limits(
+      seen,
+      panel.references.map(([, value]) => value),
+      log,
+    );
+    const scale = log ? Math.log10 : (/** @type {number} */ value) => value;
+    const [bottom, top] = [scale(this.low), scale(this.high)];
+    this.y = (value) => box.bottom - ((scale(value) - bottom) / (top - bottom || 1)) * (box.bottom - box.top);
+    this.scaleSteps(panel.lines.map((line) => line.raw.steps));
+  }
+
+  /** @param {CanvasRenderingContext2D} context */
+  axes(context) {
+    const { box, theme, panel } = this;
+    if (!box) return;
+    context.lineWidth = 1;
+    for (const value of this.log() ? decades(this.low, this.high) : ticks(this.low, this.high, 5)) {
+      const y = this.rule(context, value, theme.line);
+      this.write(context, tick(value), box.left - 8, y, { align: "right" });
+    }
+    this.stepAxis(context);
+    this.write(context, panel.unit, 0, box.bottom + 32);
+    context.setLineDash([2, 4]);
+    for (const [label, value] of panel.references) {
+      if (this.log() && value <= this.low) continue;
+      const y = this.rule(context, value, theme.soft);
+      this.write(context, `${label} ${brief(value)}`, box.right - 4, y - 8, { align: "right" });
+    }
+    context.setLineDash([]);
+  }
+
+  /**
+   * A horizontal line at a value; returns its y.
+   * @param {CanvasRenderingContext2D} context
+   * @param {number} value
+   * @param {string} colour
+   */
+  rule(context, value, colour) {
+    const y = Math.round(this.y(value)) + 0.5;
+    context.strokeStyle = colour;
+    context.beginPath();
+    context.moveTo(this.box?.left ?? 0, y);
+    context.lineTo(this.box?.right ?? 0, y);
+    context.stroke();
+    return y;
+  }
+
+  /**
+   * @param {CanvasRenderingContext2D} context
+   * @param {Line} line
+   * @param {Drawn} drawn
+   * @param {number} alpha
+   * @param {number} width
+   */
+  trace(context, line, { steps, values }, alpha, width) {
+    const log = this.log();
+    context.globalAlpha = alpha;
+    context.strokeStyle = this.colour(line);
+    context.lineWidth = width;
+    context.lineJoin = "round";
+    context.setLineDash(alpha < 1 ? [] : this.dash(line));
+    context.beginPath();
+    let pen = false;
+    for (let i = 0; i < values.length; i += 1) {
+      const drawable = Number.isFinite(values[i]) && !(log && values[i] <= 0);
+      if (drawable) context[pen ? "lineTo" : "moveTo"](this.x(steps[i]), this.y(values[i]));
+      pen = drawable;
+    }
+    context.stroke();
+    context.setLineDash([]);
+    context.globalAlpha = 1;
+  }
+
+  /**
+   * The curve nearest to the pointer, and its value there; at the top, the flag.
+   * @param {number} x
+   * @param {number} y
+   */
+  under(x, y) {
+    if (!this.box || this.dragging) return null;
+    const off = (/** @type {Mark} */ { step }) => Math.abs(this.x(step) - x);
+    const flag = [...this.marks].sort((one, other) => off(one) - off(other))[0];
+    if (flag && y < this.box.top + 8 && off(flag) < 7) return `${flag.label} at step ${count(flag.step)}`;
+    let least = 24;
+    let found = null;
+    for (const line of this.panel.lines) {
+      if (this.hidden(line.group)) continue;
+      const { steps, values } = this.shown(line);
+      const at = nearest(steps, this.stepAt(x));
+      const off = Math.abs(this.y(values[at]) - y);
+      if (!(off < least)) continue;
+      least = off;
+      found = `${line.label} at step ${count(steps[at])}: ${exact(values[at])} ${this.panel.unit}`;
+    }
+    return found;
+  }
+
+  live() {
+    if (!this.top || !this.box) return;
+    const { top: context } = this;
+    context.clearRect(0, 0, this.width, this.height);
+    const x = this.cursor(context);
+    for (const [name, { lines, value: said }] of this.groups) {
+      const value = meanAt(
+        lines.map((line) => this.shown(line)),
+        this.player.index,
+      );
+      const text = brief(value);
+      if (said.textContent !== text) said.textContent = text;
+      if (this.hidden(name) || !Number.isFinite(value) || (this.log() && value <= 0)) continue;
+      context.fillStyle = this.colour(lines[0]);
+      context.beginPath();
+      context.arc(x, this.y(value), 4, 0, 7);
+      context.fill();
+    }
+  }
+}

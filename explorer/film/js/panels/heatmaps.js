@@ -1,0 +1,287 @@
+// A grid of maps on one colour scale; a click enlarges one.
+
+import { CanvasPanel, Key } from "../canvas.js";
+import { context2d, element } from "../dom.js";
+import { exact, longest } from "../numbers.js";
+import { clamp } from "../scales.js";
+
+/** @typedef {import("../types.d.ts").NumberArray} NumberArray */
+/**
+ * @typedef {import("../types.d.ts").PanelData & {
+ *   maps: string[], rows: string[], columns: string[], row_axis: string, column_axis: string, low: number,
+ *   high: number, most: number | null, scale: import("../types.d.ts").Scale,
+ *   outlines: [number, number, number, number][],
+ *   values: NumberArray, frames: NumberArray | null, cells: NumberArray | null,
+ * }} HeatmapsData values are (sent frame, map, sent cell); see heatmaps.py
+ */
+/** @typedef {{ map: number, x: number, y: number, w: number, h: number }} MapBox */
+
+const GAP = 24; // between maps
+const LEAST_ACROSS = 120; // pixels of a map
+
+/**
+ * Room for the row labels, and above for the column labels, which are turned where they are long.
+ * @param {string[]} rows
+ * @param {string[]} columns
+ */
+export const margins = (rows, columns) => ({
+  left: clamp(9 * longest(rows) + 8, 20, 96),
+  top: longest(columns) > 2 ? clamp(8 * longest(columns) + 8, 18, 104) : 18,
+});
+
+/**
+ * As many maps beside each other as leave readable cells.
+ * @param {object} sizes
+ * @param {number} sizes.width of the panel
+ * @param {number[]} sizes.shown places of the maps to draw
+ * @param {number} sizes.all how many maps there are
+ * @param {number} sizes.rows
+ * @param {number} sizes.columns
+ * @param {{ left: number, top: number }} sizes.margin
+ * @param {boolean} sizes.named whether maps have names
+ */
+export const layout = ({ width, shown, all, rows, columns, margin, named }) => {
+  const head = (named ? 24 : 0) + margin.top;
+  const square = (columns <= 96 && rows <= 96) || rows === columns;
+  const single = shown.length === 1;
+  let across = shown.length;
+  const room = () => (width - GAP * (across - 1)) / across - margin.left;
+  while (across > 1 && room() < LEAST_ACROSS) across = Math.ceil(across / 2);
+  const side = all === 1 ? 480 : single ? 640 : 160; // pixels
+  const wide = room() / columns;
+  const w = square ? Math.min(wide, clamp(side / Math.max(rows, columns), single ? 4 : 24, 56)) : wide;
+  const h = square ? w : clamp(360 / rows, 6, 24);
+  const size = { w: w * columns, h: h * rows };
+  const lines = Math.ceil(shown.length / across);
+  const apart = margin.left + size.w + GAP;
+  const pitch = square && across > 1 ? Math.min((width + GAP) / across, apart + GAP) : apart;
+  return {
+    height: Math.ceil(lines * (head + size.h) + (lines - 1) * GAP + 16),
+    cell: { w, h },
+    boxes: shown.map((map, i) => ({
+      map,
+      x: margin.left + (i % across) * pitch,
+      y: head + Math.floor(i / across) * (head + size.h + GAP),
+      ...size,
+    })),
+  };
+};
+
+/**
+ * How values are found: the place of a frame's map, and of each cell among those sent, -1 where it never has a value.
+ * @param {Pick<HeatmapsData, "values" | "frames" | "cells" | "rows" | "columns">} panel
+ */
+export const finder = ({ values, frames, cells, rows, columns }) => {
+  const [, maps, sent] = values.shape;
+  const places = new Int32Array(rows.length * columns.length).fill(cells ? -1 : 0);
+  if (cells) cells.forEach((cell, i) => (places[cell] = i));
+  else places.forEach((_, i) => (places[i] = i));
+  const start = (/** @type {number} */ frame, /** @type {number} */ map) =>
+    ((frames ? frames[frame] : frame) * maps + map) * sent;
+  return {
+    start,
+    sent,
+    value: (/** @type {number} */ frame, /** @type {number} */ map, /** @type {number} */ cell) =>
+      places[cell] < 0 ? NaN : values[start(frame, map) + places[cell]],
+  };
+};
+
+/**
+ * The size of the largest value of some maps in a frame; 0 where there is none.
+ * @param {HeatmapsData} panel
+ * @param {number} frame
+ * @param {number[]} maps
+ */
+export const largest = (panel, frame, maps) => {
+  const { start, sent } = finder(panel);
+  let most = 0;
+  for (const map of maps) {
+    const first = start(frame, map);
+    for (let i = first; i < first + sent; i += 1) {
+      const size = Math.abs(panel.values[i]);
+      if (size > most) most = size;
+    }
+  }
+  return most;
+};
+
+/**
+ * The numbers of a frame: a row for each cell that has a value.
+ * @param {HeatmapsData} panel
+ * @param {number} frame
+ * @returns {import("../types.d.ts").Table}
+ */
+export const table = (panel, frame) => {
+  const { value } = finder(panel);
+  const rows = [];
+  for (let map = 0; map < panel.maps.length; map += 1) {
+    for (let cell = 0; cell < panel.rows.length * panel.columns.length; cell += 1) {
+      const found = value(frame, map, cell);
+      const [row, column] = [Math.floor(cell / panel.columns.length), cell % panel.columns.length];
+      if (Number.isFinite(found)) rows.push([panel.maps[map], panel.rows[row], panel.columns[column], found]);
+    }
+  }
+  return { columns: ["map", panel.row_axis, panel.column_axis, "value"], rows };
+};
+
+/** @extends {CanvasPanel<HeatmapsData>} */
+export default class Heatmaps extends CanvasPanel {
+  boxes = /** @type {MapBox[]} */ ([]);
+
+  /**
+   * @param {HeatmapsData} panel
+   * @param {import("../player.js").Player} player
+   */
+  constructor(panel, player) {
+    super(panel, player);
+    // Colours mean the same in every snapshot, unless somebody wants to see what little there is in this one.
+    this.own = this.toggle("rescale", false);
+    this.enlarged = this.option("enlarged", null);
+    this.colours = new Key(this.tools);
+    this.cells = element("canvas", { width: panel.columns.length, height: panel.rows.length });
+    this.pixels = context2d(this.cells).createImageData(panel.columns.length, panel.rows.length);
+    this.packed = new Uint32Array(this.pixels.data.buffer);
+    this.find = finder(panel);
+    this.margin = margins(panel.rows, panel.columns);
+    this.stage.addEventListener("click", (event) => {
+      const hit = this.at(...this.local(event));
+      if (hit && panel.maps.length > 1) this.enlarge(this.zoomed < 0 ? panel.maps[hit.map] : null);
+    });
+  }
+
+  /** The place of the map that is enlarged; -1 if none is. */
+  get zoomed() {
+    const { maps } = this.panel;
+    return maps.length > 1 ? maps.indexOf(this.enlarged.get()) : -1;
+  }
+
+  /** @param {string | null} name */
+  enlarge(name) {
+    this.hideTip();
+    this.enlarged.set(name);
+    if (name) this.root.scrollIntoView({ block: "nearest" });
+  }
+
+  escape() {
+    if (this.zoomed >= 0) this.enlarge(null);
+  }
+
+  layout() {
+    const { panel, theme, margin, zoomed } = this;
+    const width = this.root.clientWidth - 1; // the last frame's own line
+    if (width <= 0) return;
+    this.stage.classList.toggle("zoomable", panel.maps.length > 1 && zoomed < 0);
+    this.stage.classList.toggle("zoomed", zoomed >= 0);
+    const { height, cell, boxes } = layout({
+      width,
+      shown: zoomed >= 0 ? [zoomed] : panel.maps.map((_, i) => i),
+      all: panel.maps.length,
+      rows: panel.rows.length,
+      columns: panel.columns.length,
+      margin,
+      named: panel.maps.some(Boolean),
+    });
+    if (!this.fit(height)) return;
+    this.boxes = boxes;
+    const { base: context } = this;
+    context.clearRect(0, 0, this.width, this.height);
+    for (const box of boxes) {
+      const style = { weight: 600, colour: theme.ink };
+      this.write(context, panel.maps[box.map], box.x, box.y - margin.top - 12, style);
+      context.fillStyle = theme.wash; // shows where a cell has no value
+      context.fillRect(box.x, box.y, box.w, box.h);
+      context.strokeStyle = theme.line;
+      context.lineWidth = 1;
+      context.strokeRect(box.x - 0.5, box.y - 0.5, box.w + 1, box.h + 1);
+      this.labels(context, box, cell);
+    }
+    this.write(context, `${panel.row_axis} ↓   ${panel.column_axis} →`, boxes[0].x, this.height - 6);
+    this.colours.paint(theme.ramps[panel.scale], panel);
+  }
+
+  /**
+   * @param {CanvasRenderingContext2D} context
+   * @param {MapBox} box
+   * @param {{ w: number, h: number }} cell
+   */
+  labels(context, box, { w, h }) {
+    const { panel } = this;
+    const everyRow = Math.max(1, Math.ceil(9 / h));
+    panel.rows.forEach((label, r) => {
+      if (r % everyRow) return;
+      this.write(context, label, box.x - 6, box.y + (r + 0.5) * h, { align: "right", size: clamp(h, 11, 15) });
+    });
+    const turned = this.margin.top > 18;
+    const everyColumn = Math.max(1, Math.ceil((turned ? 12 : longest(panel.columns) * 8) / w));
+    panel.columns.forEach((label, c) => {
+      if (c % everyColumn) return;
+      const [x, y] = [box.x + (c + 0.5) * w, box.y - 6];
+      if (turned) this.write(context, label, x, y, { size: 11, turned });
+      else this.write(context, label, x, y - 4, { align: "center", size: clamp(w, 11, 15) });
+    });
+  }
+
+  live() {
+    if (!this.top || !this.boxes.length) return;
+    const { top: context, panel, packed, find } = this;
+    const { values, cells, rows, columns } = panel;
+    const frame = this.player.index;
+    const colours = this.theme.ramps[panel.scale];
+    // The ramp ends where the panel says, which may be before its values do.
+    const shown = this.boxes.map(({ map }) => map);
+    const own = this.own() && largest(panel, frame, shown);
+    const most = own || panel.most || panel.high;
+    const low = panel.scale === "diverging" ? -most : Math.min(panel.low, most);
+    const slope = 255 / (most - low || 1);
+    this.colours.say(own ? { low, high: most, scale: panel.scale } : panel);
+    context.clearRect(0, 0, this.width, this.height);
+    context.imageSmoothingEnabled = false;
+    for (const box of this.boxes) {
+      const start = find.start(frame, box.map);
+      for (let i = 0; i < find.sent; i += 1) {
+        const level = slope * (values[start + i] - low);
+        packed[cells ? cells[i] : i] = Number.isFinite(level) ? colours[clamp((level + 0.5) | 0, 0, 255)] : 0;
+      }
+      context2d(this.cells).putImageData(this.pixels, 0, 0);
+      context.drawImage(this.cells, box.x, box.y, box.w, box.h);
+      context.strokeStyle = this.theme.palette[1];
+      context.lineWidth = 1.5;
+      const [w, h] = [box.w / columns.length, box.h / rows.length];
+      for (const [row, column, height, width] of panel.outlines) {
+        context.strokeRect(box.x + column * w, box.y + row * h, width * w, height * h);
+      }
+    }
+    if (this.pointer) this.retip();
+  }
+
+  /**
+   * The cell at a place.
+   * @param {number} x
+   * @param {number} y
+   */
+  at(x, y) {
+    const [rows, columns] = [this.panel.rows.length, this.panel.columns.length];
+    for (const box of this.boxes) {
+      const column = Math.floor(((x - box.x) / box.w) * columns);
+      const row = Math.floor(((y - box.y) / box.h) * rows);
+      if (column < 0 || row < 0 || column >= columns || row >= rows) continue;
+      const value = this.find.value(this.player.index, box.map, row * columns + column);
+      return { map: box.map, row, column, value };
+    }
+    return null;
+  }
+
+  /**
+   * @param {number} x
+   * @param {number} y
+   */
+  under(x, y) {
+    const hit = this.at(x, y);
+    if (!hit) return null;
+    const { panel } = this;
+    const row = `${panel.row_axis} ${panel.rows[hit.row]} (${hit.row})`;
+    const column = `${panel.column_axis} ${panel.columns[hit.column]} (${hit.column})`;
+    const value = Number.isFinite(hit.value) ? exact(hit.value) : "masked";
+    return `${panel.maps[hit.map]}  ${row}, ${column}`.trim() + `: ${value}`;
+  }
+}

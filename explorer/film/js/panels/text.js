@@ -1,0 +1,52 @@
+// Lines of monospaced text.
+
+import { element } from "../dom.js";
+import { Panel } from "../panel.js";
+import { clamp } from "../scales.js";
+
+/** @typedef {import("../types.d.ts").PanelData & { blocks: string[] }} TextData one block for each frame, or for all */
+
+/**
+ * Letters as large as leave the longest line whole: monospaced ones are about 0.61 of their size wide.
+ * @param {{ width: number, longest: number }} sizes of the panel, in pixels, and of its longest line, in letters
+ */
+export const layout = ({ width, longest }) => ({ size: clamp((width - 32) / (0.61 * longest), 11, 18) });
+
+/** @param {TextData} panel @param {number} frame */
+const block = ({ blocks }, frame) => blocks[blocks.length > 1 ? frame : 0];
+
+/**
+ * The lines of a frame.
+ * @param {TextData} panel
+ * @param {number} frame
+ * @returns {import("../types.d.ts").Table}
+ */
+export const table = (panel, frame) => ({
+  columns: ["text"],
+  rows: block(panel, frame)
+    .split("\n")
+    .map((line) => [line]),
+});
+
+/** @extends {Panel<TextData>} */
+export default class Text extends Panel {
+  /**
+   * @param {TextData} panel
+   * @param {import("../player.js").Player} player
+   */
+  constructor(panel, player) {
+    super(panel, player);
+    this.block = element("pre");
+    this.root.append(this.block);
+    this.longest = Math.max(1, ...panel.blocks.flatMap((text) => text.split("\n").map((line) => line.length)));
+  }
+
+  layout() {
+    this.block.style.fontSize = `${layout({ width: this.root.clientWidth, longest: this.longest }).size}px`;
+  }
+
+  live() {
+    const text = block(this.panel, this.player.index);
+    if (this.block.textContent !== text) this.block.textContent = text;
+  }
+}

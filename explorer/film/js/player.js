@@ -1,0 +1,212 @@
+// Draws a Film (see film.py) and lets people move through it, inside Streamlit and on a page of its own.
+
+import { element } from "./dom.js";
+import { Keys } from "./keys.js";
+import { memory, takeUp } from "./memory.js";
+import { clamp, nearest } from "./scales.js";
+import { readTheme } from "./theme.js";
+import { Transport } from "./transport.js";
+
+/** @typedef {import("./types.d.ts").FilmData} FilmData */
+/** @typedef {import("./types.d.ts").Message} Message */
+
+const SECONDS = 12; // a whole film at speed 1
+const REPORT_DELAY = 150; // ms after the last key before the position is reported
+
+export class Player {
+  position = 0; // in snapshots; whole while paused
+  playing = false;
+  panels = /** @type {import("./panel.js").Panel[]} */ ([]);
+  film = /** @type {FilmData} */ (/** @type {unknown} */ (null)); // there is one once it was shown
+  theme = /** @type {import("./types.d.ts").Theme} */ (/** @type {unknown} */ (null)); // likewise
+  message = /** @type {unknown} */ (null); // the last, to tell whether another came
+  waiting = /** @type {Message | null} */ (null); // until somebody has dragged to the end
+  painted = /** @type {number | null} */ (null); // the frame that is on screen
+  reporting = /** @type {ReturnType<typeof setTimeout> | undefined} */ (undefined);
+  ticking = 0;
+  pending = /** @type {number | null} */ (null);
+  onStep = (/** @type {number} */ _step) => {};
+
+  /**
+   * @param {HTMLElement} root
+   * @param {Record<string, import("./types.d.ts").PanelClass>} kinds of panels, by name
+   * @param {boolean} linked whether the page has an address that others can open
+   */
+  constructor(root, kinds, linked) {
+    this.root = root;
+    this.kinds = kinds;
+    this.transport = new Transport(this, linked);
+    this.grid = element("div", { class: "panels" });
+    root.append(this.transport.root, this.grid);
+    this.keys = new Keys(this);
+    this.resizing = new ResizeObserver(() => this.layout());
+    this.resizing.observe(root);
+  }
+
+  close() {
+    this.pause();
+    clearTimeout(this.reporting);
+    this.resizing.disconnect();
+    this.keys.close();
+  }
+
+  /** How much larger everything is while the player fills the screen. */
+  get zoom() {
+    return Number(getComputedStyle(this.root).zoom) || 1;
+  }
+
+  fill() {
+    const root = /** @type {Document | ShadowRoot} */ (this.root.getRootNode());
+    if (root.fullscreenElement) document.exitFullscreen();
+    else this.root.requestFullscreen();
+  }
+
+  get here() {
+    return this.film.steps[this.index];
+  }
+
+  get index() {
+    return Math.floor(this.position);
+  }
+
+  /**
+   * Show a film, at the step where people were, unless the position was set from outside since.
+   * @param {Message} message
+   */
+  show(message) {
+    if (this.panels.some((panel) => panel.dragging)) {
+      this.waiting = message;
+      return;
+    }
+    const { film, move, start, switches } = message;
+    if (move !== memory.move) {
+      memory.move = move;
+      memory.step = memory.reported = start;
+      if (switches) takeUp(memory, switches);
+    }
+    const { steps } = film;
+    const old = this.film?.steps;
+    // Whoever stood at the last snapshot of a run that is being trained goes on to the newest.
+    const grown = old && steps.length > old.length && old.every((step, i) => step === steps[i]);
+    // It has not been stopped there by hand, so there is nothing to report.
+    if (grown && !this.playing && memory.step === old.at(-1)) memory.step = memory.reported = steps[steps.length - 1];
+    const between = this.position % 1; // while playing
+    const buttons = () => [...this.grid.querySelectorAll("button")];
+    const active = /** @type {Document | ShadowRoot} */ (this.root.getRootNode()).activeElement;
+    const focused = buttons().findIndex((button) => button === active);
+    this.film = film;
+    this.transport.range.max = String(steps.length - 1);
+    memory.declared = {};
+    this.panels = film.panels.map((panel) => new this.kinds[panel.kind](panel, this));
+    this.grid.replaceChildren(...this.panels.map((panel) => panel.root));
+    this.position = nearest(steps, memory.step ?? start);
+    if (this.playing) this.position = Math.min(this.position + between, steps.length - 1);
+    this.retheme();
+    this.paint(); // at once, so that nothing jumps
+    if (focused >= 0) buttons()[focused]?.focus();
+    if (!this.playing) this.reportSoon(); // if the page was left before the position was told
+  }
+
+  /** Show the film that came while somebody was dragging. */
+  catchUp() {
+    const { waiting } = this;
+    this.waiting = null;
+    if (waiting) this.show(waiting);
+  }
+
+  retheme() {
+    this.theme = readTheme(this.root);
+    this.layout();
+  }
+
+  layout() {
+    if (!this.film) return;
+    for (const panel of this.panels) panel.layout();
+    this.redraw();
+  }
+
+  /** Draw once before the next paint, however often it is asked for. */
+  draw() {
+    this.pending ??= requestAnimationFrame(() => {
+      this.pending = null;
+      this.paint();
+    });
+  }
+
+  paint() {
+    const { film, index } = this;
+    for (const panel of this.panels) if (panel.moves || index !== this.painted) panel.live();
+    const step = film.steps[index];
+    this.root.dispatchEvent(new CustomEvent("painted", { detail: { step } }));
+    if (index === this.painted) return;
+    this.painted = index;
+    memory.step = step;
+    this.transport.say(index, film.steps);
+    this.root.dataset.step = String(step);
+  }
+
+  /** Draw all panels, also where the snapshot is as it was. */
+  redraw() {
+    this.painted = null;
+    this.draw();
+  }
+
+  /** @param {number} index */
+  seek(index) {
+    this.position = clamp(index, 0, this.film.steps.length - 1);
+    this.draw();
+  }
+
+  /** @param {number} by */
+  nudge(by) {
+    this.pause();
+    this.seek(this.index + by);
+    this.reportSoon();
+  }
+
+  toggle() {
+    if (this.playing) {
+      this.pause();
+      this.report();
+    } else this.play();
+  }
+
+  play() {
+    const last = () => this.film.steps.length - 1; // a run that is being trained grows meanwhile
+    if (this.index >= last()) this.position = 0;
+    this.playing = true;
+    this.transport.offer("pause");
+    /** @type {number | null} */
+    let then = null;
+    const tick = (/** @type {number} */ now) => {
+      const seconds = (now - (then ?? now)) / 1000;
+      then = now;
+      this.position = Math.min(this.position + seconds * memory.speed * (this.film.steps.length / SECONDS), last());
+      this.paint();
+      if (this.position >= last()) this.toggle();
+      else this.ticking = requestAnimationFrame(tick);
+    };
+    this.ticking = requestAnimationFrame(tick);
+  }
+
+  pause() {
+    if (!this.playing) return;
+    this.playing = false;
+    cancelAnimationFrame(this.ticking);
+    this.transport.offer("play");
+    this.seek(this.index);
+  }
+
+  /** Tell where people have stopped the player. */
+  report() {
+    clearTimeout(this.reporting);
+    if (this.here !== memory.reported) this.onStep(this.here);
+    memory.reported = this.here;
+    memory.onSwitches?.();
+  }
+
+  reportSoon() {
+    clearTimeout(this.reporting);
+    this.reporting = setTimeout(() => this.report(), REPORT_DELAY);
+  }
+}

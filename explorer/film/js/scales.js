@@ -1,0 +1,77 @@
+// Places in ascending arrays, and the ticks of axes.
+
+/**
+ * @param {number} x
+ * @param {number} low
+ * @param {number} high
+ */
+export const clamp = (x, low, high) => Math.min(Math.max(x, low), high);
+
+/**
+ * The place of the last entry of an ascending array that is not above x.
+ * @param {ArrayLike<number>} array
+ * @param {number} x
+ */
+export const before = (array, x) => {
+  let low = 0;
+  let high = array.length - 1;
+  while (low < high) {
+    const middle = (low + high + 1) >> 1;
+    if (array[middle] <= x) low = middle;
+    else high = middle - 1;
+  }
+  return low;
+};
+
+/**
+ * The place of the entry of an ascending array that is nearest to x.
+ * @param {ArrayLike<number>} array
+ * @param {number} x
+ */
+export const nearest = (array, x) => {
+  const i = before(array, x);
+  return i + 1 < array.length && array[i + 1] - x < x - array[i] ? i + 1 : i;
+};
+
+/**
+ * The lowest and the highest of the finite values, and of those given besides.
+ * @param {Iterable<number>} values
+ * @param {[number, number]} [ends]
+ * @returns {[number, number]} Infinity and -Infinity where there are none.
+ */
+export const extent = (values, [low, high] = [Infinity, -Infinity]) => {
+  for (const value of values) {
+    if (!Number.isFinite(value)) continue;
+    if (value < low) low = value;
+    if (value > high) high = value;
+  }
+  return [low, high];
+};
+
+/**
+ * Round values at even distances.
+ * @param {number} low
+ * @param {number} high
+ * @param {number} wanted about how many
+ */
+export const ticks = (low, high, wanted) => {
+  const raw = (high - low) / wanted || 1;
+  const power = 10 ** Math.floor(Math.log10(raw));
+  const step = ([1, 2, 5].find((factor) => factor * power >= raw) ?? 10) * power;
+  const out = [];
+  for (let k = Math.ceil(low / step); k * step <= high * (1 + 1e-9); k += 1) out.push(k * step);
+  return out;
+};
+
+/**
+ * Powers of ten, at most about seven.
+ * @param {number} low
+ * @param {number} high
+ */
+export const decades = (low, high) => {
+  const [first, last] = [Math.ceil(Math.log10(low) - 1e-9), Math.floor(Math.log10(high))];
+  const every = Math.max(1, Math.ceil((last - first) / 6));
+  const out = [];
+  for (let k = first; k <= last; k += every) out.push(10 ** k);
+  return out;
+};

@@ -1,0 +1,122 @@
+// A panel whose horizontal axis are the steps, to drag on.
+
+import { CanvasPanel } from "./canvas.js";
+import { count } from "./numbers.js";
+import { nearest, ticks } from "./scales.js";
+
+/** @typedef {import("./types.d.ts").PanelData} PanelData */
+
+/**
+ * Where steps lie between the two sides of a box.
+ * @param {{ left: number, right: number }} box
+ * @param {ArrayLike<number>} steps of the snapshots, ascending
+ * @param {ArrayLike<number>[]} measured the steps of everything measured; while a run is being trained, its curves are
+ *   ahead of its snapshots, and one that is beside another may begin late
+ */
+export const stepScale = (box, steps, measured) => {
+  let [first, last] = [steps[0], steps[steps.length - 1]];
+  for (const at of measured) {
+    if (!at.length) continue;
+    first = Math.min(first, at[0]);
+    last = Math.max(last, at[at.length - 1]);
+  }
+  last = Math.max(first + 1, last);
+  return {
+    x: (/** @type {number} */ step) => box.left + ((step - first) / (last - first)) * (box.right - box.left),
+    stepAt: (/** @type {number} */ x) => first + ((x - box.left) / (box.right - box.left)) * (last - first),
+  };
+};
+
+/**
+ * @template {PanelData & { at?: ArrayLike<number> | null }} P
+ * @extends {CanvasPanel<P>}
+ */
+export class Timeline extends CanvasPanel {
+  moves = true;
+  room = 48; // left of the axis
+  box = /** @type {import("./types.d.ts").Box | null} */ (null);
+  x = (/** @type {number} */ _step) => 0;
+  stepAt = (/** @type {number} */ _x) => 0;
+
+  /**
+   * @param {P} panel
+   * @param {import("./player.js").Player} player
+   */
+  constructor(panel, player) {
+    super(panel, player);
+    this.stage.classList.add("timeline");
+    const drag = (/** @type {PointerEvent} */ event) =>
+      this.player.seek(nearest(this.steps, this.stepAt(this.local(event)[0])));
+    this.stage.addEventListener("pointerdown", (event) => {
+      if (event.button !== 0) return;
+      this.stage.setPointerCapture(event.pointerId);
+      this.dragging = true;
+      this.player.pause();
+      drag(event);
+    });
+    this.stage.addEventListener("pointermove", (event) => this.dragging && drag(event));
+    for (const end of /** @type {const} */ (["pointerup", "pointercancel"])) {
+      this.stage.addEventListener(end, () => {
+        if (this.dragging) this.player.report();
+        this.dragging = false;
+        this.player.catchUp();
+      });
+    }
+  }
+
+  /** Where the panel stands in each frame: at the film's step, or at one of its own where it shows another run. */
+  get steps() {
+    return this.panel.at ?? this.player.film.steps;
+  }
+
+  /** Timelines of one width begin at the same place, so that a step is above itself in all of them. */
+  get left() {
+    const rooms = this.player.panels.map((other) =>
+      other instanceof Timeline && other.panel.span === this.panel.span ? other.room : 0,
+    );
+    return Math.max(...rooms);
+  }
+
+  /** @param {ArrayLike<number>[]} measured */
+  scaleSteps(measured) {
+    if (this.box) Object.assign(this, stepScale(this.box, this.steps, measured));
+  }
+
+  /** @param {CanvasRenderingContext2D} context */
+  stepAxis(context) {
+    const { box, theme } = this;
+    if (!box) return;
+    const [first, last] = [this.stepAt(box.left), this.stepAt(box.right)];
+    for (const step of ticks(first, last, this.width < 560 ? 4 : 8)) {
+      this.write(context, count(step), this.x(step), box.bottom + 18, { align: "center" });
+    }
+    this.write(context, "step", box.right, box.bottom + 32, { align: "right" });
+    context.fillStyle = theme.soft;
+    for (const step of Array.from(this.steps)) context.fillRect(this.x(step) - 0.5, box.bottom + 2, 1, 5);
+  }
+
+  /**
+   * Draw the cursor.
+   * @param {CanvasRenderingContext2D} context
+   * @returns {number} where it is
+   */
+  cursor(context) {
+    const { box, steps, theme } = this;
+    if (!box) return 0;
+    const { position } = this.player;
+    const whole = Math.floor(position);
+    const between = steps[whole] + (position - whole) * ((steps[whole + 1] ?? steps[whole]) - steps[whole]);
+    const x = this.x(between);
+    context.strokeStyle = theme.cursor;
+    context.fillStyle = theme.cursor;
+    context.lineWidth = 2;
+    context.beginPath();
+    context.moveTo(x, box.top);
+    context.lineTo(x, box.bottom + 6);
+    context.stroke();
+    context.beginPath();
+    context.arc(x, box.bottom + 6, 6, 0, 7);
+    context.fill();
+    return x;
+  }
+}

@@ -1,0 +1,86 @@
+// What the modules share. The data come from film.py, and a kind of panel describes its own in its module.
+
+export type NumberArray = (Float32Array | Int32Array) & { shape: number[] };
+
+export interface PanelData {
+  kind: string;
+  id: string;
+  title: string;
+  span: number; // of 12 columns
+}
+
+export interface FilmData {
+  steps: number[];
+  panels: PanelData[];
+}
+
+export type SwitchValue = boolean | string | null | string[];
+
+export interface Message {
+  start: number;
+  move: number;
+  switches: [string, string, SwitchValue][] | null;
+  film: FilmData;
+}
+
+// A panel's numbers in one frame.
+export interface Table {
+  columns: string[];
+  rows: (string | number)[][];
+}
+
+export interface Box {
+  left: number;
+  top: number;
+  right: number;
+  bottom: number;
+}
+
+export type Scale = "sequential" | "diverging";
+
+export interface Colours {
+  categories: string[];
+  right: string;
+  wrong: string;
+  ramps: Record<"sequential" | "positive" | "negative", string[]>;
+}
+
+export interface Theme {
+  ink: string;
+  paper: string;
+  line: string;
+  soft: string;
+  cursor: string;
+  wash: string;
+  font: string;
+  mode: "light" | "dark";
+  palette: string[];
+  right: string;
+  wrong: string;
+  ramps: Record<Scale, Uint32Array>;
+}
+
+// What outlives a player, which goes with its page.
+export interface Memory {
+  move: number | null; // counts how often the position was set from outside
+  step: number | null; // where the player stood
+  reported: number | null; // the step that was last reported
+  speed: number;
+  switches: Record<string, Record<string, SwitchValue>>; // panel id -> name -> what people set
+  declared: Record<string, Record<string, Declared>>; // of the panels that are shown
+  onSwitches: (() => void) | null; // called after a change by a person, and when the player stops
+  switchesText: () => string;
+}
+
+export interface Declared {
+  initial: SwitchValue;
+  names?: string[]; // what a list may hold
+}
+
+type PanelClass = new (panel: any, player: import("./player.js").Player) => import("./panel.js").Panel;
+
+declare global {
+  const PALETTE: Record<"light" | "dark", Colours>; // both are put in front of the modules when they are joined
+  const KINDS: Record<string, PanelClass>;
+  var phaseChangeExplorer: Memory | undefined;
+}

@@ -1,0 +1,73 @@
+"""A probability for each category in each group."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
+
+import numpy as np
+from jaxtyping import Num
+
+from explorer.film import palette
+from explorer.film.palette import Mode
+from explorer.film.panels import figures
+from explorer.film.panels.panel import Panel
+
+if TYPE_CHECKING:
+    import plotly.graph_objects as go
+
+
+@dataclass(frozen=True)
+class Bars(Panel):
+    """A probability for each category in each group, with the right category marked."""
+
+    kind: ClassVar[str] = "bars"
+
+    values: Num[np.ndarray, "frame group category"]  # between 0 and 1
+    groups: Sequence[str]
+    categories: Sequence[str] | Sequence[Sequence[str]]  # the same for all groups, or each group's own
+    targets: Sequence[int]  # the right category of each group
+    said: Sequence[Sequence[str]] = ()  # (frame group) the likeliest of all, where not all categories are shown
+
+    @property
+    def labels(self) -> Sequence[Sequence[str]]:
+        """The categories of each group."""
+        own = [labels for labels in self.categories if not isinstance(labels, str)]
+        return own or [[str(label) for label in self.categories]] * len(self.groups)
+
+    def fits(self, n_frames: int) -> bool:
+        """Whether there is a probability for each frame, group and category, and a right category for each group."""
+        n = len(self.groups)
+        fits = {len(labels) for labels in self.labels} == {self.values.shape[-1]}
+        fits = fits and self.values.shape[:2] == (n_frames, n)
+        return fits and len(self.targets) == len(self.labels) == n and len(self.said) in (0, n_frames)
+
+    def figure(self, frame: int, steps: Sequence[int], mode: Mode = "light") -> "go.Figure":
+        """One frame's probabilities, the groups beside each other; the right category of each is green.
+
+        Args:
+            frame: which.
+            steps: of the film, one for each frame.
+            mode: of the page on which the figure is shown.
+        """
+        import plotly.graph_objects as go
+        from plotly.subplots import make_subplots
+
+        titles = [figures.escaped(group) for group in self.groups]
+        figure = make_subplots(1, len(self.groups), subplot_titles=titles, shared_xaxes=True)
+        for i, (categories, row) in enumerate(zip(self.labels, self.values[frame], strict=True)):
+            labels, places = [figures.escaped(label) for label in categories], list(range(len(categories)))
+            right, other = palette.RIGHT[mode], palette.CATEGORIES[mode][0]
+            bar = go.Bar(
+                x=row,
+                y=places,
+                orientation="h",
+                marker_color=[right if place == self.targets[i] else other for place in places],
+                customdata=labels,
+                hovertemplate="%{customdata}: %{x:.6g}<extra></extra>",
+            )
+            figure.add_trace(bar, 1, i + 1)
+            figure.update_yaxes(tickvals=places, ticktext=labels, row=1, col=i + 1)
+        figure.update_xaxes(range=[0, 1])
+        figure.update_yaxes(autorange="reversed")
+        figure.update_layout(title=figures.escaped(self.named(frame, steps)), showlegend=False, height=420)
+        return figure

@@ -1,0 +1,61 @@
+"""A value for each category of one or several series, as columns up and down from zero."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
+
+import numpy as np
+from jaxtyping import Num
+
+from explorer.film.palette import Mode
+from explorer.film.panels import figures
+from explorer.film.panels.panel import Panel
+
+if TYPE_CHECKING:
+    import plotly.graph_objects as go
+
+
+@dataclass(frozen=True)
+class Columns(Panel):
+    """A value for each category of one or several series, as columns on an axis that stays fixed over all frames."""
+
+    kind: ClassVar[str] = "columns"
+
+    categories: Sequence[str]
+    series: Sequence[str]  # one name, or several that are drawn beside each other
+    values: Num[np.ndarray, "frame series category"]
+    unit: str
+    category_axis: str
+    marked: Sequence[int] = ()  # categories whose labels stand out
+    height: int = 280  # pixels
+
+    def fits(self, n_frames: int) -> bool:
+        """Whether there is a value for each frame, series and category."""
+        return self.values.shape == (n_frames, len(self.series), len(self.categories))
+
+    def figure(self, frame: int, steps: Sequence[int], mode: Mode = "light") -> "go.Figure":
+        """One frame's columns, on the axis of all frames.
+
+        Args:
+            frame: which.
+            steps: of the film, one for each frame.
+            mode: of the page on which the figure is shown.
+        """
+        figure, unit = figures.titled(self.named(frame, steps)), figures.escaped(self.unit)
+        axis, labels = figures.escaped(self.category_axis), [figures.escaped(name) for name in self.categories]
+        for i, (name, row) in enumerate(zip(self.series, self.values[frame], strict=True)):
+            figure.add_bar(
+                x=list(range(len(labels))),
+                y=row,
+                name=figures.escaped(name),
+                marker_color=figures.colour(i, mode),
+                customdata=labels,
+                hovertemplate=f"{axis} %{{customdata}}: %{{y:.6g}} {unit}<extra></extra>",
+            )
+        shown = figures.few(len(labels))
+        figure.update_xaxes(tickvals=shown, ticktext=[labels[i] for i in shown], title_text=axis)
+        low, high = min(float(np.nanmin(self.values)), 0), max(float(np.nanmax(self.values)), 0)
+        room = 0.05 * (high - low) or 1.0
+        ends = [low - room if low < 0 else 0.0, high + room]
+        figure.update_layout(yaxis={"title": unit, "range": ends}, showlegend=len(self.series) > 1)
+        return figure

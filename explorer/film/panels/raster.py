@@ -1,0 +1,75 @@
+"""Rows of values over the steps, drawn as one picture; a timeline too."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar
+
+import numpy as np
+from jaxtyping import Num, Real
+
+from explorer.film import palette
+from explorer.film.palette import Mode, Scale
+from explorer.film.panels import figures
+from explorer.film.panels.panel import Panel
+
+if TYPE_CHECKING:
+    import plotly.graph_objects as go
+
+
+@dataclass(frozen=True)
+class Raster(Panel):
+    """Rows of values over the steps."""
+
+    kind: ClassVar[str] = "raster"
+
+    rows: Sequence[str]
+    steps: Real[np.ndarray, " point"]  # ascending
+    values: Num[np.ndarray, "row point"]  # nan is drawn as nothing
+    low: float
+    high: float
+    unit: str
+    onsets: Num[np.ndarray, " row"] | None = None  # a step to be marked in each row; nan: none
+    scale: Scale = "sequential"
+
+    def fits(self, n_frames: int) -> bool:
+        """Whether every row has its label and a value for each of the panel's own steps."""
+        fits = self.values.shape == (len(self.rows), len(self.steps))
+        return fits and (self.onsets is None or self.onsets.shape == (len(self.rows),))
+
+    def packed(self, steps: Sequence[int]) -> Mapping[str, Any]:
+        """What travels: besides the fields, the place on the panel's own axis of what was measured last in each frame.
+
+        Args:
+            steps: of the film, one for each frame.
+        """
+        frames = np.searchsorted(self.steps, np.array(steps), side="right") - 1  # (frame,)
+        return {**super().packed(steps), "frames": frames.clip(0)}
+
+    def figure(self, frame: int, steps: Sequence[int], mode: Mode = "light") -> "go.Figure":
+        """All rows over all steps, and the step to be marked in each.
+
+        Args:
+            frame: without meaning here: a raster shows the whole training.
+            steps: likewise.
+            mode: of the page on which the figure is shown.
+        """
+        figure, shown, labels = figures.titled(self.title), figures.few(len(self.rows)), figures.unique(self.rows)
+        figure.add_heatmap(
+            z=self.values,
+            x=self.steps,
+            zmin=self.low,
+            zmax=self.high,
+            colorscale=figures.colorscale(self.scale, mode),
+            hovertemplate=f"row %{{y}}, step %{{x:,}}: %{{z:.6g}} {figures.escaped(self.unit)}<extra></extra>",
+        )
+        if self.onsets is not None:
+            figure.add_scatter(
+                x=self.onsets,
+                y=list(range(len(self.rows))),
+                mode="markers",
+                marker={"symbol": "line-ns-open", "size": 12, "color": palette.CURSOR[mode]},
+                hovertemplate="onset at step %{x:,}<extra></extra>",
+            )
+        figure.update_yaxes(tickvals=shown, ticktext=[labels[i] for i in shown], autorange="reversed")
+        figure.update_layout(xaxis_title="step", height=240 + 18 * len(self.rows), showlegend=False)
+        return figure
