@@ -13,6 +13,8 @@ from explorer.model.transformer import ModelConfig
 from explorer.runs import Run, Runs, recorder
 from explorer.settings import TrainingConfig
 from explorer.tasks.addition import Addition
+from explorer.tasks.induction import Induction
+from explorer.views.subject import Subject
 
 torch.set_num_threads(1)  # small tensors on shared cores: a second thread only waits
 
@@ -65,3 +67,25 @@ def copied(root, tmp_path) -> Run:
 def tokens() -> torch.Tensor:
     """Five two-digit sums, (batch pos)."""
     return TASK.sample(5, torch.Generator().manual_seed(0)).tokens
+
+
+@pytest.fixture(scope="session")
+def subject(small) -> Subject:
+    """The small run in memory."""
+    return Subject.load(small)
+
+
+@pytest.fixture(scope="session")
+def copies(tmp_path_factory) -> Subject:
+    """A small run of induction."""
+    task = Induction(stretch=8, interval=12)
+    model = task.model_config(d_model=16, n_heads=2, d_head=8, n_layers=2, attn_only=True)
+    run = recorder.create(Runs(tmp_path_factory.mktemp("copies")), "copies", task, model, TRAINING)
+    recorder.train(run)
+    return Subject.load(run)
+
+
+@pytest.fixture(scope="session")
+def shipped() -> Subject:
+    """The shipped run of addition on infinite data."""
+    return Subject.load(Runs(SHIPPED).open("addition"))

@@ -31,10 +31,14 @@ def go_to(app: AppTest, page: str) -> AppTest:
 
 
 def header(app: AppTest) -> dict:
-    """What the player was given: the JSON header of its film."""
+    """What the player was given: the JSON headers of its message and of its film."""
     (player,) = [one for one in app.get("bidi_component") if one.proto.component_name.endswith(".player")]
-    message = player.proto.bytes
-    return json.loads(message[4 : 4 + int.from_bytes(message[:4], "little")])
+    message, found = player.proto.bytes, {}
+    for _ in range(2):  # where the player should stand, then the film
+        end = 4 + int.from_bytes(message[:4], "little")
+        found |= json.loads(message[4:end])
+        message = message[end:]
+    return found
 
 
 def stop_at(app: AppTest, step: int) -> AppTest:

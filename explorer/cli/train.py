@@ -1,7 +1,6 @@
 """Train a run, or go on with one."""
 
 import argparse
-import dataclasses
 import shlex
 import signal
 from collections.abc import Iterator
@@ -18,6 +17,7 @@ from explorer.runs.store import default_folder
 from explorer.settings import TrainingConfig, parse_assignments
 from explorer.tasks import TASKS, task_named
 from explorer.training.loop import Measured
+from explorer.training.plan import Plan
 from explorer.training.process import DEVICES, device_named
 
 
@@ -77,18 +77,11 @@ def _trained(run: Run, device: str) -> RunInfo:
 
 def _created(runs: Runs, options: argparse.Namespace) -> Run:
     kind = task_named(options.task)
-    preset_name = options.preset or next(iter(kind.presets))
-    preset = kind.preset(preset_name)
-    task_set, model_set, training_set = parse_assignments(options.set, (kind, ModelConfig, TrainingConfig))
-    training_set |= {
-        key: getattr(options, key) for key in ("steps", "seed", "finite") if getattr(options, key) is not None
-    }
-    task = kind(**{**preset.task, **task_set})
-    training = dataclasses.replace(preset.training, **training_set)
-    model = task.model_config(**{**preset.model, **model_set})
-    name = options.name or task.run_name(training)
-    changed = bool(task_set or model_set or training_set)
-    return recorder.create(runs, name, task, model, training, "" if changed else preset_name)
+    task, model, training = parse_assignments(options.set, (kind, ModelConfig, TrainingConfig))
+    training |= {key: getattr(options, key) for key in ("steps", "seed", "finite") if getattr(options, key) is not None}
+    plan = Plan.from_preset(kind, options.preset or next(iter(kind.presets)), task, model, training)
+    name = options.name or plan.task.run_name(plan.training)
+    return recorder.create(runs, name, plan.task, plan.model, plan.training, plan.preset)
 
 
 def _to_resume(runs: Runs, options: argparse.Namespace) -> Run:
