@@ -16,6 +16,8 @@ from explorer.tasks.addition import Addition
 from explorer.tasks.induction import Induction
 from explorer.views.subject import Subject
 
+pytest_plugins = ["tests.browser"]
+
 torch.set_num_threads(1)  # small tensors on shared cores: a second thread only waits
 
 SHIPPED = Path(__file__).parents[1] / "checkpoints"
