@@ -3,6 +3,7 @@
 import shutil
 from pathlib import Path
 
+import jaxtyping
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -59,6 +60,12 @@ def copied(root, tmp_path) -> Run:
     """A copy of the small run that may be spoilt."""
     shutil.copytree(root / "small", tmp_path / "small")
     return Runs(tmp_path).open("small")
+
+
+@pytest.fixture
+def unchecked(monkeypatch) -> None:
+    """Types in annotations are not checked while a test passes values of wrong types on purpose."""
+    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)
 
 
 @pytest.fixture
