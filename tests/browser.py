@@ -15,8 +15,7 @@ from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 from explorer.runs import Runs, recorder
 from explorer.tasks.induction import Induction
-from tests.conftest import MODEL, TASK, TRAINING
-from tests.test_runs import FINITE
+from tests.conftest import FINITE, MODEL, TASK, TRAINING
 
 ROOT = Path(__file__).parents[1]
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")

@@ -1,8 +1,12 @@
 """What several tests need: a small run that was really trained, and stacks of models that were not."""
 
 import shutil
+import time
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
+import jaxtyping
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -24,6 +28,17 @@ SHIPPED = Path(__file__).parents[1] / "checkpoints"
 TASK = Addition(n_digits=2)
 MODEL = TASK.model_config(d_model=16, n_heads=2, d_head=8, d_mlp=32, n_layers=2)
 TRAINING = TrainingConfig(steps=40, batch_size=16, seed=3, snapshot_every=10)
+FINITE = TrainingConfig(steps=30, finite=40, test_batch_size=8, seed=1, snapshot_every=10)
+LONG = replace(TRAINING, steps=100_000, snapshot_every=1000)
+
+
+def until(done: Callable[[], object]) -> None:
+    """Wait for something that another process does."""
+    for _ in range(6000):
+        if done():
+            return
+        time.sleep(0.01)
+    raise AssertionError("nothing happened for a minute")
 
 
 def same(one: Run, other: Run) -> bool:
@@ -63,6 +78,12 @@ def copied(root, tmp_path) -> Run:
     """A copy of the small run that may be spoilt."""
     shutil.copytree(root / "small", tmp_path / "small")
     return Runs(tmp_path).open("small")
+
+
+@pytest.fixture
+def unchecked(monkeypatch) -> None:
+    """Types in annotations are not checked while a test passes values of wrong types on purpose."""
+    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)
 
 
 @pytest.fixture

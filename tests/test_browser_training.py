@@ -4,7 +4,7 @@ from playwright.sync_api import expect
 
 from explorer.runs import Run, Runs, jobs
 from tests.browser import FILM, SECOND, needs_chromium, served, stands_at, told
-from tests.test_jobs import until
+from tests.conftest import until
 
 pytestmark = needs_chromium
 

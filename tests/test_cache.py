@@ -7,8 +7,7 @@ import pytest
 
 from explorer.pages.cache import Kept, Memory, nbytes
 from explorer.runs import Runs, recorder
-from tests.conftest import MODEL, TASK
-from tests.test_jobs import LONG
+from tests.conftest import LONG, MODEL, TASK
 
 
 @pytest.fixture

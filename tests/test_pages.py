@@ -6,9 +6,9 @@ import pytest
 from streamlit.testing.v1 import AppTest
 
 from explorer.runs import Runs, recorder
-from tests.conftest import MODEL, SHIPPED, TASK
+from tests.conftest import FINITE, MODEL, SHIPPED, TASK
 from tests.pages import APP, INSIDE, PAGES, address, every_choice, go_to, header, healthy, opening, stop_at, warnings
-from tests.test_runs import FINITE, HOW, spoil
+from tests.test_runs import HOW, spoil
 
 
 @pytest.fixture(scope="module")

@@ -6,9 +6,8 @@ import pytest
 
 from explorer.runs import Run, Runs, jobs, recorder
 from explorer.tasks.skip_trigram import SkipTrigram
-from tests.conftest import MODEL, TASK
+from tests.conftest import LONG, MODEL, TASK, until
 from tests.pages import address, go_to, header, healthy, opening, press, progress, stop_at
-from tests.test_jobs import LONG, until
 
 
 @pytest.fixture
