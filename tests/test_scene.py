@@ -121,12 +121,12 @@ class Run:
     layers = ("one", "two")
 
 
-def _check(at, text):
+def _check(context, text):
     if "x" in text:
         raise UserError(f"{text!r} has an x; leave it out.")
 
 
-def _spelled(at, text):
+def _spelled(context, text):
     if not text.startswith("n"):
         raise UserError(f"There is no {text!r}; there are n1 to n9.")
     return text.lower()
@@ -136,12 +136,14 @@ def _spelled(at, text):
 class Options:
     show: str = choice("Show", {"qk": "QK circuit", "ov": "OV circuit"})
     layer: int = choice(
-        "Layer", lambda at: dict(enumerate(at.subject.layers)), when=lambda at: at.chosen["show"] == "ov"
+        "Layer",
+        lambda context: dict(enumerate(context.subject.layers)),
+        when=lambda context: context.chosen["show"] == "ov",
     )
-    all: tuple = several("All", {1: "one", 2: "two", 3: "three"}, usual=lambda at: (1,), spelled=_spelled)
-    neuron: int = number("Neuron", 0, lambda at: len(at.example))
+    all: tuple = several("All", {1: "one", 2: "two", 3: "three"}, preferred=lambda context: (1,), parse_other=_spelled)
+    neuron: int = number("Neuron", 0, lambda context: len(context.example))
     basis: bool = switch("Basis")
-    typed: str = words("Typed", _check, suggestions=lambda at: {at.example: "the same"})
+    typed: str = words("Typed", _check, suggestions=lambda context: {context.example: "the same"})
 
 
 def test_options_have_their_defaults_and_are_left_out_then():

@@ -18,11 +18,11 @@ from explorer.film.panels.raster import Raster
 from explorer.model.architectures import activation_shapes
 from explorer.model.ensemble import Ensemble
 from explorer.model.hooks import hook_axes
-from explorer.scene import At, choice, several
+from explorer.scene import Context, choice, several
 from explorer.tasks.data import Example
 from explorer.views import panels
 from explorer.views.subject import Subject
-from explorer.views.view import Choices, Item, Link, Links, Note, View, named
+from explorer.views.view import Choices, Item, Link, Links, Note, View, same_labels
 
 KINDS = ("activation", "gradient")
 FORMS = ("heatmap", "histogram", "training")
@@ -35,30 +35,32 @@ MOST_NAMED = 6  # chosen places that a title names
 BINS = 48
 
 
-def _hooks(at: At) -> dict[str, str]:
-    return {name: name for name in hook_names(at.subject)}
+def _hooks(context: Context) -> dict[str, str]:
+    return {name: name for name in hook_names(context.subject)}
 
 
-def _places(which: str) -> Callable[[At], dict[int, str]]:
+def _places(which: str) -> Callable[[Context], dict[int, str]]:
     """The choices of the option called ``which``: an axis of the chosen hook point."""
-    return lambda at: dict(enumerate(getattr(axes(at.subject, at.example, at.chosen["hook"]), which)))
+    return lambda context: dict(
+        enumerate(getattr(axes(context.subject, context.example, context.chosen["hook"]), which))
+    )
 
 
-def _unit_axis(at: At) -> str:
-    return axes(at.subject, at.example, at.chosen["hook"]).unit_axis
+def _unit_axis(context: Context) -> str:
+    return axes(context.subject, context.example, context.chosen["hook"]).unit_axis
 
 
-def _has_units(at: At) -> bool:
-    return _unit_axis(at) != "key" and len(at.subject.steps) > 1
+def _has_units(context: Context) -> bool:
+    return _unit_axis(context) != "key" and len(context.subject.steps) > 1
 
 
-def _steps(at: At) -> dict[int, str]:
-    return {step: f"step {step:,}" for step in at.subject.steps}
+def _steps(context: Context) -> dict[int, str]:
+    return {step: f"step {step:,}" for step in context.subject.steps}
 
 
-def _usual_first(at: At) -> int:
+def _usual_first(context: Context) -> int:
     """The opening step, or the first where that is the last."""
-    opening, steps = at.subject.opening_step(), at.subject.steps
+    opening, steps = context.subject.opening_step(), context.subject.steps
     return opening if opening != steps[-1] else steps[0]
 
 
@@ -70,14 +72,14 @@ class Options:
     hook: str = choice(
         "Hook point",
         _hooks,
-        usual=lambda at: USUAL_HOOK if USUAL_HOOK in _hooks(at) else hook_names(at.subject)[-1],
+        preferred=lambda context: USUAL_HOOK if USUAL_HOOK in _hooks(context) else hook_names(context.subject)[-1],
         widget="list",
         width=360,
         labelled=True,
     )
     kind: str = choice(
         "Activation or gradient",
-        named(KINDS),
+        same_labels(KINDS),
         labelled=True,
         help="The gradient is that of the mean loss on the example's answers.",
     )
@@ -85,15 +87,15 @@ class Options:
     heads: Chosen = several("Heads", _places("heads"), place="more", per="hook")
     positions: Chosen = several("Positions", _places("positions"), place="more", per="hook")
     units: Chosen = several(_unit_axis, _places("units"), place="more", per="hook")
-    first: int = choice("from", _steps, usual=_usual_first, **SNAPSHOT)
-    last: int = choice("to", _steps, usual=lambda at: at.subject.steps[-1], **SNAPSHOT)
+    first: int = choice("from", _steps, preferred=_usual_first, **SNAPSHOT)
+    last: int = choice("to", _steps, preferred=lambda context: context.subject.steps[-1], **SNAPSHOT)
 
 
-class Activations(View):
+class Activations(View[Options]):
     name, title, icon, place = "activations", "Activations", "blur_on", (1, 1)
-    Options = Options
+    options_type = Options
 
-    def film(self, subject: Subject, example: str, options: Options, *beside: Subject) -> Film:
+    def film(self, subject: Subject, example: str, options: Options, second: Subject | None = None) -> Film:
         chosen = (options.heads, options.positions, options.units)
         return film(subject, example, options.hook, options.kind, options.form, *chosen)
 
@@ -107,7 +109,7 @@ class Activations(View):
         try:
             found = most_changed(subject, options.hook, options.first, options.last)
         except UserError as error:
-            return [*items, Note(str(error), is_problem=True)]
+            return [*items, Note(str(error), is_error=True)]
         return [*items, Links([_link(head, unit, change) for head, unit, change in found])]
 
 

@@ -37,24 +37,28 @@ REPEATED, LEAST_REPEATED = 4, 4  # texts of repeated tokens, and the fewest toke
 class Options:
     show: str = choice(
         "Show",
-        lambda at: {
-            "one": f"one {at.subject.task.noun}",
+        lambda context: {
+            "one": f"one {context.subject.task.noun}",
             "mean": "mean over a batch",
             "heads": "what heads do",
         },
     )
-    of: str = choice("Of attention", {kind: kind for kind in KINDS}, when=lambda at: at.chosen["show"] != "heads")
-    on: str = choice("Measured on", lambda at: probes(at.subject), when=lambda at: at.chosen["show"] == "heads")
+    of: str = choice(
+        "Of attention", {kind: kind for kind in KINDS}, when=lambda context: context.chosen["show"] != "heads"
+    )
+    on: str = choice(
+        "Measured on", lambda context: probes(context.subject), when=lambda context: context.chosen["show"] == "heads"
+    )
 
 
-class Attention(View):
+class Attention(View[Options]):
     name, title, icon, place = "attention", "Attention", "grid_on", (1, 0)
-    Options = Options
+    options_type = Options
 
-    def asks_example(self, options: Options) -> bool:
+    def uses_example(self, options: Options) -> bool:
         return options.show == "one"
 
-    def film(self, subject: Subject, example: str, options: Options, *beside: Subject) -> Film:
+    def film(self, subject: Subject, example: str, options: Options, second: Subject | None = None) -> Film:
         if options.show == "heads":
             return scores_film(subject, options.on)
         return mean_film(subject, options.of) if options.show == "mean" else example_film(subject, example, options.of)

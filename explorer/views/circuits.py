@@ -7,30 +7,30 @@ from explorer.analysis import circuits
 from explorer.film.film import Film
 from explorer.film.panels.columns import Columns
 from explorer.film.panels.panel import Panel
-from explorer.scene import At, choice
+from explorer.scene import Context, choice
 from explorer.views import panels
 from explorer.views.subject import Subject
 from explorer.views.view import View
 
 
-def _layers(at: At) -> dict[int, str]:
-    return {layer: f"layer {layer}" for layer in range(at.subject.info.model.n_layers)}
+def _layers(context: Context) -> dict[int, str]:
+    return {layer: f"layer {layer}" for layer in range(context.subject.info.model.n_layers)}
 
 
 @dataclass(frozen=True)
 class Options:
-    show: str = choice("Show", lambda at: possible(at.subject))
-    layer: int = choice("Layer", _layers, when=lambda at: at.chosen["show"] in BY_LAYER)
+    show: str = choice("Show", lambda context: possible(context.subject))
+    layer: int = choice("Layer", _layers, when=lambda context: context.chosen["show"] in BY_LAYER)
 
 
-class Circuits(View):
+class Circuits(View[Options]):
     name, title, icon, place = "circuits", "Circuits", "schema", (1, 3)
-    Options = Options
+    options_type = Options
 
-    def asks_example(self, options: Options) -> bool:
+    def uses_example(self, options: Options) -> bool:
         return options.show in BY_EXAMPLE
 
-    def film(self, subject: Subject, example: str, options: Options, *beside: Subject) -> Film:
+    def film(self, subject: Subject, example: str, options: Options, second: Subject | None = None) -> Film:
         return film(subject, options.show, options.layer, example)
 
 

@@ -20,7 +20,7 @@ from explorer.scene import choice, number, switch
 from explorer.tasks.data import Cycle
 from explorer.views import panels
 from explorer.views.subject import Subject
-from explorer.views.view import Choices, Figures, Item, View, named
+from explorer.views.view import Choices, Figures, Item, View, same_labels
 
 MOST_TERMS = 12  # in the table
 MOST_PAIRS = 200_000  # of all snapshots together; where there are more, every second or third snapshot is looked at
@@ -29,24 +29,26 @@ MOST_CIRCLES = 3
 
 @dataclass(frozen=True)
 class Options:
-    show: str = choice("Show", lambda at: possible(at.subject))
+    show: str = choice("Show", lambda context: possible(context.subject))
     answer: str = choice(
-        "Answer", lambda at: named(answers(at.subject)), when=lambda at: at.chosen["show"] in BY_ANSWER
+        "Answer",
+        lambda context: same_labels(answers(context.subject)),
+        when=lambda context: context.chosen["show"] in BY_ANSWER,
     )
     neuron: int = number(
         "Neuron",
         0,
-        lambda at: max(n_neurons(at.subject) - 1, 0),
-        when=lambda at: at.chosen["show"] in BY_NEURON and n_neurons(at.subject) > 0,
+        lambda context: max(n_neurons(context.subject) - 1, 0),
+        when=lambda context: context.chosen["show"] in BY_NEURON and n_neurons(context.subject) > 0,
     )
     basis: bool = switch("The basis, and its Gram matrix", place="end")
 
 
-class Fourier(View):
+class Fourier(View[Options]):
     name, title, icon, place = "fourier", "Fourier", "waves", (1, 4)
-    Options = Options
+    options_type = Options
 
-    def lacks(self, subject: Subject, example: str, options: Options) -> str:
+    def unavailable(self, subject: Subject, example: str, options: Options) -> str:
         if possible(subject):
             return ""
         return (
@@ -54,10 +56,10 @@ class Fourier(View):
             "addition or modular addition."
         )
 
-    def asks_example(self, options: Options) -> bool:
+    def uses_example(self, options: Options) -> bool:
         return False
 
-    def film(self, subject: Subject, example: str, options: Options, *beside: Subject) -> Film:
+    def film(self, subject: Subject, example: str, options: Options, second: Subject | None = None) -> Film:
         return film(subject, options.show, options.answer, options.neuron)
 
     def below(self, subject: Subject, example: str, options: Options) -> Sequence[Item]:

@@ -11,11 +11,11 @@ from explorer.analysis.answers import greedy_answers
 from explorer.analysis.components import components, parse_component
 from explorer.errors import UserError
 from explorer.film.film import Film
-from explorer.scene import At, choice, several, words
+from explorer.scene import Context, choice, several, words
 from explorer.tasks.data import Example
 from explorer.views import panels
 from explorer.views.subject import ROOM, Subject
-from explorer.views.view import View, named
+from explorer.views.view import View, same_labels
 
 MODES = ("zero", "mean")
 PATCHES: Mapping[str, str] = {
@@ -31,46 +31,46 @@ MOST_POSITIONS = 32  # at which activations are exchanged, where the examples do
 LEAST_DIFFERENCE = 0.1  # of the largest over training: where two examples differ less, a share of it says nothing
 
 
-def _is(*kinds: str) -> Callable[[At], bool]:
+def _is(*kinds: str) -> Callable[[Context], bool]:
     """Whether one of these interventions is chosen."""
-    return lambda at: at.chosen["do"] in kinds
+    return lambda context: context.chosen["do"] in kinds
 
 
-def _second_placeholder(at: At) -> str:
-    return f"A second {at.subject.task.noun}, of the same form"
+def _second_placeholder(context: Context) -> str:
+    return f"A second {context.subject.task.noun}, of the same form"
 
 
-def _suggested(at: At) -> dict[str, str]:
-    return {text: name for name, text in partners(at.subject, at.example).items()}
+def _suggested(context: Context) -> dict[str, str]:
+    return {text: name for name, text in partners(context.subject, context.example).items()}
 
 
-def _check_second(at: At, text: str) -> None:
+def _check_second(context: Context, text: str) -> None:
     """Raises UserError where ``text`` cannot be compared with the example; nothing typed is no mistake."""
     if text.strip():
-        telling(at.subject, at.example, text)
+        telling(context.subject, context.example, text)
 
 
-def _differing(at: At) -> dict[int, str]:
-    second = at.chosen["second"]
-    return telling(at.subject, at.example, second) if second.strip() else {}
+def _differing(context: Context) -> dict[int, str]:
+    second = context.chosen["second"]
+    return telling(context.subject, context.example, second) if second.strip() else {}
 
 
 @dataclass(frozen=True)
 class Options:
     do: str = choice("Do", {"ablate": "ablate", "each": "each by itself", "patch": "patch"})
-    mode: str = choice("In its place", named(MODES), when=_is("ablate", "each"))
-    exchange: str = choice("Exchange", lambda at: patches(at.subject), when=_is("patch"))
+    mode: str = choice("In its place", same_labels(MODES), when=_is("ablate", "each"))
+    exchange: str = choice("Exchange", lambda context: patches(context.subject), when=_is("patch"))
     off: tuple[str, ...] = several(
         "Ablate",
-        lambda at: named(names(at.subject)),
-        usual=lambda at: names(at.subject)[:1],
-        placeholder=lambda at: _off_placeholder(at.subject),
-        spelled=lambda at, text: check(at.subject, text),
+        lambda context: same_labels(names(context.subject)),
+        preferred=lambda context: names(context.subject)[:1],
+        placeholder=lambda context: _off_placeholder(context.subject),
+        parse_other=lambda context, text: check(context.subject, text),
         place="after",
         when=_is("ablate"),
     )
     second: str = words(
-        lambda at: f"Second {at.subject.task.noun}, into which activations of the first are patched",
+        lambda context: f"Second {context.subject.task.noun}, into which activations of the first are patched",
         _check_second,
         suggestions=_suggested,
         placeholder=_second_placeholder,
@@ -82,17 +82,17 @@ class Options:
         _differing,
         widget="list",
         place="after",
-        when=lambda at: at.chosen["do"] == "patch" and bool(at.chosen["second"].strip()),
+        when=lambda context: context.chosen["do"] == "patch" and bool(context.chosen["second"].strip()),
         note="Activations of the first example are patched into the run on the second: 1 restores the answer of the "
         "first, 0 changes nothing.",
     )
 
 
-class Interventions(View):
+class Interventions(View[Options]):
     name, title, icon, place = "interventions", "Interventions", "content_cut", (1, 6)
-    Options = Options
+    options_type = Options
 
-    def lacks(self, subject: Subject, example: str, options: Options) -> str:
+    def unavailable(self, subject: Subject, example: str, options: Options) -> str:
         if options.do != "patch" or options.second.strip():
             return ""
         return (
@@ -100,10 +100,10 @@ class Interventions(View):
             f"answers."
         )
 
-    def asks_example(self, options: Options) -> bool:
+    def uses_example(self, options: Options) -> bool:
         return options.do != "each"
 
-    def film(self, subject: Subject, example: str, options: Options, *beside: Subject) -> Film:
+    def film(self, subject: Subject, example: str, options: Options, second: Subject | None = None) -> Film:
         if options.do == "each":
             return each_film(subject, options.mode)
         if options.do == "patch":

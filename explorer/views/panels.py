@@ -18,7 +18,7 @@ from explorer.film.panels.tokens import Tokens
 from explorer.model.ensemble import Hooks
 from explorer.model.transformer import ModelConfig
 from explorer.tasks.data import Batch, Example
-from explorer.views.subject import SMOOTHING, Subject, per_row
+from explorer.views.subject import SMOOTHING, Subject, beta_per_row
 
 FEW_CATEGORIES = 12  # shown in full; of more, each answer shows those that it ever thought likely
 LIKELY = 9
@@ -161,7 +161,7 @@ def curve(
         values: (point,)
         smoothing: of the exponential average, a step; 0: the panel has no switch for it.
     """
-    smoothed = smooth_both_ways(values, per_row(smoothing, steps)).float().numpy() if smoothing else None
+    smoothed = smooth_both_ways(values, beta_per_row(smoothing, steps)).float().numpy() if smoothing else None
     return Line(label, steps.numpy(), values.numpy(), colour, dashed, strong, group, smoothed)
 
 
