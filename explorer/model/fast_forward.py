@@ -28,6 +28,7 @@ Axes as in `explorer.model.transformer`, and
 
 import functools
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from einops import rearrange
@@ -62,19 +63,21 @@ def logits_at(
     """
     listening = model.listening
     if not isinstance(model, Transformer) or not all(name.endswith(PATTERN) for name in listening):
-        rows = torch.arange(len(tokens), device=tokens.device)[:, None]
-        return model(tokens)[..., rows, positions, :]
+        example = torch.arange(len(tokens), device=tokens.device)[:, None]
+        return model(tokens)[example, positions]
     if tokens.device.type == "cpu" and not listening:  # a GPU would be waited for; a hook sees all keys
         tokens = tokens[:, : int(positions.max()) + 1]
     W_U, norms = model.unembed.W_U, model.cfg.layer_norm
-    x = None  # the residual stream, (row d_model)
+    x: Tensor  # the residual stream, (row d_model)
     for block in model.blocks:
-        last = block is model.blocks[-1]
+        first, last = block is model.blocks[0], block is model.blocks[-1]
         at = positions if last else torch.arange(tokens.shape[1], device=tokens.device).expand_as(tokens)
-        if x is None and (shortcut := _shortcut(model, tokens, at)):
+        rows: Tensor | _Lookups
+        if first and (shortcut := _shortcut(model, tokens, at)):
             rows, factors = shortcut(model, tokens, at)
         else:
-            x = embedding(tokens, model.embed.W_E) + _positions(model, tokens.shape[1]) if x is None else x
+            if first:
+                x = embedding(tokens, model.embed.W_E) + _positions(model, tokens.shape[1])
             rows, factors = _attend(block, x.view(*tokens.shape, -1), at if last else None), []
         x = _after_attention(block, rows, factors, [W_U] if last and not norms else [])
     logits = model.ln_final(x[None])[0] @ W_U if norms else x
@@ -116,13 +119,13 @@ class _GradientOfTable(torch.autograd.Function):
     """The gradient of ``table``, which embedding_bag would add up one row after another."""
 
     @staticmethod
-    def forward(ctx, sums: Tensor, table: Tensor, rows: _Lookups) -> Tensor:
+    def forward(ctx: Any, sums: Tensor, table: Tensor, rows: _Lookups) -> Tensor:
         ctx.rows = rows
         return sums.view_as(sums)
 
     @staticmethod
     @once_differentiable
-    def backward(ctx, gradient: Tensor) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         return gradient, ctx.rows.transposed_times(gradient), None
 
 
@@ -143,9 +146,10 @@ def _after_attention(block: Block, rows: Tensor | _Lookups, factors: list[Tensor
     mlp, b_out = block.mlp, _times(block.mlp.b_out[None], read)
     into = _associated([*factors, mlp.W_in], n_rows, each)
     out = _associated([mlp.W_out, *read], n_rows, n_rows * len(mlp.W_out))
-    x = pre = rows
     if isinstance(rows, _Lookups):  # in pieces, look-ups cost more than is saved
         x, pre, straight, into = _times(rows, straight), _times(rows, into), [], []
+    else:
+        x = pre = rows
 
     def piece(x: Tensor, pre: Tensor) -> Tensor:
         post = mlp.act_fn(_times(block.ln2(pre[None]).squeeze(0), into) + mlp.b_in)
@@ -170,9 +174,10 @@ def _associated(factors: list[Tensor], n_rows: int, each: int) -> list[Tensor]:
 
 def _times(x: Tensor | _Lookups, factors: list[Tensor]) -> Tensor:
     """x times one factor after another."""
+    if isinstance(x, _Lookups):
+        x, factors = x @ factors[0], factors[1:]
     for factor in factors:  # BLAS is slow if the axis stored last is short, also in the backward pass
-        narrow = isinstance(x, Tensor) and factor.shape[1] < NARROW
-        x = (factor.T.contiguous() @ x.T).T if narrow else x @ factor
+        x = (factor.T.contiguous() @ x.T).T if factor.shape[1] < NARROW else x @ factor
     return x
 
 
@@ -215,14 +220,14 @@ def _shortcut(model: Transformer, tokens: Tensor, at: Tensor) -> Callable | None
     cfg, n_pos, n_keys, n_rows = model.cfg, tokens.shape[1], tokens.numel(), at.numel()
     n_heads, width, d_model = cfg.n_heads, cfg.n_heads * cfg.d_head, cfg.d_model
     places, sources = cfg.d_vocab * n_pos, cfg.d_vocab + n_pos
-    takes = {
+    takes: dict[Callable | None, int] = {
         None: 2 * (n_keys + n_rows) * d_model * width + 2 * n_rows * n_pos * width,
         _by_place: places * (4 * d_model + places) * width + LOOK_UP * n_rows * (1 + n_heads * n_pos) * d_model,
     }
     if not cfg.layer_norm:
         per_row = sources * (n_heads * sources + (1 + n_heads) * d_model)
         takes[_by_source] = sources * (4 * d_model + sources) * width + n_rows * per_row
-    return min(takes, key=takes.get)
+    return min(takes, key=takes.__getitem__)
 
 
 def _by_source(model: Transformer, tokens: Tensor, at: Tensor) -> tuple[Tensor, list[Tensor]]:
