@@ -8,7 +8,7 @@ from explorer.pages import address, runs, state, train
 from explorer.pages.explore import page_of
 from explorer.pages.widgets import sidebar
 from explorer.scene import Scene
-from explorer.views import VIEWS
+from explorer.views import all_views
 
 ICON = str(Path(__file__).parent / "explorer" / "pages" / "icon.svg")
 SECTIONS = ("Look", "Look inside")
@@ -23,9 +23,9 @@ st.html(
     "[data-testid=stHeader] * { pointer-events: auto; }"
     ".st-key-player[data-stale=true] { opacity: 1 !important; }</style>"
 )
-opening = next(iter(VIEWS))
+opening = next(iter(all_views()))
 pages: dict[str, list] = {section: [] for section in SECTIONS}
-for name, view in VIEWS.items():
+for name, view in all_views().items():
     icon = f":material/{view.icon}:"
     page = st.Page(page_of(view), title=view.title, icon=icon, url_path=name, default=name == opening)
     pages[SECTIONS[view.place[0]]].append(page)

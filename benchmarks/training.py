@@ -17,7 +17,7 @@ import multiprocessing
 import statistics
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext, suppress
+from contextlib import contextmanager, suppress
 from itertools import count
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -26,12 +26,14 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from explorer.model.architectures import new_model
-from explorer.model.fast_forward import asked_logits
+from explorer.model.fast_forward import logits_at
 from explorer.model.transformer import ModelConfig
 from explorer.settings import TrainingConfig
 from explorer.tasks import TASKS
 from explorer.tasks.task import Task
-from explorer.training.loop import Training, learning_rate, quick_process
+from explorer.training.loop import Training
+from explorer.training.process import run_apart
+from explorer.training.schedule import learning_rate
 
 CASES = (
     ("addition", "notebook"),
@@ -94,7 +96,7 @@ def plain_way(task: Task, cfg: ModelConfig, training: TrainingConfig) -> Callabl
 
 
 def fast_way(task: Task, cfg: ModelConfig, training: TrainingConfig) -> Callable[[], None]:
-    """One update as `Run.train` does it."""
+    """One update as `recorder.train` does it."""
     updates = Training(task, cfg, dataclasses.replace(training, steps=10**7)).updates()  # more than are timed
     return lambda: next(updates)
 
@@ -110,13 +112,20 @@ def chosen(name: str, preset_name: str) -> tuple[Task, ModelConfig, TrainingConf
 
 
 def take_turns(way: str, case: tuple[str, str], threads: int, turns: Connection) -> None:
-    """Time as many updates as are asked for, until nobody asks any more."""
+    """Time as many updates as are asked for, until the other end of ``turns`` is closed."""
+
+    def serve() -> None:
+        with suppress(EOFError):
+            update = WAYS[way](*chosen(*case))
+            update()
+            while True:
+                turns.send(seconds(update, turns.recv()))
+
     torch.set_num_threads(threads)
-    with quick_process(threads) if way == "fast" else nullcontext(), suppress(EOFError):
-        update = WAYS[way](*chosen(*case))
-        update()
-        while True:
-            turns.send(seconds(update, turns.recv()))
+    if way == "fast":
+        run_apart(serve, threads)
+    else:
+        serve()
 
 
 @contextmanager
@@ -143,7 +152,7 @@ def operations(task: Task, cfg: ModelConfig, training: TrainingConfig) -> int:
     """Floating-point operations in the matrix products of one fast update."""
     model, batch = new_model(cfg, 0), task.train_stream(training).next()
     with FlopCounterMode(display=False) as counter:
-        task.losses(asked_logits(model, batch.tokens, batch.positions), batch).mean().backward()
+        task.losses(logits_at(model, batch.tokens, batch.positions), batch).mean().backward()
     return counter.get_total_flops()
 
 

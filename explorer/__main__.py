@@ -1,8 +1,8 @@
-"""``python -m explorer``."""
+"""``python -m explorer``, which is also the command ``explorer``."""
 
 import sys
 
-from explorer.cli import main
+from explorer.cli.main import main
 
 if __name__ == "__main__":
     sys.exit(main())

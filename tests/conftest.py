@@ -1,9 +1,15 @@
 """What several tests need: a small run that was really trained, and stacks of models that were not."""
 
+import shutil
+import time
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
+import jaxtyping
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from explorer.model.architectures import weight_shapes
 from explorer.model.ensemble import Ensemble
@@ -11,6 +17,10 @@ from explorer.model.transformer import ModelConfig
 from explorer.runs import Run, Runs, recorder
 from explorer.settings import TrainingConfig
 from explorer.tasks.addition import Addition
+from explorer.tasks.induction import Induction
+from explorer.views.subject import Subject
+
+pytest_plugins = ["tests.browser"]
 
 torch.set_num_threads(1)  # small tensors on shared cores: a second thread only waits
 
@@ -18,6 +28,29 @@ SHIPPED = Path(__file__).parents[1] / "checkpoints"
 TASK = Addition(n_digits=2)
 MODEL = TASK.model_config(d_model=16, n_heads=2, d_head=8, d_mlp=32, n_layers=2)
 TRAINING = TrainingConfig(steps=40, batch_size=16, seed=3, snapshot_every=10)
+FINITE = TrainingConfig(steps=30, finite=40, test_batch_size=8, seed=1, snapshot_every=10)
+LONG = replace(TRAINING, steps=100_000, snapshot_every=1000)
+
+
+def until(done: Callable[[], object]) -> None:
+    """Wait for something that another process does."""
+    for _ in range(6000):
+        if done():
+            return
+        time.sleep(0.01)
+    raise AssertionError("nothing happened for a minute")
+
+
+def same(one: Run, other: Run) -> bool:
+    """Whether two runs have the same metrics and the same snapshots, bit for bit."""
+    files = ["metrics.safetensors", *(f"snapshots/step-{step:06d}.safetensors" for step in other.steps())]
+    if one.steps() != other.steps():
+        return False
+    for name in files:
+        ours, theirs = load_file(one.folder / name), load_file(other.folder / name)
+        if {k: v.numpy().tobytes() for k, v in ours.items()} != {k: v.numpy().tobytes() for k, v in theirs.items()}:
+            return False
+    return True
 
 
 def random_ensemble(cfg: ModelConfig, n: int = 3) -> Ensemble:
@@ -41,6 +74,41 @@ def small(root) -> Run:
 
 
 @pytest.fixture
+def copied(root, tmp_path) -> Run:
+    """A copy of the small run that may be spoilt."""
+    shutil.copytree(root / "small", tmp_path / "small")
+    return Runs(tmp_path).open("small")
+
+
+@pytest.fixture
+def unchecked(monkeypatch) -> None:
+    """Types in annotations are not checked while a test passes values of wrong types on purpose."""
+    monkeypatch.setattr(jaxtyping.config, "jaxtyping_disable", True)
+
+
+@pytest.fixture
 def tokens() -> torch.Tensor:
     """Five two-digit sums, (batch pos)."""
     return TASK.sample(5, torch.Generator().manual_seed(0)).tokens
+
+
+@pytest.fixture(scope="session")
+def subject(small) -> Subject:
+    """The small run in memory."""
+    return Subject.load(small)
+
+
+@pytest.fixture(scope="session")
+def copies(tmp_path_factory) -> Subject:
+    """A small run of induction."""
+    task = Induction(stretch=8, interval=12)
+    model = task.model_config(d_model=16, n_heads=2, d_head=8, n_layers=2, attn_only=True)
+    run = recorder.create(Runs(tmp_path_factory.mktemp("copies")), "copies", task, model, TRAINING)
+    recorder.train(run)
+    return Subject.load(run)
+
+
+@pytest.fixture(scope="session")
+def shipped() -> Subject:
+    """The shipped run of addition on infinite data."""
+    return Subject.load(Runs(SHIPPED).open("addition"))

@@ -1,4 +1,4 @@
-"""Measures of any activation, on values that are known."""
+"""Measures of activations, on values whose result is known."""
 
 import pytest
 import torch
@@ -11,7 +11,7 @@ from tests.conftest import random_ensemble
 CFG = ModelConfig(12, 10, 9, 2, 16, 2, 8, 32)
 
 
-def test_a_histogram_counts_shares_in_bins_that_stay():
+def test_histogram_gives_shares_in_bins_common_to_all_snapshots():
     values = torch.tensor([[[0.0, 0.0, 1.0, 3.9]], [[4.0, -torch.inf, 2.0, 2.0]]])
     edges, shares = histogram(values, bins=4)
     torch.testing.assert_close(edges, torch.tensor([0.0, 1.0, 2.0, 3.0, 4.0]).double())
@@ -20,20 +20,20 @@ def test_a_histogram_counts_shares_in_bins_that_stay():
 
 
 @pytest.mark.parametrize("value", [0.0, 2.5, torch.nan])
-def test_a_histogram_of_one_value_has_one_full_bin_or_none(value):
+def test_histogram_of_a_constant_has_one_full_bin_and_of_nan_none(value):
     edges, shares = histogram(torch.full((2, 1, 3), value), bins=5)
     assert (edges.diff() > 0).all()
     assert shares.sum(-1).tolist() == [[0.0 if value != value else 1.0]] * 2
 
 
-def test_norms_leave_out_what_is_masked():
+def test_root_mean_square_ignores_values_that_are_not_finite():
     values = torch.tensor([[3.0, 4.0, -torch.inf], [-torch.inf] * 3])
     torch.testing.assert_close(root_mean_square(values), torch.tensor([12.5**0.5, 0.0]).double())
 
 
 @pytest.mark.parametrize(("hook", "shape"), [("blocks.0.mlp.hook_post", (32,)), ("blocks.1.attn.hook_v", (2, 8))])
-def test_the_unit_that_was_changed_is_the_one_that_changes(tokens, hook, shape):
-    """A unit's weights are set to nothing in the second of two equal snapshots."""
+def test_only_the_unit_with_changed_weights_changes(tokens, hook, shape):
+    """Of two equal snapshots, the second has the weights of one unit ablated."""
     ensemble = random_ensemble(CFG, n=1)
     both = ensemble.followed_by(ensemble)
     assert mean_absolute_change(both, tokens, hook).abs().max() < 1e-5
@@ -50,7 +50,7 @@ def test_the_unit_that_was_changed_is_the_one_that_changes(tokens, hook, shape):
     torch.testing.assert_close(change.max(), own.abs().mean(), rtol=1e-4, atol=1e-5)
 
 
-def test_attention_has_no_units(tokens):
+def test_attention_patterns_have_no_units(tokens):
     ensemble = random_ensemble(CFG, n=2)
     with pytest.raises(UserError, match="hook_pattern has no neurons; choose"):
         mean_absolute_change(ensemble, tokens, "blocks.0.attn.hook_pattern")

@@ -1,4 +1,4 @@
-"""Logits taken apart add up to the logits."""
+"""Direct logit attribution adds up to the logits, and the logit lens ends at them."""
 
 import pytest
 import torch
@@ -23,13 +23,13 @@ each = pytest.mark.parametrize(("cfg", "example"), CASES, ids=[*CONFIGS, "table"
 
 
 def right_logits(ensemble, example) -> tuple[torch.Tensor, torch.Tensor]:
-    """The right answers' logits and the mean logits, each (snapshot answer)."""
+    """The logits of the right answers and the mean logits, each (snapshot answer)."""
     logits = ensemble.run(example.tokens[None])[0][:, 0, example.positions]
     return logits[:, range(len(example.targets)), example.targets], logits.mean(-1)
 
 
 @each
-def test_components_add_up_to_the_logit(cfg, example):
+def test_attributions_sum_to_the_logit(cfg, example):
     ensemble = random_ensemble(cfg)
     right, mean = right_logits(ensemble, example)
     for centred, expected in ((False, right), (True, right - mean)):
@@ -39,7 +39,7 @@ def test_components_add_up_to_the_logit(cfg, example):
         torch.testing.assert_close(found.values.sum(-1), expected, rtol=1e-4, atol=1e-4)
 
 
-def test_components_have_the_names_of_what_there_is():
+def test_components_are_named_in_the_order_of_computation():
     names = {name: direct_logit_attribution(random_ensemble(cfg), EXAMPLE).components for name, cfg in CONFIGS.items()}
     blocks = [("L0H0", "L0H1", "L0 MLP"), ("L1H0", "L1H1", "L1 MLP")]
     assert names["plain"] == ("embedding", "positions", *blocks[0], *blocks[1])
@@ -48,8 +48,8 @@ def test_components_have_the_names_of_what_there_is():
     assert direct_logit_attribution(random_ensemble(TABLE), TRIGRAMS.encode("C")).components == ("L0H0",)
 
 
-def test_a_head_that_is_taken_away_takes_its_share_with_it():
-    """In the last block nothing reads what a head has written, so its share is what the logit loses."""
+def test_ablating_a_head_of_the_last_block_removes_its_attribution():
+    """Nothing after the last block reads its heads, so the logit falls by exactly what was attributed to the head."""
     ensemble = random_ensemble(CONFIGS["attention only"])
 
     def without(snapshots):
@@ -59,26 +59,26 @@ def test_a_head_that_is_taken_away_takes_its_share_with_it():
         direct_logit_attribution(ensemble, EXAMPLE),
         direct_logit_attribution(ensemble, EXAMPLE, hooks=without),
     )
-    gone = whole.components.index("L1H1")
-    assert (rest.values[..., gone] == 0).all()
-    torch.testing.assert_close(whole.logits - rest.logits, whole.values[..., gone], rtol=1e-4, atol=1e-4)
+    ablated = whole.components.index("L1H1")
+    assert (rest.values[..., ablated] == 0).all()
+    torch.testing.assert_close(whole.logits - rest.logits, whole.values[..., ablated], rtol=1e-4, atol=1e-4)
     torch.testing.assert_close(rest.values.sum(-1), rest.logits, rtol=1e-4, atol=1e-4)
 
 
-def test_a_model_without_attention_answers_from_what_it_reads():
+def test_without_attention_only_the_embedding_contributes():
     cfg = CONFIGS["attention only"]
     ensemble = random_ensemble(cfg)
     weights = {name: torch.zeros_like(w) if name.endswith("W_O") else w for name, w in ensemble.weights.items()}
     weights["pos_embed.W_pos"] = torch.zeros(3, 9, 16)
     found = direct_logit_attribution(Ensemble(cfg, range(3), weights), EXAMPLE)
-    direct = 4 * weights["embed.W_E"] @ weights["unembed.W_U"]  # twice the gain of two
+    direct = 4 * weights["embed.W_E"] @ weights["unembed.W_U"]  # two blocks of gain 2
     expected = direct[:, EXAMPLE.tokens[EXAMPLE.positions], EXAMPLE.targets]
     torch.testing.assert_close(found.values[..., 0], expected, rtol=1e-4, atol=1e-5)
     assert (found.values[..., 1:] == 0).all()
 
 
 @each
-def test_the_last_stage_of_the_lens_is_the_answer(cfg, example):
+def test_the_last_stage_of_the_logit_lens_is_the_output(cfg, example):
     ensemble = random_ensemble(cfg)
     stages, logits = logit_lens(ensemble, example)
     expected = ensemble.run(example.tokens[None])[0][:, 0, example.positions]
@@ -87,7 +87,7 @@ def test_the_last_stage_of_the_lens_is_the_answer(cfg, example):
     torch.testing.assert_close(logits[:, -1], expected, rtol=1e-4, atol=1e-4)
 
 
-def test_stages_stand_in_the_order_of_the_stream():
+def test_stages_are_in_the_order_of_the_residual_stream():
     blocks = [("attention 0", "after block 0"), ("attention 1", "after block 1")]
     assert logit_lens(random_ensemble(CONFIGS["plain"]), EXAMPLE)[0] == ("embedding", *blocks[0], *blocks[1])
     attention = logit_lens(random_ensemble(CONFIGS["attention only"]), EXAMPLE)
@@ -96,7 +96,7 @@ def test_stages_stand_in_the_order_of_the_stream():
 
 
 @pytest.mark.parametrize("name", ["plain", "attention only", "gain and MLP"])
-def test_between_two_stages_the_lens_moves_by_the_components_between_them(name):
+def test_the_logit_lens_changes_between_stages_by_the_components_between_them(name):
     ensemble = random_ensemble(CONFIGS[name])
     stages, logits = logit_lens(ensemble, EXAMPLE)
     found = direct_logit_attribution(ensemble, EXAMPLE)
@@ -114,7 +114,7 @@ def test_between_two_stages_the_lens_moves_by_the_components_between_them(name):
         torch.testing.assert_close(right[:, i] - before, added, rtol=1e-3, atol=1e-3)
 
 
-def test_each_snapshot_has_its_own(small):
+def test_each_snapshot_is_measured_on_its_own_weights(small):
     ensemble = small.ensemble()
     found, (stages, logits) = direct_logit_attribution(ensemble, EXAMPLE), logit_lens(ensemble, EXAMPLE)
     for i in range(len(ensemble)):

@@ -1,4 +1,4 @@
-"""Circuits read from weights are what runs of the model show."""
+"""Circuits read from weights agree with forward passes of the model."""
 
 import itertools
 
@@ -30,13 +30,13 @@ close = {"rtol": 1e-4, "atol": 1e-4}
 
 
 def changed(ensemble: Ensemble, **weights) -> Ensemble:
-    """The ensemble with other weights, named by what comes last in their name, in every layer."""
+    """The ensemble with some weights replaced in every layer, by the last part of their name."""
     found = {name: weights.get(name.rsplit(".", 1)[-1], weight) for name, weight in ensemble.weights.items()}
     return Ensemble(ensemble.cfg, ensemble.steps, found)
 
 
 def direct(ensemble: Ensemble) -> Ensemble:
-    """The ensemble with a first layer that writes nothing, so that the second reads the embedding alone."""
+    """The ensemble with a first layer that writes nothing, so that the second reads only the embedding."""
     name = "blocks.0.attn.W_O"
     weights = {**ensemble.weights, name: torch.zeros_like(ensemble.weights[name])}
     return Ensemble(ensemble.cfg, ensemble.steps, weights)
@@ -46,7 +46,7 @@ def direct(ensemble: Ensemble) -> Ensemble:
 
 
 @pytest.mark.parametrize("layer", [0, 1])
-def test_the_qk_circuit_is_the_scores_of_a_text_of_two_tokens(layer):
+def test_the_qk_circuit_is_the_attention_scores_of_two_tokens(layer):
     ensemble = direct(random_ensemble(NO_POSITIONS))
     texts = torch.tensor([(key, query) for query in range(12) for key in range(12)])
     _, cache = ensemble.run(texts, [SCORES.format(layer)])
@@ -58,7 +58,7 @@ def test_the_qk_circuit_is_the_scores_of_a_text_of_two_tokens(layer):
 
 @pytest.mark.parametrize("positions", ["learned", "sinusoidal"])
 @pytest.mark.parametrize("layer", [0, 1])
-def test_positions_look_at_positions_as_without_tokens(positions, layer):
+def test_the_positional_qk_circuit_is_the_attention_scores_without_token_embeddings(positions, layer):
     cfg = ModelConfig(12, 10, 9, 2, 16, 2, 8, attn_only=True, residual_gain=2.0, positions=positions)
     ensemble = changed(direct(random_ensemble(cfg)), W_E=torch.zeros(3, 12, 16))
     _, cache = ensemble.run(torch.zeros(1, 9, dtype=torch.int64), [SCORES.format(layer)])
@@ -69,8 +69,8 @@ def test_positions_look_at_positions_as_without_tokens(positions, layer):
 
 @pytest.mark.parametrize("layer", [0, 1])
 @pytest.mark.parametrize("cfg", [GAIN, NO_POSITIONS], ids=["positions", "no positions"])
-def test_scores_from_a_token_are_those_of_texts_that_end_with_it(cfg, layer):
-    """Only the query's position is not zero, so the scores of the text have no part of the keys' positions."""
+def test_scores_from_a_token_are_those_of_sequences_that_end_with_it(cfg, layer):
+    """Only the embedding of the query's position is not zero, so the positions of keys add nothing to the scores."""
     ensemble = direct(random_ensemble(cfg))
     if cfg is GAIN:
         ensemble = changed(ensemble, W_pos=ensemble.weights["pos_embed.W_pos"] * (torch.arange(9) == 5)[:, None])
@@ -80,7 +80,7 @@ def test_scores_from_a_token_are_those_of_texts_that_end_with_it(cfg, layer):
     torch.testing.assert_close(scores_from_token(ensemble, layer, 7, 5), seen, **close)
 
 
-def test_without_positions_none_looks_at_another():
+def test_models_without_positions_have_no_positional_circuit():
     for cfg in (NO_POSITIONS, TABLE):
         with pytest.raises(UserError, match="no positions"):
             positional_qk_circuit(random_ensemble(cfg), 0)
@@ -91,8 +91,8 @@ def test_without_positions_none_looks_at_another():
 
 @pytest.mark.parametrize("layer", [0, 1])
 @pytest.mark.parametrize("gain", [1.0, 2.0])
-def test_the_ov_circuit_is_what_a_head_adds_on_a_text_of_one_token(layer, gain):
-    """The logits that go when its result goes."""
+def test_the_ov_circuit_is_what_a_head_adds_to_the_logits_of_one_token(layer, gain):
+    """The logits without the head are subtracted."""
     cfg = ModelConfig(12, 10, 9, 2, 16, 2, 8, attn_only=True, residual_gain=gain, positions="none")
     ensemble = random_ensemble(cfg)
     if layer:
@@ -110,7 +110,7 @@ def test_the_ov_circuit_is_what_a_head_adds_on_a_text_of_one_token(layer, gain):
         torch.testing.assert_close(found[:, head], (whole - without)[:, :, 0], **close)
 
 
-def test_a_table_is_its_own_circuits():
+def test_the_weights_of_a_table_are_its_circuits():
     ensemble = random_ensemble(TABLE)
     scores, rows = ensemble.weights["blocks.0.attn.QK"], ensemble.weights["blocks.0.attn.OV"]
     text = SkipTrigram().sample(1, torch.Generator().manual_seed(0)).tokens
@@ -126,8 +126,8 @@ def test_a_table_is_its_own_circuits():
 
 @pytest.mark.parametrize(("sign", "score", "share"), [(1, 1, 1), (-1, -1, 0)])
 @pytest.mark.parametrize("gain", [1.0, 2.0, -1.0])
-def test_a_head_that_says_what_it_sees_copies(sign, score, share, gain):
-    """Output i answers for input i + 2. With two blocks, the direct path is multiplied by the gain once."""
+def test_a_head_whose_ov_circuit_is_diagonal_copies(sign, score, share, gain):
+    """Output i stands for input i + 2. With two blocks, the direct path is multiplied by the gain once."""
     cfg = ModelConfig(7, 5, 9, 2, 7, 1, 7, attn_only=True, residual_gain=gain)
     one = torch.eye(7).expand(2, 7, 7)
     ensemble = changed(
@@ -141,8 +141,8 @@ def test_a_head_that_says_what_it_sees_copies(sign, score, share, gain):
 @pytest.mark.parametrize(
     "cfg", [GAIN, WITH_MLP, ModelConfig(12, 10, 9, 1, 16, 2, 14)], ids=["8 wide", "4 wide", "14 wide"]
 )
-def test_copying_is_told_from_the_whole_square(cfg):
-    """Heads narrower than the outputs and wider ones; outputs answer for inputs in an order of their own."""
+def test_copying_scores_are_those_of_the_full_ov_circuit(cfg):
+    """With d_head below and above d_vocab_out, and with outputs in another order than inputs."""
     ensemble, inputs = random_ensemble(cfg), [11, 3, 5, 1, 0, 2, 9, 8, 4, 7]
     scores, shares = copying_scores(ensemble, inputs)
     square = torch.cat([ov_circuit(ensemble, layer) for layer in range(cfg.n_layers)], 1)[:, :, inputs]
@@ -162,7 +162,7 @@ def test_a_table_with_a_diagonal_copies():
 # --- Composition ---
 
 
-def whole_products(ensemble: Ensemble, layer: int, kind: str) -> torch.Tensor:
+def full_products(ensemble: Ensemble, layer: int, kind: str) -> torch.Tensor:
     weights = {name: ensemble.weights[f"blocks.{layer}.attn.{name}"] for name in ("W_Q", "W_K", "W_V", "W_O")}
     return {
         "Q": weights["W_Q"] @ weights["W_K"].mT,
@@ -172,28 +172,28 @@ def whole_products(ensemble: Ensemble, layer: int, kind: str) -> torch.Tensor:
 
 
 @pytest.mark.parametrize("kind", ["Q", "K", "V"])
-def test_composition_is_the_norm_of_whole_products(kind):
-    """Up to what is taken off, which is the same for every pair."""
+def test_composition_scores_are_norms_of_full_products(kind):
+    """Minus the random baseline, which is the same for every pair."""
     cfg = ModelConfig(12, 10, 9, 3, 16, 2, 8, attn_only=True)
     ensemble = random_ensemble(cfg)
     pairs, scores = composition_scores(ensemble, kind)
     expected, norm = [], torch.linalg.matrix_norm
     for i, j in itertools.combinations(range(3), 2):
         for a, b in itertools.product(range(2), repeat=2):
-            writes, reads = whole_products(ensemble, i, "V")[:, a], whole_products(ensemble, j, kind)[:, b]
+            writes, reads = full_products(ensemble, i, "V")[:, a], full_products(ensemble, j, kind)[:, b]
             expected.append(norm(writes @ reads) / norm(writes) / norm(reads))
     expected = torch.stack(expected, 1)
-    by_chance = expected - scores
-    torch.testing.assert_close(by_chance, by_chance[:1, :1].expand_as(by_chance), rtol=1e-4, atol=1e-5)
-    assert 0.1 < by_chance[0, 0] < 0.4
+    baseline = expected - scores
+    torch.testing.assert_close(baseline, baseline[:1, :1].expand_as(baseline), rtol=1e-4, atol=1e-5)
+    assert 0.1 < baseline[0, 0] < 0.4
     assert pairs[:4] == [("L0H0", "L1H0"), ("L0H0", "L1H1"), ("L0H1", "L1H0"), ("L0H1", "L1H1")]
     assert pairs[4:6] == [("L0H0", "L2H0"), ("L0H0", "L2H1")]
     assert pairs[-1] == ("L1H1", "L2H1")
 
 
 @pytest.mark.parametrize("kind", ["Q", "K", "V"])
-def test_a_head_composes_with_what_reads_the_direction_it_writes(kind):
-    """Layer 0 writes one direction; layer 1 reads it in one of three ways, and another one in the others."""
+def test_a_head_composes_with_a_head_that_reads_the_direction_it_writes(kind):
+    """Layer 0 writes one direction. Layer 1 reads it with one of W_Q, W_K and W_V, and another one with the others."""
     cfg = ModelConfig(12, 10, 9, 2, 16, 1, 1, attn_only=True)
     written, other = torch.eye(16)[0], torch.eye(16)[1]
     weights = dict(random_ensemble(cfg).weights)
@@ -207,7 +207,7 @@ def test_a_head_composes_with_what_reads_the_direction_it_writes(kind):
 
 
 @pytest.mark.parametrize("kind", ["Q", "K", "V"])
-def test_random_heads_compose_as_by_chance(kind):
+def test_random_heads_have_composition_scores_near_zero(kind):
     cfg = ModelConfig(12, 10, 9, 2, 48, 4, 12, attn_only=True)
     _, scores = composition_scores(random_ensemble(cfg, 10), kind)
     assert scores.shape == (10, 16)
@@ -215,7 +215,7 @@ def test_random_heads_compose_as_by_chance(kind):
     assert scores.abs().max() < 0.05
 
 
-def test_one_layer_composes_with_nothing():
+def test_composition_needs_two_layers():
     for cfg in (TABLE, ModelConfig(12, 10, 9)):
         with pytest.raises(UserError, match="Composition needs two layers; this model has one"):
             composition_scores(random_ensemble(cfg), "K")
@@ -226,22 +226,22 @@ def test_one_layer_composes_with_nothing():
 
 @pytest.mark.parametrize("cfg", [GAIN, ModelConfig(12, 10, 9, 1, 6, 2, 8)], ids=["narrow heads", "wide heads"])
 @pytest.mark.parametrize(("circuit", "kind"), [("QK", "Q"), ("OV", "V")])
-def test_singular_values_are_those_of_the_whole_product(cfg, circuit, kind):
+def test_singular_values_are_those_of_the_full_product(cfg, circuit, kind):
     ensemble = random_ensemble(cfg)
     found = circuits.singular_values(ensemble, circuit)
-    whole = torch.cat([whole_products(ensemble, layer, kind) for layer in range(cfg.n_layers)], 1)
+    whole = torch.cat([full_products(ensemble, layer, kind) for layer in range(cfg.n_layers)], 1)
     n = min(cfg.d_head, cfg.d_model)
     assert found.shape == (3, cfg.n_layers * cfg.n_heads, n)
     torch.testing.assert_close(found, torch.linalg.svdvals(whole)[..., :n], **close)
     assert (found.diff(dim=-1) <= 0).all()
 
 
-def test_a_table_has_no_products():
+def test_a_table_has_no_singular_values():
     with pytest.raises(UserError, match="no products of weights"):
         circuits.singular_values(random_ensemble(TABLE), "OV")
 
 
-def test_each_snapshot_has_its_own(small):
+def test_each_snapshot_is_measured_on_its_own_weights(small):
     ensemble = small.ensemble()
     measures = {
         "qk": lambda e: qk_circuit(e, 1),
@@ -260,6 +260,6 @@ def test_each_snapshot_has_its_own(small):
             torch.testing.assert_close(alone, found[i : i + 1], rtol=1e-4, atol=1e-5, equal_nan=True, msg=name)
 
 
-def test_effective_rank_counts_values_that_are_alike():
+def test_effective_rank_of_equal_values_is_their_number():
     values = torch.tensor([[2.0, 2.0, 2.0, 0.0], [5.0, 0.0, 0.0, 0.0]])
     torch.testing.assert_close(circuits.effective_rank(values), torch.tensor([3.0, 1.0]))

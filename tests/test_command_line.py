@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from explorer.cli import main
+from explorer import cli
+from explorer.cli.main import main
 from explorer.runs import Runs
 from explorer.tasks import TASKS
 from tests.conftest import SHIPPED
@@ -190,3 +191,31 @@ def test_ctrl_c_saves_and_says_how_to_go_on(tmp_path):
     assert 0 < done < 3000
     assert main(out.strip().split("python -m explorer ")[1].split()) == 0
     assert run.info().status == "done"
+
+
+def test_runs_are_where_the_environment_says_unless_the_command_does(root, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("EXPLORER_CHECKPOINTS", raising=False)
+    assert main(["runs"]) == 0
+    assert capsys.readouterr().out.startswith("No runs in checkpoints yet")
+    monkeypatch.setenv("EXPLORER_CHECKPOINTS", str(root))
+    assert main(["runs"]) == 0
+    assert capsys.readouterr().out.startswith("small  ")
+    assert main(["runs", "--checkpoints", "checkpoints"]) == 0
+    assert capsys.readouterr().out.startswith("No runs in checkpoints yet")
+
+
+def test_a_command_is_one_file(tmp_path, monkeypatch, capsys):
+    (tmp_path / "greet.py").write_text(
+        '"""Greet somebody."""\n\n'
+        "def add_arguments(parser):\n    parser.add_argument('name')\n\n"
+        "def run(options):\n    print(f'Hello {options.name}, runs are in {options.checkpoints}')\n"
+    )
+    monkeypatch.setattr(cli, "__path__", [*cli.__path__, str(tmp_path)])
+    assert main(["greet", "Ada", "--checkpoints", "here"]) == 0
+    assert capsys.readouterr().out == "Hello Ada, runs are in here\n"
+    with pytest.raises(SystemExit, match="0"):
+        main(["--help"])
+    listed = capsys.readouterr().out
+    assert "Greet somebody." in listed
+    assert "Let a run answer an example." in listed

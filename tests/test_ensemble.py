@@ -1,5 +1,7 @@
 """The stack of snapshots gives what each snapshot gives alone."""
 
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
 import torch
 
@@ -86,3 +88,58 @@ def test_a_selection_keeps_steps_and_weights_together(ensemble, tokens):
     some = ensemble.select(slice(1, None, 2))
     assert some.steps == (1, 3)
     torch.testing.assert_close(some.run(tokens)[0], ensemble.run(tokens)[0][1::2])
+
+
+def cut(ensemble: Ensemble, start: int, end: int) -> Ensemble:
+    """Some snapshots, in memory of their own."""
+    weights = {name: weight[start:end].clone() for name, weight in ensemble.weights.items()}
+    return Ensemble(ensemble.cfg, ensemble.steps[start:end], weights)
+
+
+def addresses(ensemble: Ensemble) -> list[int]:
+    return [weight.data_ptr() for weight in ensemble.weights.values()]
+
+
+def test_an_ensemble_that_grows_copies_nothing_while_there_is_room(ensemble, tokens):
+    two = cut(ensemble, 0, 1).followed_by(cut(ensemble, 1, 2))  # with room for two more
+    three = two.followed_by(cut(ensemble, 2, 3))
+    four = three.followed_by(cut(ensemble, 3, 4))
+    assert addresses(two) == addresses(three) == addresses(four)
+    five = four.followed_by(cut(ensemble, 4, 5))
+    assert set(addresses(five)).isdisjoint(addresses(four))
+    for n, grown in enumerate((two, three, four, five), 2):
+        assert grown.steps == ensemble.steps[:n]
+        assert all(torch.equal(weight, ensemble.weights[name][:n]) for name, weight in grown.weights.items())
+        assert torch.equal(grown.run(tokens)[0], cut(ensemble, 0, n).run(tokens)[0])
+
+
+def test_an_ensemble_that_grows_two_ways_keeps_them_apart(ensemble):
+    two = cut(ensemble, 0, 1).followed_by(cut(ensemble, 1, 2))
+    third, fourth = (two.followed_by(cut(ensemble, i, i + 1)) for i in (2, 3))
+    for grown, last in ((third, 2), (fourth, 3)):
+        assert grown.steps == (0, 1, last)
+        expected = torch.tensor([0, 1, last])
+        assert all(torch.equal(weight, ensemble.weights[name][expected]) for name, weight in grown.weights.items())
+
+
+def test_an_ensemble_may_grow_in_several_threads(ensemble):
+    two, last = cut(ensemble, 0, 1).followed_by(cut(ensemble, 1, 2)), cut(ensemble, 2, 3)
+    with ThreadPoolExecutor(8) as threads:
+        grown = list(threads.map(lambda _: two.followed_by(last), range(40)))
+    for one in grown:
+        assert all(torch.equal(weight, ensemble.weights[name][:3]) for name, weight in one.weights.items())
+
+
+def test_the_heads_of_an_ensemble_that_grew_are_one_matrix(ensemble):
+    grown = cut(ensemble, 0, 2).followed_by(cut(ensemble, 2, 5))
+    for name, weight in grown.weights.items():
+        in_memory = weight.transpose(1, 2) if name.endswith(("W_Q", "W_K", "W_V")) else weight
+        assert in_memory.is_contiguous(), name
+
+
+def test_an_ensemble_says_what_memory_it_takes(small):
+    stack = small.ensemble()
+    assert stack.nbytes == small.info().stack_bytes(5) == sum(weight.nbytes for weight in stack.weights.values())
+    grown = cut(stack, 0, 3).followed_by(cut(stack, 3, 5))
+    assert grown.nbytes == 2 * stack.nbytes
+    assert stack.select(slice(1, 2)).nbytes == stack.nbytes

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from explorer.model.architectures import new_model
-from explorer.model.fast_forward import _by_place, _by_source, _Lookups, _shortcut, _times, asked_logits
+from explorer.model.fast_forward import _by_place, _by_source, _Lookups, _shortcut, _times, logits_at
 from explorer.settings import TrainingConfig
 from explorer.tasks import TASKS
 from explorer.tasks.addition import Addition
@@ -36,7 +36,7 @@ def compare(model, task, batch, tolerance=1e-5):
     found = []
     for logits in (
         batch.asked(model(batch.tokens)),
-        asked_logits(model, batch.tokens, batch.positions),
+        logits_at(model, batch.tokens, batch.positions),
     ):
         loss = task.losses(logits, batch).mean()
         found.append((loss.item(), torch.autograd.grad(loss, list(model.parameters()))))
@@ -49,7 +49,7 @@ def compare(model, task, batch, tolerance=1e-5):
 
 def assert_close_at(model, tokens, positions):
     expected = model(tokens)[torch.arange(len(tokens))[:, None], positions]
-    torch.testing.assert_close(asked_logits(model, tokens, positions), expected, rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(logits_at(model, tokens, positions), expected, rtol=1e-5, atol=1e-5)
 
 
 @EVERY_PRESET
@@ -64,7 +64,7 @@ def test_loss_and_gradients_are_those_of_the_hooked_forward_pass(kind, name):
     optimiser = torch.optim.AdamW(model.parameters(), lr=1e-3)
     for _ in range(5):
         optimiser.zero_grad()
-        task.losses(asked_logits(model, batch.tokens, batch.positions), batch).mean().backward()
+        task.losses(logits_at(model, batch.tokens, batch.positions), batch).mean().backward()
         optimiser.step()
     compare(model, task, batch)
 
@@ -148,7 +148,7 @@ def test_what_comes_after_the_last_asked_position_is_not_looked_at():
     positions = torch.tensor([[3, 1]]).repeat(5, 1)
     assert_close_at(model, tokens, positions)
     tokens_after = torch.cat([tokens[:, :4], torch.full((5, 3), 10**6)], 1)  # there is no such token
-    torch.testing.assert_close(asked_logits(model, tokens_after, positions), asked_logits(model, tokens, positions))
+    torch.testing.assert_close(logits_at(model, tokens_after, positions), logits_at(model, tokens, positions))
 
 
 def test_lookups_know_their_transpose_also_where_columns_are_many():
@@ -186,7 +186,7 @@ def test_hooks_at_patterns_see_the_rows_of_asked_queries(n_layers):
         )
         hooks = {name: lambda x, at: seen.update({at: x})}
         with model.hooks(forward=hooks, backward={name: lambda x, at: seen.update({f"{at}_grad": x})}):
-            task.losses(asked_logits(model, batch.tokens, batch.positions), batch).mean().backward()
+            task.losses(logits_at(model, batch.tokens, batch.positions), batch).mean().backward()
         for key in (name, f"{name}_grad"):
             expected = cache[key] if block < n_layers - 1 else cache[key][:, :, -1:]
             torch.testing.assert_close(seen[key], expected, rtol=1e-5, atol=1e-8)
@@ -195,11 +195,11 @@ def test_hooks_at_patterns_see_the_rows_of_asked_queries(n_layers):
 def test_a_hook_elsewhere_is_not_passed_over():
     model = new_model(ADDITION.model_config(**WIDTHS), seed=0)
     batch = ADDITION.sample(4, torch.Generator().manual_seed(0))
-    plain = asked_logits(model, batch.tokens, batch.positions)
+    plain = logits_at(model, batch.tokens, batch.positions)
     with model.hooks(forward={"blocks.0.hook_mlp_out": lambda x, name: torch.zeros_like(x)}):
-        ablated = asked_logits(model, batch.tokens, batch.positions)
+        ablated = logits_at(model, batch.tokens, batch.positions)
         torch.testing.assert_close(ablated, batch.asked(model(batch.tokens)))
     assert not torch.allclose(ablated, plain)
     with model.hooks(forward={PATTERN: lambda x, name: torch.full_like(x, 0.1)}):
-        replaced = asked_logits(model, batch.tokens, batch.positions)
+        replaced = logits_at(model, batch.tokens, batch.positions)
         torch.testing.assert_close(replaced, batch.asked(model(batch.tokens)), rtol=1e-5, atol=1e-5)

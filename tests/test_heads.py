@@ -1,4 +1,4 @@
-"""What heads do, on patterns whose scores are known."""
+"""Head scores, on attention patterns whose scores are known."""
 
 import math
 
@@ -25,17 +25,17 @@ TOKENS = heads.repeated_tokens(20, LENGTH, 3)
 TWO_LAYERS = ModelConfig(20, 20, 12, 2, 16, 2, 8, attn_only=True)
 
 
-def looking(back: int) -> torch.Tensor:
-    """(batch head=1 query key): each query attends so many tokens back, or to the first."""
+def attending(back: int) -> torch.Tensor:
+    """A pattern, (batch head=1 query key), in which each query attends ``back`` tokens back, or to the first."""
     n = TOKENS.shape[1]
     keys = (torch.arange(n) - back).clamp(min=0)
     return torch.nn.functional.one_hot(keys, n).float().expand(3, 1, n, n)
 
 
-# --- Texts ---
+# --- Repeated tokens ---
 
 
-def test_a_repeated_text_says_distinct_tokens_twice():
+def test_repeated_tokens_are_distinct_tokens_twice():
     assert TOKENS.shape == (3, 2 * LENGTH)
     assert TOKENS.dtype == torch.int64
     assert torch.equal(TOKENS[:, :LENGTH], TOKENS[:, LENGTH:])
@@ -59,11 +59,11 @@ def test_a_repeated_text_says_distinct_tokens_twice():
         ("", []),
     ],
 )
-def test_stretches_that_come_again(text, expected):
+def test_repeats_are_found(text, expected):
     assert find_repeats(torch.tensor([ord(letter) for letter in text], dtype=torch.int64)) == expected
 
 
-def test_every_stretch_is_as_long_as_it_can_be():
+def test_repeats_are_as_long_as_possible():
     text = torch.randint(0, 3, (40,), generator=torch.Generator().manual_seed(0)).tolist()
     expected = []
     for first in range(40):
@@ -77,11 +77,11 @@ def test_every_stretch_is_as_long_as_it_can_be():
     assert find_repeats(torch.tensor(text), 2) == expected
 
 
-# --- Patterns ---
+# --- Scores ---
 
 
-def test_heads_that_do_one_thing_have_its_score():
-    induction, duplicate, previous = looking(LENGTH - 1), looking(LENGTH), looking(1)
+def test_ideal_heads_have_a_score_of_one():
+    induction, duplicate, previous = attending(LENGTH - 1), attending(LENGTH), attending(1)
     assert prefix_matching_score(induction, TOKENS).tolist() == [1]
     assert duplicate_token_score(induction, TOKENS).tolist() == [0]
     assert duplicate_token_score(duplicate, TOKENS).tolist() == [1]
@@ -90,8 +90,8 @@ def test_heads_that_do_one_thing_have_its_score():
     assert attention_entropy(previous).tolist() == [0]
 
 
-def test_attention_to_several_occurrences_is_added_up():
-    """In a b a c a, the last a finds two; what came after them is b and c."""
+def test_attention_to_several_occurrences_is_summed():
+    """In a b a c a, the last a has two earlier occurrences, followed by b and c."""
     tokens, pattern = torch.tensor([[1, 2, 1, 3, 1]]), torch.zeros(1, 1, 5, 5)
     pattern[0, 0, 2, :3] = torch.tensor([0.1, 0.2, 0.7])
     pattern[0, 0, 4] = torch.tensor([0.1, 0.3, 0.2, 0.35, 0.05])
@@ -99,28 +99,28 @@ def test_attention_to_several_occurrences_is_added_up():
     assert prefix_matching_score(pattern, tokens).item() == pytest.approx((0.2 + 0.65) / 2)
 
 
-def test_a_token_that_follows_itself_came_after_its_earlier_occurrence():
+def test_a_token_right_after_itself_follows_its_earlier_occurrence():
     pattern = torch.eye(2)[None, None]
     assert prefix_matching_score(pattern, torch.tensor([[5, 5]])).item() == 1
     assert duplicate_token_score(pattern, torch.tensor([[5, 5]])).item() == 0
 
 
-def test_without_an_earlier_occurrence_there_is_no_score():
+def test_the_score_is_nan_without_earlier_occurrences():
     pattern = torch.full((1, 2, 4, 4), 0.25)
     tokens = torch.arange(4)[None]
     assert prefix_matching_score(pattern, tokens).isnan().all()
     assert duplicate_token_score(pattern, tokens).isnan().all()
 
 
-def test_attention_spread_evenly_has_the_entropy_of_a_die():
+def test_uniform_attention_over_n_keys_has_the_entropy_log_n():
     assert attention_entropy(torch.full((2, 1, 6, 6), 1 / 6)).item() == pytest.approx(math.log(6))
     causal = torch.ones(4, 4).tril()
     expected = sum(math.log(n) for n in range(1, 5)) / 4
     assert attention_entropy((causal / causal.sum(-1, keepdim=True))[None, None]).item() == pytest.approx(expected)
 
 
-def test_on_a_repeated_text_the_scores_are_means_of_diagonals():
-    """TransformerLens' quick forms; that of prefix matching has one query more, the last of the first half."""
+def test_on_repeated_tokens_scores_are_means_of_diagonals():
+    """As in TransformerLens, whose prefix matching has one query more, the last of the first half."""
     pattern = torch.rand(4, 3, 2, 12, 12, generator=torch.Generator().manual_seed(0)).tril()  # of four snapshots
     after, same = (pattern.diagonal(offset=offset, dim1=-2, dim2=-1) for offset in (1 - LENGTH, -LENGTH))
     torch.testing.assert_close(prefix_matching_score(pattern, TOKENS), after[..., 1:].mean((1, 3)))
@@ -131,7 +131,7 @@ def test_on_a_repeated_text_the_scores_are_means_of_diagonals():
 # --- Ensembles ---
 
 
-def test_scores_are_those_of_the_patterns_layer_by_layer():
+def test_head_scores_are_those_of_the_patterns_of_each_layer():
     ensemble = random_ensemble(TWO_LAYERS)
     names = [f"blocks.{layer}.attn.hook_pattern" for layer in range(2)]
     _, cache = ensemble.run(TOKENS, names)
@@ -143,7 +143,7 @@ def test_scores_are_those_of_the_patterns_layer_by_layer():
         torch.testing.assert_close(scores["prefix matching"][:, of_layer], prefix_matching_score(cache[name], TOKENS))
 
 
-def test_a_head_of_equal_scores_looks_everywhere_alike():
+def test_equal_attention_scores_give_uniform_attention():
     ensemble = random_ensemble(TWO_LAYERS)
     weights = {**ensemble.weights, "blocks.1.attn.W_Q": torch.zeros(3, 2, 16, 8)}
     scores = head_scores(Ensemble(TWO_LAYERS, range(3), weights), TOKENS)
@@ -151,14 +151,14 @@ def test_a_head_of_equal_scores_looks_everywhere_alike():
     torch.testing.assert_close(scores["entropy"][:, 2:], torch.full((3, 2), expected))
 
 
-def test_a_table_has_scores_too():
+def test_a_table_has_head_scores():
     task = SkipTrigram()
     ensemble = random_ensemble(task.model_config(n_layers=1, n_heads=1, architecture="table"))
     scores = head_scores(ensemble, task.sample(2, torch.Generator().manual_seed(0)).tokens)
     assert all(values.shape == (3, 1) and values.isfinite().all() for values in scores.values())
 
 
-def test_each_snapshot_has_its_own_scores(small):
+def test_each_snapshot_is_measured_on_its_own_weights(small):
     ensemble, tokens = small.ensemble(), TASK.sample(3, torch.Generator().manual_seed(0)).tokens
     scores = head_scores(ensemble, tokens)
     for i in range(len(ensemble)):

@@ -1,4 +1,4 @@
-"""Components switched off, and activations taken from another prompt."""
+"""Ablation and activation patching."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -45,7 +45,7 @@ def stack(cfg: ModelConfig, n: int = 3) -> Ensemble:
 
 
 def with_weights(ensemble: Ensemble, change) -> Ensemble:
-    """The same ensemble with some weights changed in place, on memory of its own."""
+    """A copy of the ensemble on which ``change`` has changed some weights in place."""
     weights = {name: weight.clone() for name, weight in ensemble.weights.items()}
     change(weights)
     return Ensemble(ensemble.cfg, ensemble.steps, weights)
@@ -59,66 +59,19 @@ def ensemble(request) -> Ensemble:
 @pytest.fixture
 def one_by_one(monkeypatch):
     """Every pass takes a single snapshot."""
-    monkeypatch.setattr(Ensemble.run, "__defaults__", ((), None, 1, None))
-    monkeypatch.setattr(Ensemble.passes, "__defaults__", ((), None, 1, None))
+    monkeypatch.setattr("explorer.model.ensemble.activation_bytes", lambda cfg, n_pos: 2**60)
 
 
-# --- Components ---
+# --- Ablation ---
 
 
-def test_components_stand_in_the_order_in_which_they_are_computed():
-    names = [component.name for component in components(MLPS)]
-    assert names == ["L0H0", "L0H1", "L0 MLP", "L1H0", "L1H1", "L1 MLP"]
-    assert [component.name for component in components(ATTENTION)] == ["L0H0", "L0H1", "L1H0", "L1H1"]
-    assert [component.name for component in components(TABLE)] == ["L0H0"]
-
-
-@pytest.mark.parametrize("cfg", CONFIGS.values(), ids=CONFIGS)
-def test_every_component_has_a_hook_point_and_is_known_by_its_name(cfg):
-    for component in components(cfg):
-        assert component.hook in new_model(cfg).hook_names
-        assert parse_component(component.name, cfg) == component
-
-
-@pytest.mark.parametrize(
-    ("typed", "component", "hook"),
-    [
-        ("L0H1", Component(0, "head", 1), "blocks.0.attn.hook_z"),
-        (" l1h0 ", Component(1, "head", 0), "blocks.1.attn.hook_z"),
-        ("L1 MLP", Component(1, "mlp"), "blocks.1.hook_mlp_out"),
-        ("l0mlp", Component(0, "mlp"), "blocks.0.hook_mlp_out"),
-        ("L0N31", Component(0, "neuron", 31), "blocks.0.mlp.hook_post"),
-    ],
-)
-def test_components_are_read_however_they_are_written(typed, component, hook):
-    assert parse_component(typed, MLPS) == component
-    assert component.hook == hook
-
-
-@pytest.mark.parametrize(
-    "typed", ["", "head 2", "L2H0", "L0H2", "L0N32", "L0H", "L-1H0", "L٠H٠", "9" * 100_000, "L0\nH0x"]
-)
-def test_what_is_no_component_gets_one_sentence_that_says_what_there_is(typed):
-    with pytest.raises(UserError, match="the layers L0 to L1 has the heads H0 to H1, an MLP and the neurons N0 to N31"):
-        parse_component(typed, MLPS)
-    with pytest.raises(UserError) as refused:
-        parse_component(typed, MLPS)
-    assert len(str(refused.value)) < 200
-    assert "\n" not in str(refused.value)
-
-
-def test_a_model_without_an_mlp_has_none_to_name():
-    with pytest.raises(UserError, match=r"There is no L0 MLP in this model; layer L0 has head H0 and no MLP\."):
-        parse_component("L0MLP", TABLE)
+def test_ablating_a_component_that_is_not_there_is_refused():
     with pytest.raises(UserError, match="There is no L1N3 in this model"):
         ablation_hooks(stack(ATTENTION), [Component(1, "neuron", 3)], "zero", BATCH.tokens)
 
 
-# --- Switched off ---
-
-
 @pytest.mark.parametrize("mode", ["zero", "mean"])
-def test_nothing_off_changes_nothing(ensemble, mode):
+def test_ablating_nothing_changes_nothing(ensemble, mode):
     hooks = ablation_hooks(ensemble, [], mode, BATCH.tokens)
     assert torch.equal(ensemble.run(BATCH.tokens, hooks=hooks)[0], ensemble.run(BATCH.tokens)[0])
     hooks = ablation_hooks(ensemble, [], mode, BATCH.tokens)
@@ -133,7 +86,7 @@ def test_losses_are_those_of_the_task(ensemble):
 
 
 @pytest.mark.parametrize("cfg", [MLPS, ATTENTION, NORMED], ids=["MLPs", "attention only", "layer norm"])
-def test_a_head_at_zero_is_a_head_without_output_weights(cfg):
+def test_zero_ablation_of_a_head_equals_zero_output_weights(cfg):
     ensemble = stack(cfg)
     for component in components(cfg):
         if component.kind == "head":
@@ -143,7 +96,7 @@ def test_a_head_at_zero_is_a_head_without_output_weights(cfg):
 
 
 @pytest.mark.parametrize("cfg", [MLPS, NORMED], ids=["MLPs", "layer norm"])
-def test_an_mlp_at_zero_is_an_mlp_without_output_weights(cfg):
+def test_zero_ablation_of_an_mlp_equals_zero_output_weights(cfg):
     def emptied(weights):
         weights["blocks.0.mlp.W_out"].zero_()
         weights["blocks.0.mlp.b_out"].zero_()
@@ -154,19 +107,19 @@ def test_an_mlp_at_zero_is_an_mlp_without_output_weights(cfg):
     torch.testing.assert_close(ensemble.run(BATCH.tokens, hooks=hooks)[0], without.run(BATCH.tokens)[0])
 
 
-def test_neurons_at_zero_are_rows_without_output_weights():
-    ensemble, off = stack(MLPS), [Component(1, "neuron", 5), Component(1, "neuron", 17)]
+def test_zero_ablation_of_neurons_equals_zero_rows_of_output_weights():
+    ensemble, ablated = stack(MLPS), [Component(1, "neuron", 5), Component(1, "neuron", 17)]
     without = with_weights(ensemble, lambda w: w["blocks.1.mlp.W_out"][:, 5:18:12].zero_())
-    hooks = ablation_hooks(ensemble, off, "zero", BATCH.tokens)
+    hooks = ablation_hooks(ensemble, ablated, "zero", BATCH.tokens)
     torch.testing.assert_close(ensemble.run(BATCH.tokens, hooks=hooks)[0], without.run(BATCH.tokens)[0])
 
 
-def test_a_table_with_its_head_off_says_nothing():
+def test_a_table_without_its_head_has_no_logits():
     hooks = ablation_hooks(stack(TABLE), [Component(0, "head")], "zero", BATCH.tokens)
     assert not stack(TABLE).run(BATCH.tokens, hooks=hooks)[0].any()
 
 
-def test_several_may_be_off_at_once():
+def test_several_components_are_ablated_at_once():
     ensemble = stack(MLPS)
 
     def emptied(weights):
@@ -175,14 +128,14 @@ def test_several_may_be_off_at_once():
         weights["blocks.1.mlp.W_out"].zero_()
         weights["blocks.1.mlp.b_out"].zero_()
 
-    off = [Component(0, "head", 0), Component(0, "head", 1), Component(1, "mlp")]
-    hooks = ablation_hooks(ensemble, off, "zero", BATCH.tokens)
+    ablated = [Component(0, "head", 0), Component(0, "head", 1), Component(1, "mlp")]
+    hooks = ablation_hooks(ensemble, ablated, "zero", BATCH.tokens)
     without = with_weights(ensemble, emptied)
     torch.testing.assert_close(ensemble.run(BATCH.tokens, hooks=hooks)[0], without.run(BATCH.tokens)[0])
 
 
 @pytest.mark.parametrize("budget", [1, 10**9], ids=["one by one", "at once"])
-def test_the_mean_is_that_of_the_batch_at_each_position_and_snapshot(ensemble, budget):
+def test_mean_ablation_takes_the_mean_over_the_batch_at_each_position_and_snapshot(ensemble, budget):
     for component in components(ensemble.cfg):
         _, plain = ensemble.run(BATCH.tokens, [component.hook])
         hooks = ablation_hooks(ensemble, [component], "mean", BATCH.tokens)
@@ -196,7 +149,7 @@ def test_the_mean_is_that_of_the_batch_at_each_position_and_snapshot(ensemble, b
         torch.testing.assert_close(cache[component.hook], expected)
 
 
-def test_a_neuron_at_its_mean_leaves_the_others():
+def test_mean_ablation_of_a_neuron_leaves_the_others():
     ensemble, hook = stack(MLPS), "blocks.0.mlp.hook_post"
     _, plain = ensemble.run(BATCH.tokens, [hook])
     hooks = ablation_hooks(ensemble, [Component(0, "neuron", 3)], "mean", BATCH.tokens)
@@ -206,7 +159,7 @@ def test_a_neuron_at_its_mean_leaves_the_others():
     torch.testing.assert_close(cache[hook], expected)
 
 
-def test_shorter_texts_take_the_means_of_the_first_positions_and_longer_ones_are_refused():
+def test_shorter_inputs_use_the_means_of_the_first_positions_and_longer_ones_are_refused():
     ensemble = stack(MLPS)
     hooks = ablation_hooks(ensemble, [Component(0, "mlp")], "mean", BATCH.tokens[:, :6])
     short, _ = ensemble.run(BATCH.tokens[:, :4], hooks=hooks)
@@ -215,36 +168,35 @@ def test_shorter_texts_take_the_means_of_the_first_positions_and_longer_ones_are
         ensemble.run(BATCH.tokens, hooks=hooks)
 
 
-def without(ensemble: Ensemble, off: Sequence[Component], mode: str) -> torch.Tensor:
-    """The losses of answers with these off."""
-    return losses(ensemble, TASK, BATCH, ablation_hooks(ensemble, off, mode, BATCH.tokens))
+def ablated_losses(ensemble: Ensemble, ablated: Sequence[Component], mode: str) -> torch.Tensor:
+    return losses(ensemble, TASK, BATCH, ablation_hooks(ensemble, ablated, mode, BATCH.tokens))
 
 
 @pytest.mark.parametrize("mode", ["zero", "mean"])
-def test_each_off_is_the_rise_of_the_mean_loss(ensemble, mode):
-    names, rises = ablate_each(ensemble, BATCH, TASK, mode, BATCH.tokens)
+def test_ablate_each_is_the_increase_of_the_mean_loss(ensemble, mode):
+    names, increases = ablate_each(ensemble, BATCH, TASK, mode, BATCH.tokens)
     every = components(ensemble.cfg)
     assert names == tuple(component.name for component in every)
-    assert rises.shape == (3, len(every))
+    assert increases.shape == (3, len(every))
     plain = losses(ensemble, TASK, BATCH).mean((1, 2))
     for i, component in enumerate(every):
-        off = without(ensemble, [component], mode).mean((1, 2))
-        torch.testing.assert_close(rises[:, i], off - plain)
+        ablated = ablated_losses(ensemble, [component], mode).mean((1, 2))
+        torch.testing.assert_close(increases[:, i], ablated - plain)
 
 
 @pytest.mark.parametrize("mode", ["zero", "mean"])
-def test_what_is_off_is_off_for_each_snapshot_alone_as_well(ensemble, mode):
-    off, (_, rises) = components(ensemble.cfg)[:2], ablate_each(ensemble, BATCH, TASK, mode, BATCH.tokens)
-    together = without(ensemble, off, mode)
+def test_ablating_each_snapshot_alone_gives_the_same(ensemble, mode):
+    ablated, (_, increases) = components(ensemble.cfg)[:2], ablate_each(ensemble, BATCH, TASK, mode, BATCH.tokens)
+    together = ablated_losses(ensemble, ablated, mode)
     for i in range(3):
         alone = ensemble.select(slice(i, i + 1))
-        torch.testing.assert_close(without(alone, off, mode)[0], together[i], rtol=1e-4, atol=1e-6)
+        torch.testing.assert_close(ablated_losses(alone, ablated, mode)[0], together[i], rtol=1e-4, atol=1e-6)
         torch.testing.assert_close(
-            ablate_each(alone, BATCH, TASK, mode, BATCH.tokens)[1][0], rises[i], rtol=1e-4, atol=1e-6
+            ablate_each(alone, BATCH, TASK, mode, BATCH.tokens)[1][0], increases[i], rtol=1e-4, atol=1e-6
         )
 
 
-def test_answers_are_given_with_components_off():
+def test_answers_of_an_ablated_model():
     ensemble = stack(MLPS)
 
     def emptied(weights):
@@ -257,10 +209,10 @@ def test_answers_are_given_with_components_off():
     )
 
 
-# --- Patched ---
+# --- Activation patching ---
 
 
-def test_everything_taken_from_the_clean_prompt_is_the_clean_run():
+def test_patching_everything_is_the_clean_run():
     for cfg, hook in [(MLPS, "hook_resid_pre"), (ATTENTION, "hook_resid_pre"), (TABLE, "attn.hook_z")]:
         ensemble, hook = stack(cfg), f"blocks.0.{hook}"
         everywhere = torch.ones([1] * (2 + hook.endswith("hook_z")), dtype=torch.bool)[..., None]
@@ -270,7 +222,7 @@ def test_everything_taken_from_the_clean_prompt_is_the_clean_run():
 
 
 @pytest.mark.parametrize("cfg", [MLPS, ATTENTION, NORMED], ids=["MLPs", "attention only", "layer norm"])
-def test_the_embedding_restores_nothing_where_the_tokens_are_the_same(cfg):
+def test_patching_the_embedding_of_a_shared_token_restores_nothing(cfg):
     ensemble, n = stack(cfg), len(CLEAN.tokens)
     restored = patch_positions(ensemble, CLEAN, CORRUPTED, UNITS, "blocks.0.hook_resid_pre", range(n))
     assert restored.shape == (3, n)
@@ -280,7 +232,7 @@ def test_the_embedding_restores_nothing_where_the_tokens_are_the_same(cfg):
     assert restored[:, ~same].abs().max() > 1e-3
 
 
-def test_the_last_stream_at_the_answer_restores_everything(ensemble):
+def test_patching_the_last_residual_stream_at_the_answer_restores_everything(ensemble):
     last = f"blocks.{ensemble.cfg.n_layers - 1}."
     hook = last + ("attn.hook_z" if ensemble.cfg is TABLE else "hook_resid_post")
     at = int(CLEAN.positions[UNITS])
@@ -288,7 +240,7 @@ def test_the_last_stream_at_the_answer_restores_everything(ensemble):
     torch.testing.assert_close(restored, torch.tensor([0.0, 1.0]).double().expand(3, -1), rtol=1e-4, atol=1e-4)
 
 
-def test_positions_are_patched_as_by_hand():
+def test_patch_positions_equals_patching_by_hand():
     ensemble, hook, at = stack(ATTENTION), "blocks.0.hook_attn_out", 4
     _, cache = ensemble.run(CLEAN.tokens[None], [hook])
 
@@ -314,13 +266,13 @@ def test_positions_are_patched_as_by_hand():
     torch.testing.assert_close(found, torch.stack([clean, corrupted], 1))
 
 
-def test_positions_of_no_prompt_restore_nothing():
-    """Positions are embedded alike in every prompt, as one row for the whole batch."""
+def test_patching_positional_embeddings_restores_nothing():
+    """They are the same for every prompt, and have a batch axis of 1."""
     restored = patch_positions(stack(MLPS), CLEAN, CORRUPTED, UNITS, "hook_pos_embed", range(3))
     torch.testing.assert_close(restored, torch.zeros(3, 3).double(), rtol=0, atol=1e-4)
 
 
-def test_heads_are_patched_as_by_hand():
+def test_patch_heads_equals_patching_by_hand():
     ensemble = stack(MLPS)
     names, restored = patch_heads(ensemble, CLEAN, CORRUPTED, UNITS)
     assert names == ("L0H0", "L0H1", "L1H0", "L1H1")
@@ -337,7 +289,7 @@ def test_heads_are_patched_as_by_hand():
         torch.testing.assert_close(restored[:, i], expected, rtol=1e-3, atol=1e-4)
 
 
-def test_the_only_head_of_a_table_restores_everything():
+def test_patching_the_only_head_of_a_table_restores_everything():
     names, restored = patch_heads(stack(TABLE), CLEAN, CORRUPTED, UNITS)
     assert names == ("L0H0",)
     torch.testing.assert_close(restored, torch.ones(3, 1).double(), rtol=1e-4, atol=0)
@@ -354,28 +306,29 @@ def test_each_snapshot_is_patched_with_its_own_activations(ensemble):
         torch.testing.assert_close(patch_heads(alone, CLEAN, CORRUPTED, UNITS)[1][0], heads[i], rtol=1e-3, atol=1e-4)
 
 
-def test_some_snapshots_at_a_time_give_the_same(ensemble, request):
+def test_snapshots_in_chunks_give_the_same(ensemble, request):
     def everything():
         hook = "blocks.0.attn.hook_z"
         yield ablate_each(ensemble, BATCH, TASK, "mean", BATCH.tokens)[1]
-        yield without(ensemble, components(ensemble.cfg)[:1], "mean")
+        yield ablated_losses(ensemble, components(ensemble.cfg)[:1], "mean")
         yield patch_positions(ensemble, CLEAN, CORRUPTED, UNITS, hook, range(9))
         yield patch_heads(ensemble, CLEAN, CORRUPTED, UNITS)[1]
 
     whole = list(everything())
     request.getfixturevalue("one_by_one")
+    assert len(list(ensemble.passes(BATCH.tokens))) == len(ensemble)
     for chunked, at_once in zip(everything(), whole, strict=True):
         torch.testing.assert_close(chunked, at_once, rtol=1e-3, atol=1e-4)
 
 
-def test_where_clean_and_corrupted_do_not_differ_there_is_no_share():
+def test_the_share_is_nan_where_clean_and_corrupted_do_not_differ():
     ensemble = with_weights(stack(MLPS), lambda weights: weights["unembed.W_U"][1].zero_())
     _, restored = patch_heads(ensemble, CLEAN, CORRUPTED, UNITS)
     assert restored[1].isnan().all()
     assert not restored[[0, 2]].isnan().any()
 
 
-def test_pairs_that_cannot_be_compared_are_refused_in_one_sentence():
+def test_examples_that_cannot_be_compared_are_refused_in_one_sentence():
     ensemble, longer = stack(MLPS), dataclasses.replace(CORRUPTED, tokens=CORRUPTED.tokens[:-1])
     elsewhere = dataclasses.replace(CORRUPTED, positions=CORRUPTED.positions - 1)
     for other, answer, why in [

@@ -2,8 +2,6 @@
 
 import os
 import signal
-import time
-from collections.abc import Callable
 from dataclasses import replace
 
 import psutil
@@ -11,19 +9,7 @@ import pytest
 
 from explorer.errors import UserError
 from explorer.runs import Run, Runs, jobs, recorder
-from tests.conftest import MODEL, TASK, TRAINING
-from tests.test_runs import same
-
-LONG = replace(TRAINING, steps=100_000, snapshot_every=1000)
-
-
-def until(done: Callable[[], object]) -> None:
-    """Wait for something that another process does."""
-    for _ in range(6000):
-        if done():
-            return
-        time.sleep(0.01)
-    raise AssertionError("nothing happened for a minute")
+from tests.conftest import LONG, MODEL, TASK, TRAINING, same, until
 
 
 @pytest.fixture

@@ -1,27 +1,14 @@
 """Every page, run by Streamlit without a browser."""
 
-import json
 import shutil
-import threading
-from collections.abc import Iterator
-from dataclasses import replace
 
 import pytest
 from streamlit.testing.v1 import AppTest
-from streamlit.util import calc_hash
 
-from explorer.pages import shared
-from explorer.runs import Run, Runs, jobs, recorder
-from explorer.tasks.skip_trigram import SkipTrigram
-from tests.conftest import MODEL, SHIPPED, TASK
-from tests.test_jobs import LONG, until
-from tests.test_runs import FINITE, HOW, spoil
-
-PAGES = {"Watch": "", "Phase changes": "phase-changes", "Attention": "attention", "Activations": "activations"}
-PAGES |= {"Try it": "try"}
-INSIDE = ("attribution", "circuits", "weights", "interventions", "fourier", "compare")
-EXAMPLES = ("choice.named", "interventions.partner")  # what is chosen there is not how something is shown
-APP = str(SHIPPED.parent / "streamlit_app.py")
+from explorer.runs import Runs, recorder
+from tests.conftest import FINITE, MODEL, SHIPPED, TASK
+from tests.pages import APP, INSIDE, PAGES, address, every_choice, go_to, header, healthy, opening, stop_at, warnings
+from tests.test_runs import HOW, spoil
 
 
 @pytest.fixture(scope="module")
@@ -33,53 +20,11 @@ def folder(root, tmp_path_factory):
     return folder
 
 
-def opening(page: str = "", **query: str) -> AppTest:
-    """Opens a page as a new session: ``opening("attention", run="small")``."""
-    app = AppTest.from_file(APP, default_timeout=120)
-    for name, value in query.items():
-        app.query_params[name] = value
-    return go_to(app, page)
-
-
 @pytest.fixture
 def opened(folder, monkeypatch):
     """`opening`, on the small runs."""
     monkeypatch.setenv("EXPLORER_CHECKPOINTS", str(folder))
     return opening
-
-
-@pytest.fixture
-def training(tmp_path, monkeypatch):
-    """A folder to train in, whose runs are stopped after the test."""
-    monkeypatch.setenv("EXPLORER_CHECKPOINTS", str(tmp_path))
-    runs = Runs(tmp_path)
-    yield runs
-    for name in jobs.in_training(runs):
-        recorder.request_stop(Run(runs.root / name))
-    until(lambda: not jobs.in_training(runs))
-
-
-def go_to(app: AppTest, page: str) -> AppTest:
-    """Change to the page at this place of the URL."""
-    app._page_hash = calc_hash(page)
-    return app.run()
-
-
-def header(app: AppTest) -> dict:
-    """What the player was given: the JSON header of its film."""
-    (player,) = app.get("bidi_component")
-    message = player.proto.bytes
-    return json.loads(message[4 : 4 + int.from_bytes(message[:4], "little")])
-
-
-def stop_at(app: AppTest, step: int) -> AppTest:
-    """What happens when somebody lets go of the player at a step."""
-    app.session_state["player"] = {"stopped": {"step": step, "at": step}}
-    return app.run()
-
-
-def healthy(app: AppTest) -> bool:
-    return not app.exception and not app.error
 
 
 @pytest.mark.parametrize("run", ["small", "finite"])
@@ -117,7 +62,7 @@ def test_everything_that_can_be_shown_is_shown_of_every_shipped_run(monkeypatch,
     app = opening(page, run=run)
     steps = list(Runs(SHIPPED).open(run).info().snapshots)
     if page == "fourier" and "addition" not in run:
-        assert "no numbers that go around" in app.info[0].value
+        assert "not numbers modulo n" in app.info[0].value
         return
     seen = set()
     for _ in every_choice(app):
@@ -127,19 +72,6 @@ def test_everything_that_can_be_shown_is_shown_of_every_shipped_run(monkeypatch,
         shown = str([(panel["title"], panel.get("maps"), panel.get("series")) for panel in film["panels"]])
         assert shown not in seen
         seen.add(shown)
-
-
-def every_choice(app: AppTest, above: int = 0) -> Iterator[None]:
-    """Choose everything that there is to choose between, one after another; what there is may depend on it."""
-    groups = [group for group in app.get("button_group") if group.key not in EXAMPLES][above:]
-    if not groups:
-        yield
-        return
-    for option in groups[0].options:
-        (group,) = [group for group in app.get("button_group") if group.key == groups[0].key]
-        if group.value != option:
-            group.set_value(option).run()
-        yield from every_choice(app, above + 1)
 
 
 def test_a_shipped_run_of_another_task_brings_its_own_example(monkeypatch):
@@ -168,8 +100,8 @@ def test_run_step_and_example_stand_in_the_url_and_survive_a_change_of_page(open
         go_to(app, page)
         assert healthy(app)
         assert header(app)["start"] == 30
-        query = {name: app.query_params[name] for name in ("run", "step", "example")}
-        assert query == {"run": "small", "step": "30", "example": "48+76"}
+        scene = address(app)
+        assert (scene.view, scene.run, scene.step, scene.example) == (page or "watch", "small", 30, "48+76")
 
 
 def test_a_stop_of_the_player_does_not_send_the_film_again(opened):
@@ -195,7 +127,7 @@ def test_another_run_starts_at_its_own_step_and_keeps_the_example(opened):
     app.selectbox(key="choice.run").set_value("finite").run()
     assert healthy(app)
     assert tuple(header(app)["steps"]) == (0, 10, 20, 30)
-    assert app.query_params["run"] == "finite"
+    assert address(app).run == "finite"
     assert app.session_state.example == "48+76"
 
 
@@ -224,14 +156,50 @@ def test_bad_input_gets_one_sentence_and_breaks_nothing(opened, page, typed):
 
 @pytest.mark.parametrize(
     ("query", "said"),
-    [({"run": "nope"}, "no run"), ({"run": "**x**](y)"}, r"\*\*x\*\*"), ({"run": "small", "step": "abc"}, "")],
-    ids=["unknown run", "markdown", "bad step"],
+    [
+        ({"run": "nope"}, "There is no run 'nope'; this is finite."),
+        ({"run": "**x**](y)"}, "There is no run '**x**](y)'; this is finite."),
+        ({"run": "small", "step": "abc"}, "step is 'abc'; it must be a whole number"),
+        ({"run": "small", "step": "19"}, "no snapshot at step 19; this is the nearest, at step 20."),
+        ({"run": ["small", "finite"]}, "'run' is given 2 times; give it once."),
+        ({"run": "small", "example": "what"}, "'what' is not a sum"),
+        ({"run": "small", "foo": "1"}, "There is no option 'foo'; this view has none."),
+        ({"run": "small", "player": "x"}, "'x' is no switch of a panel"),
+    ],
+    ids=["unknown run", "markdown", "bad step", "missing step", "repeated", "no example", "no option", "no switch"],
 )
-def test_a_bad_url_still_opens(opened, query, said):
+def test_a_bad_url_still_opens_and_says_what_does_not_fit(opened, query, said):
     app = opened("", **query)
     assert healthy(app)
-    assert [said in warning.value for warning in app.warning] == [True] * bool(said)
+    assert said in warnings(app)
     header(app)
+    stop_at(app, 30)
+    assert said in warnings(app)  # until somebody chooses something
+    app.text_input(key="choice.example").set_value("1+2").run()
+    assert not app.warning
+
+
+def test_options_of_a_link_are_taken_up_and_what_does_not_fit_has_its_default(opened):
+    app = opened("attention", run="small", show="mean", of="scores")
+    assert "before softmax, mean over" in header(app)["panels"][1]["title"]
+    assert dict(address(app).options) == {"show": "mean", "of": "scores"}
+    app = opened("attention", run="small", show="mean", of="colour", on="unseen")
+    assert healthy(app)
+    assert warnings(app) == "of is 'colour'; it can be pattern, scores, gradient."
+    assert dict(address(app).options) == {"show": "mean"}  # "on" has no effect here
+    app = opened("interventions", run="small", off="l1h0,L9H9,L0N3")
+    assert "There is no L9H9" in warnings(app)
+    assert header(app)["panels"][1]["title"] == "Without L1H0, L0N3"
+    assert dict(address(app).options) == {"off": "L1H0,L0N3"}
+
+
+def test_options_are_remembered_for_each_view_and_left_out_where_they_are_the_default(opened):
+    app = opened("attention", run="small")
+    assert address(app).options == ()
+    app.get("button_group")[0].set_value("mean over a batch").run()
+    assert dict(address(app).options) == {"show": "mean"}
+    assert address(go_to(app, "weights")).options == ()
+    assert dict(address(go_to(app, "attention")).options) == {"show": "mean"}
 
 
 def test_a_step_between_snapshots_opens_at_the_nearest(opened):
@@ -245,7 +213,7 @@ def test_try_shows_answers_and_offers_harder_siblings(opened):
     table = app.dataframe[0].value
     assert table["digit"].tolist() == ["hundreds", "tens", "units"]
     assert table["right answer"].tolist() == ["1", "2", "4"]
-    app.button(key="sibling.one carry through nines").click().run()
+    next(one for one in app.button if one.label.startswith("one carry through nines")).click().run()
     assert app.session_state.example == "48+52"
     assert healthy(app)
 
@@ -285,11 +253,11 @@ def test_phase_changes_stand_in_a_table_and_smoothing_in_the_film(opened):
     table = app.dataframe[0].value
     assert set(table["digit"]) == {f"{d}, {kind}" for d in ("hundreds", "tens", "units") for kind in ("test", "train")}
     assert header(app)["panels"][0]["smoothing"] == 0.9
-    app.select_slider(key="phases.smoothing").set_value(0.5).run()
+    app.select_slider(key="phase-changes.smoothing").set_value(0.5).run()
     assert healthy(app)
     assert header(app)["panels"][0]["smoothing"] == 0.5
     go_to(go_to(app, ""), "phase-changes")
-    assert app.select_slider(key="phases.smoothing").value == 0.5
+    assert app.select_slider(key="phase-changes.smoothing").value == 0.5
 
 
 def test_components_are_switched_off_by_name_and_what_there_is_not_is_explained(opened):
@@ -302,7 +270,7 @@ def test_components_are_switched_off_by_name_and_what_there_is_not_is_explained(
     assert header(app)["panels"][1]["title"] == "Without L1 MLP, L0N3"
     app.multiselect(key="interventions.off").set_value(["L1H0", "<b>L9H9", "L7H0", " "]).run()
     assert not app.exception
-    assert "no part of a model" in app.error[0].value
+    assert "no component of a model" in app.error[0].value
     assert "There is no L7H0" in app.error[1].value
     assert header(app)["panels"][1]["title"] == "Without L1H0"
     app.multiselect(key="interventions.off").set_value([]).run()
@@ -339,23 +307,23 @@ def test_a_second_example_is_patched_and_a_bad_one_explained(opened):
 def test_heads_positions_and_neurons_are_chosen_and_the_most_changed_is_one_click_away(opened):
     app = opened("activations", run="small", example="48+76")
     app.selectbox(key="activations.hook").set_value("blocks.0.attn.hook_v").run()
-    app.multiselect(key="activations.blocks.0.attn.hook_v.heads").set_value([1]).run()
-    app.multiselect(key="activations.blocks.0.attn.hook_v.positions").set_value([0, 2]).run()
+    app.multiselect(key="activations.heads").set_value([1]).run()
+    app.multiselect(key="activations.positions").set_value([0, 2]).run()
     assert healthy(app)
     panel = header(app)["panels"][1]
     assert (panel["maps"], panel["rows"]) == (["L0H1"], ["4", "+"])
     app.selectbox(key="activations.hook").set_value("blocks.0.mlp.hook_post").run()
     assert healthy(app)
-    first = next(button for button in app.button if button.key.startswith("unit."))
+    first = next(button for button in app.button if button.key.startswith("link."))
     first.click().run()
     assert healthy(app)
-    assert app.session_state["activations.form"] == "over training"
-    unit = first.key.rsplit(".", 1)[1]
-    assert app.multiselect(key="activations.blocks.0.mlp.hook_post.d_mlp").value == [int(unit)]
+    unit = first.label.split()[0]
+    assert dict(address(app).options) == {"form": "training", "hook": "blocks.0.mlp.hook_post", "units": unit}
+    assert app.multiselect(key="activations.units").value == [int(unit)]
     assert header(app)["panels"][-1]["title"].endswith(f"; d_mlp {unit}")
     app.selectbox(key="activations.hook").set_value("blocks.1.mlp.hook_post").run()
-    assert app.multiselect(key="activations.blocks.1.mlp.hook_post.d_mlp").value == []
-    app.selectbox(key="activations.to").set_value(app.selectbox(key="activations.from").value).run()
+    assert app.multiselect(key="activations.units").value == []
+    app.selectbox(key="activations.last").set_value(app.selectbox(key="activations.first").value).run()
     assert not app.exception
     assert "choose two" in app.error[0].value
 
@@ -381,165 +349,12 @@ def test_there_is_nothing_to_compare_one_run_with(root, monkeypatch):
 
 def test_another_run_is_beside_the_chosen_one(opened):
     app = opened("compare", run="small", step="20")
-    assert app.selectbox(key="compare.other").value == "finite"
+    assert app.selectbox(key="compare.beside").value == "finite"
     film = header(app)
     assert film["panels"][0]["blocks"][2] == "small at step 20    finite at step 20"
     app.selectbox(key="choice.run").set_value("finite").run()
     assert healthy(app)
-    assert app.selectbox(key="compare.other").value == "small"
-
-
-# --- Training from the page ---
-
-
-def test_a_run_is_trained_from_the_page_watched_stopped_and_resumed(training):
-    app = opening("train")
-    assert healthy(app)
-    app.selectbox(key="train.task").set_value("skip-trigram").run()
-    app.number_input(key="train.skip-trigram.quick.Training.steps").set_value(1_000_000).run()
-    app.number_input(key="train.skip-trigram.quick.Training.batch_size").set_value(16).run()
-    assert app.get("button_group")[0].options[0] == "infinite data"
-    press(app, "Start training")
-    assert healthy(app)
-    run = training.open("skip-trigram")
-    info = run.info()
-    assert (info.status, info.training.steps, info.training.batch_size, info.preset) == ("running", 1_000_000, 16, "")
-    assert app.session_state.run == "skip-trigram"
-    first = header(app)["steps"]
-    until(lambda: len(run.steps()) > len(first))
-    assert len(header(app.run())["steps"]) > len(first)
-    assert "running, step" in progress(app)
-
-    again = opening("train", run="skip-trigram")  # as after a refresh, or in an app that was started anew
-    assert "running" in progress(again)
-    press(again, "Stop")
-    until(lambda: run.info().status == "stopped")
-    again.run()
-    assert "stopped" in progress(again)
-    press(again, "Resume")
-    assert healthy(again)
-    assert run.info().status == "running"
-
-
-def press(app: AppTest, label: str) -> None:
-    next(button for button in app.button if button.label == label).click()
-    app.run()
-
-
-def progress(app: AppTest) -> str:
-    """What the one progress bar says, without what keeps it from being markdown."""
-    (bar,) = app.get("progress")
-    return bar.proto.text.replace("\\", "").replace("\u2060", "")
-
-
-def test_what_cannot_be_trained_is_refused_in_a_sentence_and_nothing_is_made(training):
-    app = opening("train")
-    app.selectbox(key="train.task").set_value("modular-addition").run()
-    p = app.number_input(key="train.modular-addition.quick.Task.p")
-    p.set_value(15).run()
-    assert "15, which is no prime; take 17" in app.error[0].value
-    assert next(button for button in app.button if button.label == "Start training").disabled
-    p.set_value(13).run()
-    assert healthy(app)
-    steps = app.number_input(key="train.modular-addition.quick.Training.steps")
-    steps.set_value(99_999_999).run()
-    assert "steps is 99999999; it must lie between 1 and 10,000,000" in app.error[0].value
-    steps.set_value(10).run()
-    assert healthy(app)
-    app.number_input(key="train.modular-addition.quick.Model.d_model").set_value(65_536).run()
-    app.number_input(key="train.modular-addition.quick.Model.d_mlp").set_value(65_536).run()
-    press(app, "Start training")
-    assert "GiB of memory" in app.error[0].value
-    app.number_input(key="train.modular-addition.quick.Model.d_model").set_value(16).run()
-    app.text_input(key="train.name").set_value("../x").run()
-    press(app, "Start training")
-    assert "cannot be the name of a run" in app.error[0].value
-    assert not app.exception
-    assert training.names() == []
-
-
-def test_a_run_too_many_is_refused_before_it_is_made(training, monkeypatch):
-    monkeypatch.setattr(jobs, "LIMIT", 1)
-    jobs.start(recorder.create(training, "busy", TASK, MODEL, LONG))
-    app = opening("train")
-    press(app, "Start training")
-    assert "1 runs at once" in app.error[0].value
-    assert training.names() == ["busy"]
-
-
-def test_another_run_can_be_watched_and_settings_outlive_a_look_at_another_page(training):
-    for name, task in (("one", TASK), ("other", SkipTrigram())):
-        model = task.model_config(d_model=16, n_heads=2, d_head=8, d_mlp=32)
-        recorder.train(recorder.create(training, name, task, model, LONG), should_stop=lambda: True)
-    app = opening("train", run="one")
-    assert "".join(header(app)["panels"][0]["prompt"]) == "45+90="
-    app.number_input(key="train.addition.quick.Training.steps").set_value(1234).run()
-    app.button(key="Watch.other").click().run()
-    assert healthy(app)
-    assert app.session_state.run == app.selectbox(key="choice.run").value == "other"
-    assert len(header(app)["panels"][0]["prompt"]) == 42
-    assert app.query_params["run"] == "other"
-    go_to(app, "attention")
-    assert healthy(app)
-    go_to(app, "train")
-    assert app.number_input(key="train.addition.quick.Training.steps").value == 1234
-
-
-def test_a_failed_run_says_why_and_can_be_resumed(training):
-    run = recorder.create(training, "broken", TASK, MODEL, replace(LONG, steps=20))
-
-    def fail(measured):
-        if measured.step == 5:
-            raise RuntimeError("the disk is on fire")
-
-    with pytest.raises(RuntimeError):
-        recorder.train(run, on_update=fail)
-    app = opening("train", run="broken")
-    assert "RuntimeError: the disk is on fire" in progress(app)
-    press(app, "Resume")
-    until(lambda: run.info().status == "done")
-
-
-def test_every_preset_can_be_chosen_and_says_what_it_takes(training):
-    app = opening("train")
-    seen = []
-    for task in app.selectbox(key="train.task").options:
-        app.selectbox(key="train.task").set_value(task).run()
-        for mode in app.get("button_group")[0].options:
-            app.get("button_group")[0].set_value(mode).run()
-            for preset in app.get("button_group")[1].options:
-                app.get("button_group")[1].set_value(preset).run()
-                assert healthy(app)
-                assert any("MiB of memory" in caption.value for caption in app.caption)
-                seen.append((task, mode, preset))
-    assert ("modular-addition", "finite data", "notebook") in seen
-    assert ("skip-trigram", "infinite data", "table") in seen
-    assert len(seen) == 15
-
-
-def test_two_train_and_two_scrub_at_once(training):
-    trainers = [opening("train"), opening("train")]
-    for app, task in zip(trainers, ("skip-trigram", "induction"), strict=True):
-        app.selectbox(key="train.task").set_value(task).run()
-        app.number_input(key=f"train.{task}.quick.Training.batch_size").set_value(8).run()
-        app.number_input(key=f"train.{task}.quick.Training.steps").set_value(1_000_000).run()
-        press(app, "Start training")
-    watchers = [opening("", run="skip-trigram"), opening("attention", run="induction")]
-    for _ in range(4):
-        for app, task in zip([*trainers, *watchers], ("skip-trigram", "induction") * 2, strict=True):
-            app.run()
-            assert healthy(app)
-            assert app.session_state.run == task
-            stop_at(app, header(app)["steps"][-1])
-            assert healthy(app)
-            assert header(app)["steps"][0] == 0
-    for app, name in zip(trainers, training.names(), strict=True):
-        app.button(key=f"Stop.{name}").click().run()
-    until(lambda: not jobs.in_training(training))
-    for name in training.names():
-        run = training.open(name)
-        assert run.info().status == "stopped"
-        assert run.ensemble().steps == run.steps()
+    assert app.selectbox(key="compare.beside").value == "small"
 
 
 def test_runs_lists_what_there_is_and_chooses(opened):
@@ -581,43 +396,3 @@ def test_without_runs_a_page_says_what_to_do(tmp_path, monkeypatch):
         app = go_to(AppTest.from_file(APP, default_timeout=60), page)
         assert healthy(app)
         assert "python -m explorer train addition" in app.info[0].value
-
-
-# --- What is kept for all sessions ---
-
-
-def test_a_slow_view_holds_up_nobody_but_who_wants_the_same(folder):
-    run = Runs(folder).open("small")
-    kept, began, may_end, made = shared._of(run), threading.Event(), threading.Event(), []
-
-    def slow(subject):
-        began.set()
-        assert may_end.wait(60)
-        return len(subject.steps)
-
-    slow_ones = [threading.Thread(target=lambda: made.append(kept.view([run], slow, ()))) for _ in range(2)]
-    for thread in slow_ones:
-        thread.start()
-    assert began.wait(60)
-    assert kept.read(run)[1].steps == run.steps()
-    assert kept.view([run], lambda subject: subject.name, ()) == "small"
-    may_end.set()
-    for thread in slow_ones:
-        thread.join()
-    assert made == [5, 5]
-
-
-def test_a_comparison_is_made_again_when_the_other_run_went_on(folder, tmp_path):
-    one = Runs(folder).open("small")
-    other = recorder.create(Runs(tmp_path), "growing", TASK, MODEL, LONG)
-    recorder.train(other, should_stop=lambda: True)
-
-    def steps(subject, beside):
-        return beside.info.steps_done
-
-    kept = shared._of(one)
-    first = kept.view([one, other], steps, ())
-    assert kept.view([one, other], lambda subject, beside: beside.name, ()) == "growing"
-    goes_on = iter([False] * 3)
-    recorder.train(other, should_stop=lambda: next(goes_on, True))
-    assert kept.view([one, other], steps, ()) > first

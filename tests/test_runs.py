@@ -1,15 +1,11 @@
-"""Runs on disk: round trips, crashes, and files that nobody should trust."""
+"""Reading runs: what they hold, and files that nobody should trust."""
 
 import json
-import os
-import random
 import shutil
-import signal
 import subprocess
 import sys
 import threading
 import time
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -18,35 +14,8 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from explorer.errors import UserError
-from explorer.model.transformer import Transformer
-from explorer.runs import Run, Runs, recorder
-from explorer.settings import TrainingConfig
-from explorer.tasks.induction import Induction
-from explorer.tasks.modular_addition import ModularAddition
-from explorer.tasks.skip_trigram import SkipTrigram
+from explorer.runs import Run, Runs
 from tests.conftest import MODEL, TASK, TRAINING
-
-FINITE = TrainingConfig(steps=30, finite=40, test_batch_size=8, seed=1, snapshot_every=10)
-
-
-@pytest.fixture
-def copied(root, tmp_path) -> Run:
-    """A copy of the small run that may be spoilt."""
-    shutil.copytree(root / "small", tmp_path / "small")
-    return Runs(tmp_path).open("small")
-
-
-def same(one: Run, other: Run) -> bool:
-    """Whether two runs have the same metrics and the same snapshots, bit for bit."""
-    files = ["metrics.safetensors", *(f"snapshots/step-{step:06d}.safetensors" for step in other.steps())]
-    if one.steps() != other.steps():
-        return False
-    for name in files:
-        ours, theirs = load_file(one.folder / name), load_file(other.folder / name)
-        if {k: v.numpy().tobytes() for k, v in ours.items()} != {k: v.numpy().tobytes() for k, v in theirs.items()}:
-            return False
-    return True
-
 
 # --- What a run holds ---
 
@@ -100,143 +69,11 @@ def test_every_model_is_new_and_the_ensemble_holds_the_same(small, tokens):
     torch.testing.assert_close(stack[2], other(tokens), rtol=1e-4, atol=1e-5)
 
 
-def test_finite_runs_record_their_test_losses(tmp_path):
-    run = recorder.create(Runs(tmp_path), "finite", TASK, MODEL, FINITE)
-    recorder.train(run)
-    metrics = run.metrics()
-    assert metrics["test_step"].tolist() == list(range(30))
-    assert metrics["test_loss_per_token"].shape == (30, 3)
-
-
-def test_half_precision_is_kept_only_where_losses_stay(tmp_path):
-    training = TrainingConfig(steps=2, batch_size=8, snapshot_dtype="float16", snapshot_every=1)
-    run = recorder.create(Runs(tmp_path), "half", TASK, MODEL, training)
-    recorder.train(run)
-    stored = load_file(run.folder / "snapshots" / "step-000000.safetensors")
-    assert all(weight.dtype == torch.float16 for weight in stored.values())
-    assert all(weight.dtype == torch.float32 for weight in run.snapshot(0).values())
-    probe = TASK.test_stream(training).next()
-    loss = TASK.losses(probe.asked(run.model(0)(probe.tokens)), probe).mean().item()
-    exact = TASK.losses(probe.asked(Transformer(MODEL, seed=0)(probe.tokens)), probe).mean().item()
-    assert loss == pytest.approx(exact, rel=0.01)
-
-
-def test_single_precision_is_kept_where_half_would_change_the_loss(tmp_path, monkeypatch):
-    """A weight beyond the range of float16, as training may make one."""
-    draw = Transformer._draw_weights
-
-    def draw_and_overflow(model, seed):
-        draw(model, seed)
-        model.blocks[1].mlp.b_out.data[0] = 1e5
-
-    monkeypatch.setattr(Transformer, "_draw_weights", draw_and_overflow)
-    training = TrainingConfig(steps=1, batch_size=8, snapshot_dtype="float16")
-    run = recorder.create(Runs(tmp_path), "large", TASK, MODEL, training)
-    recorder.train(run)
-    stored = load_file(run.folder / "snapshots" / "step-000000.safetensors")
-    assert {weight.dtype for weight in stored.values()} == {torch.float32}
-    assert stored["blocks.1.mlp.b_out"][0] == 1e5
-
-
-# --- Names ---
-
-
-@pytest.mark.parametrize("name", ["", ".", "..", "a/b", "../out", ".hidden", "a b", "x" * 65, "é", "a\n"])
-def test_names_that_are_no_folder_names_are_refused(tmp_path, name):
-    with pytest.raises(UserError, match="cannot be the name of a run"):
-        recorder.create(Runs(tmp_path), name, TASK, MODEL, TRAINING)
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_a_name_that_is_taken_is_refused(copied):
-    with pytest.raises(UserError, match="choose another name"):
-        recorder.create(Runs(copied.folder.parent), "small", TASK, MODEL, TRAINING)
-    assert copied.info().status == "done"
-
-
 def test_an_unknown_run_is_refused_with_those_there_are(root, tmp_path):
     with pytest.raises(UserError, match="there are small"):
         Runs(root).open("nope")
     with pytest.raises(UserError, match="holds none yet"):
         Runs(tmp_path / "nowhere").open("nope")
-
-
-# --- Stopping, crashing, resuming ---
-
-
-@pytest.mark.parametrize(
-    ("task", "training"),
-    [
-        (TASK, TRAINING),
-        (TASK, FINITE),
-        (SkipTrigram(), replace(FINITE, finite=15)),  # some trigrams have no loss
-        (Induction(stretch=5, interval=8), TRAINING),
-        (Induction(stretch=5, interval=8), replace(FINITE, full_batch=False, batch_size=16, test_every=4)),
-        (ModularAddition(p=13), replace(TRAINING, test_every=7)),
-    ],
-    ids=["infinite", "finite", "skip trigrams", "induction", "shuffled", "modular"],
-)
-def test_a_stopped_run_goes_on_to_the_same_end(tmp_path, task, training):
-    runs = Runs(tmp_path)
-    model = task.model_config(d_model=16, n_heads=2, d_head=8, d_mlp=32, n_layers=2)
-    straight = recorder.create(runs, "straight", task, model, training)
-    recorder.train(straight)
-    stopped = recorder.create(runs, "stopped", task, model, training)
-    for updates in (7, 13):
-        left = iter([False] * (updates - 1) + [True])
-        info = recorder.train(stopped, should_stop=lambda left=left: next(left))
-        assert info.status == "stopped"
-        assert stopped.info().status == "stopped"
-    assert info.steps_done == 20
-    assert recorder.train(stopped).status == "done"
-    assert same(stopped, straight)
-
-
-def test_a_run_killed_before_its_second_snapshot_opens_and_goes_on(tmp_path, small):
-    run = recorder.create(Runs(tmp_path), "early", TASK, MODEL, TRAINING)
-
-    def die(measured):
-        raise RuntimeError("killed")
-
-    with pytest.raises(RuntimeError, match="killed"):
-        recorder.train(run, on_update=die)
-    assert run.metrics()["train_loss_per_token"].shape == (0, 3)
-    assert run.ensemble().steps == (0,)
-    assert recorder.train(run).status == "done"
-    assert same(run, small)
-
-
-def test_a_run_without_its_state_does_not_start_over(tmp_path):
-    run = recorder.create(Runs(tmp_path), "lost", TASK, MODEL, TRAINING)
-    recorder.train(run, should_stop=lambda: True)
-    (run.folder / "resume.safetensors").unlink()
-    before = (run.folder / "metrics.safetensors").read_bytes()
-    with pytest.raises(UserError, match=r"lost/resume.safetensors is missing"):
-        recorder.train(run)
-    assert (run.folder / "metrics.safetensors").read_bytes() == before
-
-
-def test_what_a_killed_process_left_half_written_is_swept_up(tmp_path, small):
-    run = recorder.create(Runs(tmp_path), "swept", TASK, MODEL, TRAINING)
-    (run.folder / "snapshots").mkdir()
-    for left in (run.folder / ".writing-abc", run.folder / "snapshots" / ".writing-def"):
-        left.write_bytes(b"half")
-    recorder.train(run)
-    assert not list(run.folder.rglob(".writing-*"))
-    assert same(run, small)
-
-
-def test_an_empty_folder_does_not_take_a_name(tmp_path):
-    (tmp_path / "early").mkdir()
-    assert recorder.create(Runs(tmp_path), "early", TASK, MODEL, TRAINING).info().status == "stopped"
-
-
-def test_a_file_is_no_folder_of_runs(tmp_path):
-    (tmp_path / "file").touch()
-    with pytest.raises(UserError, match="cannot be read as a folder"):
-        Runs(tmp_path / "file").names()
-    with pytest.raises(UserError, match="cannot be made"):
-        recorder.create(Runs(tmp_path / "file"), "x", TASK, MODEL, TRAINING)
 
 
 def test_readers_do_not_take_each_other_for_a_trainer(copied):
@@ -251,189 +88,6 @@ def test_readers_do_not_take_each_other_for_a_trainer(copied):
     for thread in threads:
         thread.join()
     assert seen == [{"failed"}, {"failed"}]
-
-
-def test_a_run_that_is_done_does_not_go_on(copied):
-    with pytest.raises(UserError, match="is done"):
-        recorder.train(copied)
-
-
-def test_an_error_while_training_is_reported_and_the_run_goes_on_from_its_last_state(tmp_path, small):
-    run = recorder.create(Runs(tmp_path), "broken", TASK, MODEL, TRAINING)
-
-    def fail(measured):
-        if measured.step == 25:
-            raise RuntimeError("the disk is on fire")
-
-    with pytest.raises(RuntimeError):
-        recorder.train(run, on_update=fail)
-    assert (run.info().status, run.info().message) == ("failed", "RuntimeError: the disk is on fire")
-    assert run.steps() == (0, 10, 20)
-    assert recorder.train(run).status == "done"
-    assert same(run, small)
-    assert run.info().message == ""
-
-
-def test_a_killed_run_opens_and_goes_on_to_the_same_end(tmp_path):
-    """Kill the process for good at ten different moments; every one of them leaves a run that can go on."""
-    training = TrainingConfig(steps=400, batch_size=16, seed=3, snapshot_every=5)
-    runs = Runs(tmp_path)
-    straight = recorder.create(runs, "straight", TASK, MODEL, training)
-    recorder.train(straight)
-    killed = recorder.create(runs, "killed", TASK, MODEL, training)
-    script = (
-        "import sys, torch; torch.set_num_threads(1)\n"
-        "from explorer.runs import Runs, recorder\n"
-        "recorder.train(Runs(sys.argv[1]).open('killed'), on_update=lambda m: print(m.step, flush=True))"
-    )
-    deaths = 0
-    for target in sorted(random.Random(0).sample(range(5, 395), 10)):
-        process = subprocess.Popen(
-            [sys.executable, "-c", script, str(tmp_path)],
-            stdout=subprocess.PIPE,
-            text=True,
-            cwd=Path(__file__).parents[1],
-        )
-        for line in process.stdout:
-            if int(line) >= target:
-                break
-        os.kill(process.pid, signal.SIGKILL)
-        process.stdout.close()
-        deaths += process.wait() == -signal.SIGKILL
-        info = killed.info()
-        assert info.status == "failed"
-        assert killed.ensemble().steps == killed.steps()
-        assert len(killed.metrics()["train_loss"]) >= max(killed.steps())
-    assert deaths == 10
-    assert recorder.train(killed).status == "done"
-    assert same(killed, straight)
-
-
-def test_a_request_to_stop_is_heard_once(tmp_path, small):
-    run = recorder.create(Runs(tmp_path), "asked", TASK, MODEL, TRAINING)
-
-    def ask(measured):
-        if measured.step == 12:
-            recorder.request_stop(Run(run.folder))
-
-    assert recorder.train(run, on_update=ask).status == "stopped"
-    assert run.info().steps_done == 13
-    assert recorder.train(run).status == "done"
-    assert same(run, small)
-
-
-def test_progress_is_told_between_snapshots(tmp_path, monkeypatch):
-    monkeypatch.setattr("explorer.runs.recorder.REPORT_EVERY", 0)
-    run = recorder.create(Runs(tmp_path), "told", TASK, MODEL, replace(TRAINING, snapshot_every=0, snapshot_share=1.0))
-    told = []
-
-    def look(measured):
-        info = run.info()
-        told.append((info.steps_done, len(run.metrics()["train_loss"]), info.status, info.steps_per_second > 0))
-
-    recorder.train(run, on_update=look)
-    assert len(told) == 40
-    assert told == sorted(told)
-    assert all(done <= rows <= step for step, (done, rows, _, _) in enumerate(told, 1))
-    assert told[-1][0] > 20  # the writer is not far behind
-    assert {(status, rate) for done, _, status, rate in told if done} == {("running", True)}
-
-
-def test_a_run_that_would_not_fit_is_not_created(tmp_path):
-    wide = TASK.model_config(d_model=4096, d_mlp=16_384)
-    with pytest.raises(UserError, match="GiB of memory"):
-        recorder.create(Runs(tmp_path), "huge", TASK, wide, replace(TRAINING, batch_size=1_000_000))
-    assert Runs(tmp_path).names() == []
-
-
-def test_of_two_who_want_a_name_one_gets_it(tmp_path):
-    made, refused = [], []
-    at_once = threading.Barrier(4)
-
-    def create(seed: int) -> None:
-        at_once.wait()
-        try:
-            recorder.create(Runs(tmp_path), "wanted", TASK, MODEL, replace(TRAINING, seed=seed))
-            made.append(seed)
-        except UserError as error:
-            refused.append(str(error))
-
-    people = [threading.Thread(target=create, args=(seed,)) for seed in range(4)]
-    for person in people:
-        person.start()
-    for person in people:
-        person.join()
-    assert [Runs(tmp_path).open("wanted").info().training.seed] == made
-    assert all("choose another name" in sentence for sentence in refused)
-    assert len(refused) == 3
-
-
-def test_numbers_that_float32_cannot_hold_in_full_are_nothing_while_a_run_trains(tmp_path):
-    run = recorder.create(Runs(tmp_path), "tiny", TASK, MODEL, TRAINING)
-    products = []
-    recorder.train(
-        run, on_update=lambda measured: products.append(float(torch.tensor([1e-30]) * torch.tensor([1e-10])))
-    )
-    assert set(products) == {0.0}
-    assert float(torch.tensor([1e-30]) * torch.tensor([1e-10])) > 0
-
-
-def test_a_run_is_computed_with_the_threads_that_it_began_with(tmp_path):
-    """Sums are split between threads, so the last bits depend on them."""
-    run = recorder.create(Runs(tmp_path), "two", TASK, MODEL, TRAINING, threads=2)
-    seen = []
-    recorder.train(
-        run, on_update=lambda measured: seen.append(torch.get_num_threads()), should_stop=lambda: len(seen) == 5
-    )
-    assert set(seen) == {2}
-    assert torch.get_num_threads() == 1
-    assert run.info().threads == 2
-    assert recorder.create(Runs(tmp_path), "one", TASK, MODEL, TRAINING).info().threads == 1
-
-
-def test_a_stop_of_a_run_that_is_gone_makes_nothing(copied):
-    shutil.rmtree(copied.folder)
-    recorder.request_stop(copied)
-    assert not copied.folder.exists()
-
-
-@pytest.mark.parametrize("name", ["train_stream", "schedule"])
-def test_a_state_that_makes_no_sense_gets_one_sentence(tmp_path, name):
-    run = recorder.create(Runs(tmp_path), "spoilt", TASK, MODEL, TRAINING)
-    recorder.train(run, should_stop=lambda: True)
-    state = load_file(run.folder / "resume.safetensors")
-    state[name] = torch.full_like(state[name], 255 if name == "train_stream" else torch.nan)
-    save_file(state, run.folder / "resume.safetensors")
-    with pytest.raises(UserError, match=r"spoilt/resume.safetensors is damaged"):
-        recorder.train(run)
-
-
-def test_two_processes_do_not_train_one_run(tmp_path):
-    run = recorder.create(Runs(tmp_path), "shared", TASK, MODEL, TRAINING)
-    refused = []
-
-    def try_too(measured):
-        if measured.step == 3:
-            assert run.info().status == "running"
-            with pytest.raises(UserError, match="another process") as error:
-                recorder.train(Run(run.folder))
-            refused.append(str(error.value))
-
-    recorder.train(run, on_update=try_too)
-    assert len(refused) == 1
-    assert run.info().status == "done"
-
-
-def test_nothing_half_written_is_left_when_writing_fails(copied, monkeypatch):
-    before = {path.name: path.read_bytes() for path in copied.folder.iterdir() if path.is_file()}
-
-    def full(descriptor):
-        raise OSError("No space left on device")
-
-    monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(OSError, match="No space"):
-        recorder.write_info(copied, copied.info())
-    assert {path.name: path.read_bytes() for path in copied.folder.iterdir() if path.is_file()} == before
 
 
 # --- Files that nobody should trust ---

@@ -21,7 +21,7 @@ from explorer.analysis.fourier import (
 )
 from explorer.analysis.heads import head_scores, repeated_tokens
 from explorer.analysis.phases import smooth
-from explorer.cli import main
+from explorer.cli.main import main
 from explorer.runs import Run, Runs
 from explorer.views.subject import Subject
 from tests.conftest import SHIPPED

@@ -273,3 +273,25 @@ def test_losses_and_their_gradients_are_those_of_torch(n_outputs, dtype):
     (gradient,), (slope,) = torch.autograd.grad(losses.flatten(), x, at), torch.autograd.grad(expected, exact, at)
     assert gradient.dtype == dtype
     torch.testing.assert_close(gradient.double(), slope, rtol=1e-6, atol=1e-15)
+
+
+@case
+def test_batches_and_examples_are_compared_by_value(task, training):
+    one, again = (task.train_stream(training).next() for _ in range(2))
+    assert one == again
+    assert one != task.test_stream(training).next()
+    assert one != dataclasses.replace(one, targets=one.targets + 1)
+    assert one != dataclasses.replace(one, tokens=one.tokens.int())
+    assert one != dataclasses.replace(one, extra={"another": one.tokens})
+    assert one != one.tokens
+    texts = list(task.examples.values())
+    assert task.encode(texts[0]) == task.encode(texts[0]) != task.encode(texts[1])
+    assert task.classes(3, seed=1) == task.classes(3, seed=1)
+    if task.classes(3, seed=1):
+        assert task.classes(3, seed=1) != task.classes(3, seed=2)
+    if task.cycle:
+        grids = task.cycle.grids
+        assert task.cycle == task.cycle
+        assert grids == task.cycle.grids
+    with pytest.raises(TypeError, match="unhashable"):
+        hash(one)

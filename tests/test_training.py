@@ -12,14 +12,17 @@ import torch
 
 from explorer.errors import UserError
 from explorer.model.architectures import new_model
-from explorer.model.fast_forward import asked_logits
+from explorer.model.fast_forward import logits_at
 from explorer.runs import Runs, recorder
 from explorer.settings import TrainingConfig
 from explorer.tasks import TASKS
 from explorer.tasks.addition import Addition
 from explorer.tasks.modular_addition import ModularAddition
 from explorer.tasks.skip_trigram import SkipTrigram
-from explorer.training.loop import SnapshotSchedule, Training, check_memory, learning_rate, memory_needed, threads_for
+from explorer.training.loop import Training
+from explorer.training.memory import check_memory, memory_needed
+from explorer.training.process import run_apart, threads_for
+from explorer.training.schedule import SnapshotSchedule, learning_rate
 
 ROOT = Path(__file__).parents[1]
 TASK = Addition(2)
@@ -60,7 +63,7 @@ def test_rows_are_measured_before_their_update():
     replay = Training(TASK, MODEL, INFINITE)
     for _ in range(5):
         next(replay.updates())
-    losses = TASK.losses(asked_logits(replay.model, batch.tokens, batch.positions), batch)
+    losses = TASK.losses(logits_at(replay.model, batch.tokens, batch.positions), batch)
     assert losses.mean().item() == expected.loss
     assert torch.equal(TASK.per_token(losses, batch), expected.per_token)
     assert int(state["step"]) == 6
@@ -298,7 +301,7 @@ def test_a_process_that_trains_keeps_the_memory_that_it_has_freed():
     """Memory that comes from the system is met page by page: each round below takes up to 2,048 of 4 KiB."""
     program = """
 import resource, torch
-from explorer.training.loop import quick_process
+from explorer.training.process import run_apart
 
 def pages():
     before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
@@ -307,9 +310,33 @@ def pages():
         del first, second
     return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
 
-with quick_process(1):
-    pages()
-    print(pages())
+print(run_apart(lambda: (pages(), pages())[1], 1))
 """
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert int(done.stdout) < 2 * 2048
+
+
+def test_subnormals_are_flushed_on_every_thread_also_after_this_process_has_computed():
+    """Two threads share a product whose every element is subnormal."""
+    program = """
+import torch
+from explorer.training.process import run_apart
+
+def products():
+    return int((torch.full((2**20,), 1e-30) * 1e-10).count_nonzero())
+
+torch.set_num_threads(2)
+print(products(), run_apart(products, 2), products())
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, cwd=ROOT)
+    assert done.stdout.split() == [str(2**20), "0", str(2**20)]
+
+
+def test_what_work_in_a_thread_of_its_own_raises_is_raised():
+    def fail():
+        raise LookupError("nothing there")
+
+    with pytest.raises(LookupError, match="nothing there"):
+        run_apart(fail, 1)
+    assert run_apart(torch.get_num_threads, 2) == 2
+    assert torch.get_num_threads() == 1

@@ -11,7 +11,7 @@ import torch
 from torch.nn.functional import cross_entropy
 
 from explorer.errors import UserError
-from explorer.model.architectures import weight_shapes
+from explorer.model.architectures import model_from_weights, new_model, weight_shapes
 from explorer.model.hooks import hook_axes
 from explorer.model.transformer import ModelConfig, Transformer
 from explorer.tasks.addition import Addition
@@ -227,7 +227,33 @@ def test_a_hook_may_take_itself_off(plain, tokens):
     assert calls == ["hook_embed"]
 
 
+HOOKED = {**CONFIGS, "table": ModelConfig(12, 10, 9, n_heads=1, architecture="table")}
+
+
+@pytest.mark.parametrize("stacked", [False, True], ids=["one model", "a stack"])
+@pytest.mark.parametrize("cfg", HOOKED.values(), ids=HOOKED)
+def test_a_hook_that_changes_an_activation_in_place_leaves_the_weights_alone(cfg, stacked, tokens):
+    one = new_model(cfg, seed=0).state_dict()
+    weights = {name: torch.stack([weight, weight + 1]) if stacked else weight for name, weight in one.items()}
+    model = model_from_weights(cfg, {name: weight.clone() for name, weight in weights.items()})
+    for name in model.hook_names:
+        with model.hooks(forward={name: lambda x, name: x.fill_(0)}):
+            model(tokens)
+        after = model.state_dict()
+        assert all(torch.equal(after[weight], weights[weight]) for weight in weights), name
+
+
+def test_positions_have_the_batch_axis_of_the_tokens(model, tokens):
+    if model.cfg.positions == "none":
+        return
+    _, cache = model.run_with_cache(tokens, loss=lambda logits: logits.square().sum())
+    assert cache["hook_pos_embed"].shape == cache["hook_embed"].shape == cache["hook_pos_embed_grad"].shape
+    assert torch.equal(cache["hook_pos_embed_grad"], cache["hook_embed_grad"])
+
+
 def test_backward_hooks_work_on_weights_that_ask_for_no_gradient(plain, tokens):
+    """In float64, where the two ways round alike."""
+    plain = plain.double()
     frozen = Transformer.from_weights(plain.cfg, plain.state_dict())
     seen = {}
     with frozen.hooks(backward={"blocks.0.hook_resid_pre": lambda grad, name: seen.update({name: grad})}):
@@ -290,6 +316,7 @@ def test_gradients_need_no_weights_that_ask_for_them(plain, tokens):
         torch.testing.assert_close(found[name], expected[name])
 
 
+@pytest.mark.usefixtures("unchecked")
 @pytest.mark.parametrize(
     ("change", "said"),
     [
@@ -304,6 +331,7 @@ def test_impossible_shapes_are_refused(change, said):
         ModelConfig(**{"d_vocab": 12, "d_vocab_out": 10, "n_ctx": 9, **change})
 
 
+@pytest.mark.usefixtures("unchecked")
 def test_wrong_names_are_refused_with_the_nearest(plain, tokens):
     with pytest.raises(UserError, match=r"did you mean 'blocks.0.attn.hook_pattern'"):
         plain.run_with_cache(tokens, ["blocks.0.attn.hook_patern"])
@@ -328,3 +356,10 @@ def test_weights_that_do_not_fit_are_refused(plain):
         Transformer.from_weights(plain.cfg, {**weights, "embed.W_E": weights["embed.W_E"].long()})
     with pytest.raises(UserError, match="same number of snapshots"):
         Transformer.from_weights(plain.cfg, {**weights, "embed.W_E": torch.zeros(3, 12, 16)})
+
+
+def test_weight_shapes_cannot_be_changed(plain):
+    shapes = weight_shapes(plain.cfg)
+    with pytest.raises(TypeError):
+        shapes["embed.W_E"] = (1, 1)
+    assert weight_shapes(plain.cfg) == {name: tuple(weight.shape) for name, weight in plain.state_dict().items()}

@@ -1,4 +1,4 @@
-"""Norms and principal components of weights, against what torch makes of all of them at once."""
+"""Norms and principal components of weights, against torch on all weights at once."""
 
 import pytest
 import torch
@@ -18,7 +18,7 @@ def flat(ensemble: Ensemble) -> torch.Tensor:
     return torch.cat([weight.flatten(1) for weight in ensemble.weights.values()], 1).double()
 
 
-def test_norms_are_those_of_each_snapshot(small):
+def test_parameter_norms_are_those_of_each_snapshot(small):
     ensemble = small.ensemble()
     found = parameter_norms(ensemble)
     assert next(iter(found)) == "total"
@@ -29,17 +29,17 @@ def test_norms_are_those_of_each_snapshot(small):
             torch.testing.assert_close(found[name][i], weight.detach().norm())
 
 
-def test_fixed_positions_are_no_parameter():
+def test_sinusoidal_positions_are_no_parameter():
     fixed = parameter_norms(random_ensemble(ModelConfig(12, 10, 9, positions="sinusoidal")))
     assert "pos_embed.W_pos" not in fixed
     assert "pos_embed.W_pos" in parameter_norms(random_ensemble(ModelConfig(12, 10, 9)))
     assert list(parameter_norms(random_ensemble(TABLE))) == ["total", "blocks.0.attn.QK", "blocks.0.attn.OV"]
 
 
-@pytest.mark.parametrize("piece", [1, 1000, 2**20])
-def test_a_trajectory_has_the_principal_components_of_all_weights(piece, monkeypatch):
-    monkeypatch.setattr(weights, "CHUNK", piece)
-    ensemble = random_ensemble(CFG if piece > 1 else TABLE, 7)
+@pytest.mark.parametrize("chunk", [1, 1000, 2**20])
+def test_the_trajectory_is_the_projection_on_the_principal_components(chunk, monkeypatch):
+    monkeypatch.setattr(weights, "CHUNK", chunk)
+    ensemble = random_ensemble(CFG if chunk > 1 else TABLE, 7)
     found = trajectory(ensemble)
     left, values, _ = torch.linalg.svd(flat(ensemble) - flat(ensemble).mean(0), full_matrices=False)
     torch.testing.assert_close(found.coordinates.abs(), (left * values)[:, :3].abs())
@@ -48,7 +48,7 @@ def test_a_trajectory_has_the_principal_components_of_all_weights(piece, monkeyp
     assert 0 < found.explained.sum() < 1
 
 
-def test_all_components_explain_everything_and_keep_all_distances():
+def test_all_components_together_explain_all_variance_and_keep_distances():
     ensemble = random_ensemble(CFG, 5)
     found = trajectory(ensemble, 10)
     assert found.coordinates.shape == (5, 5)
@@ -58,7 +58,7 @@ def test_all_components_explain_everything_and_keep_all_distances():
     )
 
 
-def test_a_straight_way_has_one_component():
+def test_a_straight_path_has_one_component():
     one = random_ensemble(CFG, 2)
     along = torch.tensor([0.0, 1.0, 3.0])
     straight = {
@@ -71,13 +71,13 @@ def test_a_straight_way_has_one_component():
     torch.testing.assert_close(found.explained, torch.tensor([1.0, 0.0]).double(), rtol=1e-6, atol=1e-6)
 
 
-def test_what_does_not_move_explains_nothing():
+def test_constant_weights_have_no_variance():
     found = trajectory(random_ensemble(CFG, 1))
     assert found.coordinates.tolist() == [[0]]
     assert found.explained.tolist() == [0]
 
 
-def test_each_snapshot_has_its_own_norms(small):
+def test_each_snapshot_is_measured_on_its_own_weights(small):
     ensemble = small.ensemble()
     found = parameter_norms(ensemble)
     for i in range(len(ensemble)):

@@ -28,7 +28,7 @@ from torch import Tensor
 
 from explorer.errors import UserError
 from explorer.model.ensemble import Ensemble
-from explorer.model.transformer import ModelConfig
+from explorer.model.transformer import ModelConfig, future_mask
 
 RANDOM_DRAWS = 300  # random heads over which the baseline of composition scores is averaged
 
@@ -68,8 +68,7 @@ def positional_qk_circuit(ensemble: Ensemble, layer: int) -> Float[Tensor, "snap
     if _is_table(ensemble.cfg) or ensemble.cfg.positions == "none":
         raise UserError("This model has no positions, so it has no QK circuit between them; choose the one of tokens.")
     W_pos = ensemble.weights["pos_embed.W_pos"]
-    future = torch.ones(W_pos.shape[1], W_pos.shape[1], dtype=torch.bool).triu(1)
-    return _scores(ensemble, layer, W_pos, W_pos).masked_fill(future, torch.nan)
+    return _scores(ensemble, layer, W_pos, W_pos).masked_fill(future_mask(W_pos.shape[1]), torch.nan)
 
 
 def scores_from_token(

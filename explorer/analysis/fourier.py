@@ -27,6 +27,7 @@ from torch import Tensor
 from explorer.errors import UserError
 from explorer.model.ensemble import Ensemble
 from explorer.tasks.data import Cycle, Grid
+from explorer.tasks.losses import cross_entropy
 
 MIN_VARIANCE = 1e-12  # as a share of the mean square; less is rounding error
 
@@ -210,13 +211,6 @@ def _on_grid(ensemble: Ensemble, grid: Grid, source: Source) -> Iterator[Float[T
         yield from asked[:, :, 0]
 
 
-def _cross_entropy(
-    logits: Float[Tensor, "*snapshot pair d_vocab_out"], targets: Int64[Tensor, "pair 1"]
-) -> Float64[Tensor, "*snapshot pair"]:
-    targets = targets.expand(*logits.shape[:-1], 1)
-    return -logits.double().log_softmax(-1).gather(-1, targets)[..., 0]
-
-
 def loss_and_neuron_grids(
     ensemble: Ensemble, grid: Grid, n: int, neuron: int | None = None
 ) -> tuple[Float64[Tensor, "snapshot x y"], Float[Tensor, "snapshot x y"] | None]:
@@ -235,7 +229,7 @@ def loss_and_neuron_grids(
     names = [] if neuron is None else [f"{_last_mlp(ensemble)}.hook_post"]
     losses, neurons = [], []
     for logits, cache in ensemble.passes(grid.batch.tokens, names):
-        losses.append(_cross_entropy(grid.batch.asked(logits)[:, :, 0], grid.batch.targets))
+        losses.append(cross_entropy(grid.batch.asked(logits), grid.batch.targets)[..., 0])
         neurons += [grid.batch.asked(cache[name][..., neuron, None])[:, :, 0, 0] for name in names]
     square = "snapshot (x y) -> snapshot x y"
     shown = rearrange(torch.cat(neurons), square, x=n) if neurons else None
@@ -404,14 +398,14 @@ def progress_measures(
     Raises:
         UserError: the answer is no function of x + y or x - y.
     """
-    directions, targets = sum_directions(cycle.n, keys, grid.sign), grid.batch.targets
+    directions, targets = sum_directions(cycle.n, keys, grid.sign), grid.batch.targets[:, 0]
     every = torch.ones(len(targets), dtype=torch.bool)
     train, test = (every, every) if trained_on is None else (trained_on, ~trained_on)
     excluded_on = train if train.any() else every
     rows = []
     for logits in _on_grid(ensemble, grid, "logits"):
         restricted, excluded = split_logits(logits.double(), directions)
-        losses, of_restricted, of_excluded = (_cross_entropy(x, targets) for x in (logits, restricted, excluded))
+        losses, of_restricted, of_excluded = (cross_entropy(x, targets) for x in (logits, restricted, excluded))
         parts = (losses, of_restricted, of_excluded[excluded_on], losses[train], losses[test])
         rows.append(torch.stack([part.mean() for part in parts]))
     return ProgressMeasures(tuple(keys), *torch.stack(rows, 1))

@@ -5,15 +5,12 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from explorer.film.palette import Mode
 from explorer.film.panels.panel import Panel
-
-if TYPE_CHECKING:
-    import plotly.graph_objects as go
 
 ID = re.compile(r"[A-Za-z0-9_-]+")
 
@@ -75,13 +72,16 @@ class Film:
         """The panels that can be figures: id -> title."""
         return {panel.id: panel.title for panel in self.panels if panel.has_figure}
 
-    def figure(self, id: str, step: int, mode: Mode = "light") -> "go.Figure":
+    def figure(self, id: str, step: int, mode: Mode = "light") -> Any:
         """A panel at the snapshot nearest to a step, as a plotly figure.
 
         Args:
             id: of the panel, one of `figures`.
             step: at which people look.
             mode: of the page on which the figure is shown.
+
+        Returns:
+            A ``plotly.graph_objects.Figure``.
 
         Raises:
             KeyError: there is no such panel.

@@ -1,4 +1,4 @@
-"""Which model a configuration means. Whoever builds, loads or stacks models asks here."""
+"""The model that a configuration describes: how to build it, its weights and its memory."""
 
 import functools
 import math
@@ -17,12 +17,21 @@ ARCHITECTURES: dict[str, type[HookedModel]] = {"transformer": Transformer, "tabl
 
 
 def new_model(cfg: ModelConfig, seed: int | None = None) -> HookedModel:
-    """A model of its own, its weights drawn from ``seed``, or empty."""
+    """A new model.
+
+    Args:
+        cfg: its configuration.
+        seed: draws its weights; None leaves them empty.
+    """
     return ARCHITECTURES[cfg.architecture](cfg, seed)
 
 
 def model_from_weights(cfg: ModelConfig, weights: Mapping[str, Tensor]) -> HookedModel:
-    """A model on ``weights``, which are shared, not copied; they may all carry a snapshot axis in front.
+    """A model on given weights, which are shared, not copied.
+
+    Args:
+        cfg: its configuration.
+        weights: by name as in `state_dict`; all of them may have a leading snapshot axis.
 
     Raises:
         UserError: names are missing or unexpected, or a shape does not fit.
@@ -31,14 +40,19 @@ def model_from_weights(cfg: ModelConfig, weights: Mapping[str, Tensor]) -> Hooke
 
 
 @functools.lru_cache(maxsize=64)
-def weight_shapes(cfg: ModelConfig) -> dict[str, tuple[int, ...]]:
-    """Name -> shape of every weight that a model of this configuration keeps."""
+def weight_shapes(cfg: ModelConfig) -> Mapping[str, tuple[int, ...]]:
+    """Name -> shape of every weight in the `state_dict` of a model of this configuration."""
     with torch.device("meta"):
-        return hooks.shapes_of(new_model(cfg))
+        return MappingProxyType(hooks.shapes_of(new_model(cfg)))
+
+
+def n_weights(cfg: ModelConfig) -> int:
+    """The number of weights of a model of this configuration."""
+    return sum(math.prod(shape) for shape in weight_shapes(cfg).values())
 
 
 def check_weights(cfg: ModelConfig, weights: Mapping[str, Tensor]) -> None:
-    """See that ``weights`` are those of one model of this configuration.
+    """See that ``weights`` fit one model of this configuration.
 
     Raises:
         UserError: names are missing or unexpected, or a shape or type does not fit.
@@ -50,8 +64,8 @@ def check_weights(cfg: ModelConfig, weights: Mapping[str, Tensor]) -> None:
 def activation_shapes(cfg: ModelConfig, n_pos: int) -> Mapping[str, tuple[int, ...]]:
     """Name -> shape of every activation of one example of ``n_pos`` tokens, in the order in which they are computed.
 
-    Measured on a model without weights. Tensors on the device "meta" would do as well, but the first of them makes
-    torch load its compiler, which takes a second.
+    Measured on a model with empty weights, and not on the meta device, since torch loads its compiler at the first
+    einsum there, which takes a second.
     """
     _, cache = new_model(cfg).run_with_cache(torch.zeros(1, n_pos, dtype=torch.int64))
     return MappingProxyType({name: tuple(x.shape) for name, x in cache.items()})

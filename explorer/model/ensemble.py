@@ -3,28 +3,68 @@
 Axes: ``snapshot`` in front, then as in `explorer.model.transformer`.
 """
 
+import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 import torch
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from explorer.model.architectures import activation_bytes, model_from_weights
 from explorer.model.hooks import Hook, HookedModel
 from explorer.model.transformer import ModelConfig
 
-MEMORY_BUDGET = 128 * 2**20  # bytes of activations that one chunk of snapshots may hold; with more, caches thrash
+MEMORY_BUDGET = 128 * 2**20  # bytes of activations of one chunk of snapshots; beyond, processor caches are missed
 Hooks = Callable[[slice], Mapping[str, Hook]]  # the hooks for some of the snapshots
 
 
 def _laid_out(name: str, weight: Tensor) -> Tensor:
-    """The same weight; W_Q, W_K and W_V (snapshot head d_model d_head) lie in memory as (snapshot d_model head d_head).
+    """The same weight; W_Q, W_K and W_V (snapshot head d_model d_head) are stored as (snapshot d_model head d_head).
 
-    The heads of a snapshot are then one matrix, which a sum over d_model reads where it lies. Otherwise each forward
+    The heads of a snapshot are then one matrix, which a sum over d_model reads without a copy. Otherwise each forward
     pass would copy them.
     """
-    if name.rsplit(".", 1)[-1] in ("W_Q", "W_K", "W_V"):
-        return weight.transpose(1, 2).contiguous().transpose(1, 2)
-    return weight
+    return weight.transpose(1, 2).contiguous().transpose(1, 2) if _is_projection(name) else weight
+
+
+def _is_projection(name: str) -> bool:
+    return name.rsplit(".", 1)[-1] in ("W_Q", "W_K", "W_V")
+
+
+class _Memory:
+    """The weights of several snapshots with room for more behind them.
+
+    What is written once is never written again, so ensembles of the first snapshots may be in use meanwhile.
+    """
+
+    def __init__(self, weights: Mapping[str, Tensor], capacity: int):
+        self._lock = threading.Lock()
+        self._capacity, self._used = capacity, 0
+        self._weights = {
+            name: self._laid_out_empty(name, (capacity, *weight.shape[1:]), weight) for name, weight in weights.items()
+        }
+
+    @staticmethod
+    def _laid_out_empty(name: str, shape: tuple[int, ...], like: Tensor) -> Tensor:
+        if _is_projection(name):
+            snapshot, head, d_model, d_head = shape
+            return like.new_empty(snapshot, d_model, head, d_head).transpose(1, 2)
+        return like.new_empty(shape)
+
+    def append(self, after: int, weights: Mapping[str, Tensor]) -> bool:
+        """Write snapshots behind the first ``after``; False if there are others already, or too little room."""
+        n = len(next(iter(weights.values())))
+        with self._lock:
+            if after != self._used or after + n > self._capacity:
+                return False
+            for name, weight in weights.items():
+                self._weights[name][after : after + n] = weight
+            self._used += n
+            return True
+
+    def first(self, n: int) -> dict[str, Tensor]:
+        """The weights of the first ``n`` snapshots, (snapshot, ...), without a copy."""
+        return {name: weight[:n] for name, weight in self._weights.items()}
 
 
 class Ensemble:
@@ -39,37 +79,59 @@ class Ensemble:
     def __init__(self, cfg: ModelConfig, steps: Sequence[int], weights: Mapping[str, Tensor]):
         self.cfg, self.steps = cfg, tuple(steps)
         self.weights = {name: _laid_out(name, weight) for name, weight in weights.items()}
+        self._memory: _Memory | None = None  # that the weights are in, if they have grown
 
     def __len__(self) -> int:
         return len(self.steps)
 
+    @property
+    def nbytes(self) -> int:
+        """The bytes of memory that its weights are in, with the room that they have to grow."""
+        storages = {weight.untyped_storage().data_ptr(): weight.untyped_storage() for weight in self.weights.values()}
+        return sum(storage.nbytes() for storage in storages.values())
+
     def model(self, snapshots: slice = slice(None)) -> HookedModel:
-        """A new model on the shared weights of some snapshots, for hooks of one's own."""
+        """A new model on the shared weights of some snapshots."""
         return model_from_weights(self.cfg, {name: w[snapshots] for name, w in self.weights.items()})
 
     def select(self, snapshots: slice) -> "Ensemble":
-        """The ensemble of some of the snapshots, on the same memory."""
+        """The ensemble of some of the snapshots, on the same weights."""
         return Ensemble(self.cfg, self.steps[snapshots], {name: w[snapshots] for name, w in self.weights.items()})
 
     def followed_by(self, later: "Ensemble") -> "Ensemble":
-        """An ensemble of these snapshots and then those of ``later``."""
-        weights = {name: torch.cat([weight, later.weights[name]]) for name, weight in self.weights.items()}
-        return Ensemble(self.cfg, self.steps + later.steps, weights)
+        """An ensemble of these snapshots and then those of ``later``.
+
+        A run that is being trained grows by a few snapshots again and again. So the memory is twice as large as is
+        needed, and later snapshots are written behind those that are there; these are copied only when the room is
+        used up.
+
+        Args:
+            later: of the same model.
+        """
+        memory, steps = self._memory, self.steps + later.steps
+        if memory is None or not memory.append(len(self), later.weights):
+            memory = _Memory(self.weights, 2 * len(steps))
+            memory.append(0, self.weights)
+            memory.append(len(self), later.weights)
+        grown = Ensemble(self.cfg, steps, memory.first(len(steps)))
+        grown._memory = memory
+        return grown
 
     def run(
         self,
-        tokens: Tensor,
+        tokens: Int[Tensor, "... batch pos"],
         names: Iterable[str] = (),
         loss: Callable[[Tensor], Tensor] | None = None,
         budget: int = MEMORY_BUDGET,
         hooks: Hooks | None = None,
-    ) -> tuple[Tensor, dict[str, Tensor]]:
+    ) -> tuple[Float[Tensor, "snapshot batch pos d_vocab_out"], dict[str, Tensor]]:
         """One forward pass of every snapshot.
 
         Args:
             tokens: (batch pos), the same for all, or (snapshot batch pos).
-            names: the hook points wanted.
-            loss: logits (snapshot batch pos d_vocab_out) -> loss, any shape; adds each activation's gradient.
+            names: the hook points to cache.
+            loss: logits (snapshot batch pos d_vocab_out) -> loss, any shape; adds each activation's gradient to the
+                cache, under ``name + "_grad"``.
             budget: see `passes`; what is returned comes on top.
             hooks: see `passes`.
 
@@ -84,19 +146,20 @@ class Ensemble:
 
     def passes(
         self,
-        tokens: Tensor,
+        tokens: Int[Tensor, "... batch pos"],
         names: Iterable[str] = (),
         loss: Callable[[Tensor], Tensor] | None = None,
         budget: int = MEMORY_BUDGET,
         hooks: Hooks | None = None,
     ) -> Iterator[tuple[Tensor, dict[str, Tensor]]]:
-        """As `run`, some snapshots at a time, for what need not be kept whole.
+        """As `run`, but some snapshots at a time, for results that need not be in memory all at once.
 
         Args:
-            budget: bytes of activations, and of their gradients, that a pass may hold; as many snapshots go through
-                at once as fit, and a single one always.
-            hooks: which snapshots -> name -> forward hook, to change what flows through a pass. A hook is given
-                activations with ``snapshot`` in front, and what it returns is what the cache has.
+            tokens, names, loss: as for `run`.
+            budget: bytes of activations, and of their gradients, in one pass; as many snapshots are run at once as
+                fit, and at least one.
+            hooks: the slice of snapshots in a pass -> name -> forward hook. A hook is given the activation with
+                ``snapshot`` in front; the cache holds what it returns.
 
         Yields:
             What `run` returns, for the snapshots of each pass in turn.

@@ -35,7 +35,7 @@ from torch.autograd.function import once_differentiable
 from torch.nn.functional import embedding, embedding_bag, pad, scaled_dot_product_attention
 
 from explorer.model.hooks import HookedModel
-from explorer.model.transformer import Block, Transformer
+from explorer.model.transformer import Block, Transformer, future_mask
 
 PATTERN = "hook_pattern"  # the one kind of hook point that this forward pass has
 NEVER = -1e30  # a score of which softmax leaves exactly nothing; unlike -inf it may be multiplied by 0
@@ -45,7 +45,7 @@ ALIGNED = 16  # float32 numbers in a vector register; rows that are looked up ar
 PIECE = 512  # rows that the MLP takes at a time on each thread, at least
 
 
-def asked_logits(model: HookedModel, tokens: Tensor, positions: Tensor) -> Tensor:
+def logits_at(model: HookedModel, tokens: Tensor, positions: Tensor) -> Tensor:
     """What ``model(tokens)`` gives at ``positions``, as fast as it can be had.
 
     Hooks at attention patterns are called, in the last block with the rows of asked queries only. With hooks
@@ -288,7 +288,7 @@ def _positions(model: Transformer, n_pos: int) -> Tensor:
 @functools.lru_cache(maxsize=16)
 def _later(n_pos: int, dtype: torch.dtype, device: torch.device) -> Tensor:
     """NEVER where the position of a key is later than that of a query, else 0; (query key)."""
-    return torch.full((n_pos, n_pos), NEVER, dtype=dtype, device=device).triu(1)
+    return torch.zeros(n_pos, n_pos, dtype=dtype, device=device).masked_fill(future_mask(n_pos, device), NEVER)
 
 
 def _tables(block: Block, queries: Tensor, keys: Tensor, later: Tensor) -> tuple[Tensor, Tensor]:

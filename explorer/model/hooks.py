@@ -1,7 +1,7 @@
-"""Models in which every intermediate activation has a name, can be read and can be replaced.
+"""Models in which every intermediate activation has a name and can be read and replaced.
 
-A `HookedModel` is written so that every weight may carry one axis more in front, ``snapshot``: it then is a stack of
-models, and hooks, caches and gradients work on it as they do on one.
+Every weight of a `HookedModel` may have one more axis in front, ``snapshot``: it is then a stack of models, on which
+hooks, caches and gradients work as on one.
 """
 
 import difflib
@@ -9,23 +9,25 @@ import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from typing import Any, Literal, Self
+from typing import Any, Literal, TypeVar
 from weakref import WeakKeyDictionary
 
 import torch
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from explorer.errors import UserError, quoted
 
 Hook = Callable[[Tensor, str], Tensor | None]
 Direction = Literal["forward", "backward"]
+Model = TypeVar("Model", bound="HookedModel")
 DIRECTIONS = ("forward", "backward")
 
 
 class _ThreadHooks(threading.local):
-    """The hooks that this thread has put on, by hook point.
+    """The hooks that this thread has added, by hook point.
 
-    They belong to the thread and not to the model, so two browser sessions that share one model cannot see each
+    They belong to the thread and not to the model, so that two browser sessions that share a model do not see each
     other's hooks.
     """
 
@@ -43,11 +45,14 @@ _hooks = _ThreadHooks()
 
 
 class HookPoint(nn.Module):
-    """An identity with a name. What flows through it can be read or replaced, forwards and backwards."""
+    """An identity function with a name, at which hooks read or replace activations and gradients.
+
+    An activation may be changed in place: it is never a view of weights.
+    """
 
     name = ""
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
         registered = _hooks.at.get(self)
         if not registered:
             return x
@@ -57,7 +62,7 @@ class HookPoint(nn.Module):
                 x = x if replaced is None else replaced
         backward = [entry.hook for entry in registered if entry.direction == "backward"]
         if backward and torch.is_grad_enabled():
-            # A node of its own, so that two points on one tensor keep their order; a graph begins here if none has.
+            # A graph node of its own, so that hooks at two points on one tensor keep their order.
             x = x.view_as(x) if x.requires_grad else x.detach().requires_grad_()
             for hook in backward:
                 x.register_hook(lambda grad, hook=hook: hook(grad, self.name))
@@ -65,12 +70,12 @@ class HookPoint(nn.Module):
 
     @property
     def listening(self) -> bool:
-        """Whether this thread has a hook here."""
+        """Whether this thread has added a hook here."""
         return bool(_hooks.at.get(self))
 
 
 class HookHandle:
-    """One hook that has been put on; `remove` takes it off, and may be called again."""
+    """One hook that has been added; `remove` may be called more than once."""
 
     def __init__(self, point: HookPoint, hook: Hook, direction: Direction):
         self._entry = _Registered(hook, direction)
@@ -83,7 +88,11 @@ class HookHandle:
 
 
 def hook_axes(name: str) -> tuple[str, ...]:
-    """The axes after ``batch`` of the activation called ``name``, e.g. ``("head", "query", "key")``."""
+    """The axes after ``batch`` of an activation or its gradient, e.g. ``("head", "query", "key")``.
+
+    Args:
+        name: its hook point, which may end in ``_grad``.
+    """
     place = name.rsplit(".", 1)[-1].removesuffix("_grad")
     if place in ("hook_pattern", "hook_attn_scores"):
         return ("head", "query", "key")
@@ -102,7 +111,7 @@ class HookedModel(nn.Module):
     """A model with hook points, built from a configuration."""
 
     def name_points(self) -> None:
-        """Give every hook point its name; called once all of them are there."""
+        """Give every hook point its name; to be called at the end of ``__init__``."""
         self._points: dict[str, HookPoint] = {}
         for name, module in self.named_modules():
             if isinstance(module, HookPoint):
@@ -110,10 +119,12 @@ class HookedModel(nn.Module):
                 self._points[name] = module
 
     @classmethod
-    def from_weights(cls, cfg: Any, weights: Mapping[str, Tensor]) -> Self:
-        """A model that reads ``weights`` without copying them: as in `state_dict`, or all with a snapshot axis.
+    def from_weights(cls: type[Model], cfg: Any, weights: Mapping[str, Tensor]) -> Model:
+        """A new model on given weights, which are not copied and require no gradient.
 
-        The module is new, the memory is shared, and nothing in it asks for gradients.
+        Args:
+            cfg: its configuration.
+            weights: by name as in `state_dict`; all of them may have a leading snapshot axis.
 
         Raises:
             UserError: names are missing or unexpected, or a shape does not fit.
@@ -149,10 +160,13 @@ class HookedModel(nn.Module):
         return self._points[name]
 
     def add_hook(self, name: str, hook: Hook, direction: Direction = "forward") -> HookHandle:
-        """Call ``hook(activation, name)`` at each forward pass of this thread, or with the gradient, backwards.
+        """Add a hook for the forward passes of this thread. Prefer `hooks`, which removes them again.
 
-        What the hook returns, if anything, takes the place of what it was given. Hooks on one point run in the
-        order in which they were put on. Prefer `hooks`, which takes them off again.
+        Args:
+            name: of the hook point.
+            hook: called with the activation and the name, or with its gradient; what it returns, if not None,
+                replaces what it was given. Hooks at one point run in the order in which they were added.
+            direction: "forward" for activations, "backward" for gradients.
 
         Raises:
             UserError: no such hook point, or a direction other than "forward" and "backward".
@@ -162,15 +176,22 @@ class HookedModel(nn.Module):
         return HookHandle(self._point(name), hook, direction)
 
     def remove_hooks(self) -> None:
-        """Take every hook of this thread off this model."""
+        """Remove all hooks of this thread from this model."""
         for point in self._points.values():
             _hooks.at.pop(point, None)
 
     @contextmanager
     def hooks(
-        self, forward: Mapping[str, Hook] | None = None, backward: Mapping[str, Hook] | None = None
-    ) -> Iterator[Self]:
-        """Hooks that are gone when the block ends, however it ends."""
+        self: Model, forward: Mapping[str, Hook] | None = None, backward: Mapping[str, Hook] | None = None
+    ) -> Iterator[Model]:
+        """Add hooks for the duration of a ``with`` block.
+
+        Args:
+            forward, backward: name -> hook, as in `add_hook`.
+
+        Raises:
+            UserError: no such hook point.
+        """
         with ExitStack() as stack:
             for direction, named in zip(DIRECTIONS, (forward or {}, backward or {}), strict=True):
                 for name, hook in named.items():
@@ -179,20 +200,20 @@ class HookedModel(nn.Module):
 
     def run_with_cache(
         self,
-        tokens: Tensor,
+        tokens: Int[Tensor, "... batch pos"],
         names: Iterable[str] | None = None,
         loss: Callable[[Tensor], Tensor] | None = None,
-    ) -> tuple[Tensor, dict[str, Tensor]]:
-        """One forward pass and its activations by name.
+    ) -> tuple[Float[Tensor, "... batch pos d_vocab_out"], dict[str, Tensor]]:
+        """One forward pass, and its activation cache.
 
         Args:
-            tokens: (batch pos) int64.
-            names: the hook points wanted; None means all.
-            loss: logits -> loss. If given, the gradient of its sum at each activation is there too, as
-                ``name + "_grad"``: for a stack, each snapshot's own.
+            tokens: (batch pos), for a stack also (snapshot batch pos).
+            names: the hook points to cache; None for all.
+            loss: logits -> loss. If given, the cache also holds the gradient of its sum at each activation, under
+                ``name + "_grad"``; for a stack, each snapshot's own.
 
         Returns:
-            Logits and a dictionary of activations, all detached. No weight's ``.grad`` is touched.
+            The logits, and name -> activation, all detached. The ``.grad`` of weights does not change.
 
         Raises:
             UserError: no such hook point.
@@ -217,12 +238,17 @@ class HookedModel(nn.Module):
 
 
 def shapes_of(model: nn.Module) -> dict[str, tuple[int, ...]]:
-    """Name -> shape of every weight that a model keeps."""
+    """Name -> shape of every weight in the `state_dict` of a model."""
     return {name: tuple(weight.shape) for name, weight in model.state_dict().items()}
 
 
 def check_weights(shapes: Mapping[str, tuple[int, ...]], weights: Mapping[str, Tensor], stacked: bool = False) -> None:
-    """See that ``weights`` have these names and shapes; ``stacked`` allows all of them one axis more in front.
+    """See that weights have the right names, shapes and types.
+
+    Args:
+        shapes: name -> shape.
+        weights: name -> tensor.
+        stacked: all weights may have a leading snapshot axis.
 
     Raises:
         UserError: names are missing or unexpected, or a shape or type does not fit.

@@ -1,10 +1,10 @@
-"""Attention stripped to the bone: a score for every token, and a row of logits for every token.
+"""Attention reduced to a table: one attention score and one row of logits for every token.
 
-    attention  the softmax of the scores of the tokens that are there
-    logits     the attention-weighted sum of their rows
+    attention pattern   the softmax of the scores of the tokens up to the query
+    logits              the sum of these tokens' rows, weighted by the pattern
 
-It is what a one-layer attention-only transformer comes down to when neither positions nor the token that looks
-matter. Its activations bear the names of the transformer's, so whatever shows the one shows the other.
+This is what a one-layer attention-only transformer reduces to if neither positions nor the query token matter. Its
+activations have the names of the transformer's.
 
 Axes as in `explorer.model.transformer`; ``head`` has one entry, and a head's width is d_vocab_out.
 """
@@ -13,11 +13,12 @@ import math
 
 import torch
 from einops import einsum, repeat
+from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from explorer.errors import UserError
 from explorer.model.hooks import HookedModel, HookPoint
-from explorer.model.transformer import Embed, ModelConfig
+from explorer.model.transformer import Embed, ModelConfig, future_mask
 
 
 class TableAttention(nn.Module):
@@ -32,12 +33,12 @@ class TableAttention(nn.Module):
         self.hook_pattern = HookPoint()
         self.hook_z = HookPoint()
 
-    def forward(self, tokens: Tensor) -> Tensor:  # (batch pos), or (snapshot batch pos) for a stack
+    def forward(self, tokens: Int[Tensor, "... batch pos"]) -> Float[Tensor, "... batch pos d_vocab_out"]:
         n_pos = tokens.shape[-1]
         v = self.hook_v(Embed.look_up(self.OV, tokens)[..., None, :])  # (... batch pos head d_vocab_out)
         keys = Embed.look_up(self.QK[..., None], tokens)[..., 0]  # (... batch key)
         scores = repeat(keys, "... key -> ... 1 query key", query=n_pos)
-        future = torch.ones(n_pos, n_pos, dtype=torch.bool, device=tokens.device).triu(1)
+        future = future_mask(n_pos, tokens.device)
         scores = self.hook_attn_scores(scores.masked_fill(future, -torch.inf))  # (... batch head query key)
         pattern = self.hook_pattern(scores.softmax(-1))
         mix = "... batch head query key, ... batch key head d_head -> ... batch query head d_head"
@@ -69,8 +70,15 @@ class TableModel(HookedModel):
                 for weight in (self.blocks[0].attn.QK, self.blocks[0].attn.OV):
                     weight.copy_(torch.randn(weight.shape, generator=rng) / math.sqrt(cfg.d_vocab))
 
-    def forward(self, tokens: Tensor) -> Tensor:
-        """Logits (... batch pos d_vocab_out) for tokens (batch pos); a stack also takes (snapshot batch pos)."""
+    def forward(self, tokens: Int[Tensor, "... batch pos"]) -> Float[Tensor, "... batch pos d_vocab_out"]:
+        """Logits.
+
+        Args:
+            tokens: (batch pos), for a stack also (snapshot batch pos).
+
+        Raises:
+            UserError: there are more tokens than n_ctx.
+        """
         if tokens.shape[-1] > self.cfg.n_ctx:
             raise UserError(f"The input has {tokens.shape[-1]} tokens; this model reads at most {self.cfg.n_ctx}.")
         return self.blocks[0].attn(tokens)

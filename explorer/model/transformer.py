@@ -2,16 +2,16 @@
 
 Axes
     batch     independent sequences
-    pos       places in the sequence; ``query`` and ``key`` are its two roles inside attention
+    pos       positions in the sequence; ``query`` and ``key`` are its two roles inside attention
     head      attention heads
     d_model, d_head, d_mlp, d_vocab, d_vocab_out    widths, as in `ModelConfig`
     ...       nothing for one model; ``snapshot`` for a stack of them
 
-Every weight may carry one axis more in front, ``snapshot``. The forward pass is written so that it does not care:
-one model gives logits (batch, pos, d_vocab_out), a stack gives (snapshot, batch, pos, d_vocab_out), and hooks,
-caches and gradients work alike on both. `explorer.model.ensemble` builds such stacks.
+Every weight may have one more axis in front, ``snapshot``; the same code then runs a stack of models. One model gives
+logits (batch, pos, d_vocab_out), a stack gives (snapshot, batch, pos, d_vocab_out), and hooks, caches and gradients
+work on both. `explorer.model.ensemble` builds such stacks.
 
-Names and layouts of weights and of hook points are those of TransformerLens.
+Weights and hook points have the names and layouts of TransformerLens.
 """
 
 import math
@@ -20,6 +20,7 @@ from typing import Literal
 
 import torch
 from einops import einsum, rearrange
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from explorer.errors import UserError
@@ -29,7 +30,7 @@ from explorer.settings import check_settings, setting
 
 @dataclass(frozen=True)
 class ModelConfig:
-    """The shape of a model and how its weights are drawn. Widths are in numbers, none has a unit."""
+    """The shape of a model and how its weights are initialised. Widths are counts without a unit."""
 
     d_vocab: int = setting("tokens that can be read", 1, 65_536)
     d_vocab_out: int = setting("tokens that can be predicted", 1, 65_536)
@@ -41,7 +42,7 @@ class ModelConfig:
     d_mlp: int = setting("neurons of each block; ignored when attn_only", 1, 65_536, default=512)
     act_fn: Literal["relu", "gelu"] = setting("the neurons' activation function", default="relu")
     attn_only: bool = setting("blocks without an MLP", default=False)
-    positions: Literal["learned", "sinusoidal", "none"] = setting("how positions are told apart", default="learned")
+    positions: Literal["learned", "sinusoidal", "none"] = setting("position embedding", default="learned")
     layer_norm: bool = setting("normalise before attention, MLP and unembedding", default=False)
     residual_gain: float = setting("each block computes gain * x + its outputs", -100, 100, default=1.0)
     init: Literal["d_model", "d_head"] = setting("scale of W_Q, W_K, W_V: 1 / sqrt of this width", default="d_model")
@@ -65,6 +66,16 @@ def _weight(*shape: int) -> nn.Parameter:
     return nn.Parameter(torch.empty(shape))
 
 
+def future_mask(n_pos: int, device: torch.device | None = None) -> Bool[Tensor, "query key"]:
+    """The causal mask: True where the key is later than the query, so that the query must not attend to it.
+
+    Args:
+        n_pos: queries, and keys.
+        device: that it is made on.
+    """
+    return torch.ones(n_pos, n_pos, dtype=torch.bool, device=device).triu(1)
+
+
 class LayerNorm(nn.Module):
     """(x - mean) / (std + 1e-4) * w + b, with the unbiased standard deviation."""
 
@@ -75,7 +86,7 @@ class LayerNorm(nn.Module):
         self.hook_scale = HookPoint()
         self.hook_normalized = HookPoint()
 
-    def forward(self, x: Tensor) -> Tensor:  # (... batch pos d_model)
+    def forward(self, x: Float[Tensor, "... batch pos d_model"]) -> Float[Tensor, "... batch pos d_model"]:
         x = x - x.mean(-1, keepdim=True)
         x = x / self.hook_scale(x.std(-1, keepdim=True) + 1e-4)
         return self.hook_normalized(x * self.w[..., None, None, :] + self.b[..., None, None, :])
@@ -99,7 +110,7 @@ class Attention(nn.Module):
         self.hook_z = HookPoint()
         self.hook_result = HookPoint()
 
-    def forward(self, x: Tensor) -> Tensor:  # (... batch pos d_model)
+    def forward(self, x: Float[Tensor, "... batch pos d_model"]) -> Float[Tensor, "... batch pos d_model"]:
         project = "... batch pos d_model, ... head d_model d_head -> ... batch pos head d_head"
         q = self.hook_q(einsum(x, self.W_Q, project))
         k = self.hook_k(einsum(x, self.W_K, project))
@@ -107,14 +118,12 @@ class Attention(nn.Module):
 
         dots = "... batch query head d_head, ... batch key head d_head -> ... batch head query key"
         scores = einsum(q / self.scale, k, dots)
-        n_pos = x.shape[-2]
-        future = torch.ones(n_pos, n_pos, dtype=torch.bool, device=x.device).triu(1)
-        scores = self.hook_attn_scores(scores.masked_fill(future, -torch.inf))
+        scores = self.hook_attn_scores(scores.masked_fill(future_mask(x.shape[-2], x.device), -torch.inf))
         pattern = self.hook_pattern(scores.softmax(-1))  # (... batch head query key)
 
         mix = "... batch head query key, ... batch key head d_head -> ... batch query head d_head"
         z = self.hook_z(einsum(pattern, v, mix))
-        if self.hook_result.listening:  # n_heads times the memory of the sum, so only when somebody looks
+        if self.hook_result.listening:  # it takes n_heads times the memory of the sum
             split = "... batch pos head d_head, ... head d_head d_model -> ... batch pos head d_model"
             return self.hook_result(einsum(z, self.W_O, split)).sum(-2)
         return einsum(z, self.W_O, "... batch pos head d_head, ... head d_head d_model -> ... batch pos d_model")
@@ -131,7 +140,7 @@ class MLP(nn.Module):
         self.hook_pre = HookPoint()
         self.hook_post = HookPoint()
 
-    def forward(self, x: Tensor) -> Tensor:  # (... batch pos d_model)
+    def forward(self, x: Float[Tensor, "... batch pos d_model"]) -> Float[Tensor, "... batch pos d_model"]:
         pre = einsum(x, self.W_in, "... batch pos d_model, ... d_model d_mlp -> ... batch pos d_mlp")
         pre = self.hook_pre(pre + self.b_in[..., None, None, :])
         post = self.hook_post(self.act_fn(pre))
@@ -140,7 +149,7 @@ class MLP(nn.Module):
 
 
 class Block(nn.Module):
-    """gain * x + attention(x), then + MLP of that sum, each behind a layer norm if the model has them."""
+    """resid_mid = gain * x + attention(x), resid_post = resid_mid + MLP(resid_mid), each after a layer norm if any."""
 
     def __init__(self, cfg: ModelConfig):
         super().__init__()
@@ -156,7 +165,7 @@ class Block(nn.Module):
             self.hook_mlp_out = HookPoint()
         self.hook_resid_post = HookPoint()
 
-    def forward(self, x: Tensor) -> Tensor:  # (... batch pos d_model)
+    def forward(self, x: Float[Tensor, "... batch pos d_model"]) -> Float[Tensor, "... batch pos d_model"]:
         x = self.hook_resid_pre(x)
         x = self.gain * x + self.hook_attn_out(self.attn(self.ln1(x)))
         if not self.attn_only:
@@ -170,12 +179,19 @@ class Embed(nn.Module):
         super().__init__()
         self.W_E = _weight(cfg.d_vocab, cfg.d_model)
 
-    def forward(self, tokens: Tensor) -> Tensor:  # (batch pos), or (snapshot batch pos) for a stack
+    def forward(self, tokens: Int[Tensor, "... batch pos"]) -> Float[Tensor, "... batch pos d_model"]:
         return self.look_up(self.W_E, tokens)
 
     @staticmethod
-    def look_up(rows: Tensor, tokens: Tensor) -> Tensor:
-        """The row of each token, from ``rows`` (... d_vocab width)."""
+    def look_up(
+        rows: Float[Tensor, "*snapshot d_vocab width"], tokens: Int[Tensor, "... batch pos"]
+    ) -> Float[Tensor, "*snapshot batch pos width"]:
+        """The row of each token.
+
+        Args:
+            rows: of one model, or of a stack.
+            tokens: (batch pos), for a stack also (snapshot batch pos).
+        """
         if rows.ndim == 2:
             return rows[tokens]
         snapshot = torch.arange(len(rows), device=tokens.device)[:, None, None]
@@ -195,8 +211,8 @@ class PosEmbed(nn.Module):
         waves = rearrange([angle.cos(), angle.sin()], "wave pos half -> pos (half wave)")
         self.register_buffer("W_pos", waves / math.sqrt(cfg.d_model))
 
-    def forward(self, n_pos: int) -> Tensor:  # -> (... 1 pos d_model)
-        return self.W_pos[..., None, :n_pos, :]
+    def forward(self, n_pos: int) -> Float[Tensor, "... 1 pos d_model"]:
+        return self.W_pos[..., None, :n_pos, :]  # a view of the weights
 
 
 class Unembed(nn.Module):
@@ -204,7 +220,7 @@ class Unembed(nn.Module):
         super().__init__()
         self.W_U = _weight(cfg.d_model, cfg.d_vocab_out)
 
-    def forward(self, x: Tensor) -> Tensor:  # (... batch pos d_model)
+    def forward(self, x: Float[Tensor, "... batch pos d_model"]) -> Float[Tensor, "... batch pos d_vocab_out"]:
         return einsum(x, self.W_U, "... batch pos d_model, ... d_model d_vocab_out -> ... batch pos d_vocab_out")
 
 
@@ -235,22 +251,32 @@ class Transformer(HookedModel):
         if seed is not None:
             self._draw_weights(seed)
 
-    def forward(self, tokens: Tensor) -> Tensor:
-        """Logits (... batch pos d_vocab_out) for tokens (batch pos); a stack also takes (snapshot batch pos)."""
+    def forward(self, tokens: Int[Tensor, "... batch pos"]) -> Float[Tensor, "... batch pos d_vocab_out"]:
+        """Logits.
+
+        Args:
+            tokens: (batch pos), for a stack also (snapshot batch pos).
+
+        Raises:
+            UserError: there are more tokens than n_ctx.
+        """
         if tokens.shape[-1] > self.cfg.n_ctx:
             raise UserError(f"The input has {tokens.shape[-1]} tokens; this model reads at most {self.cfg.n_ctx}.")
         x = self.hook_embed(self.embed(tokens))
         if self.cfg.positions != "none":
-            x = x + self.hook_pos_embed(self.pos_embed(tokens.shape[-1]))
+            positions = self.pos_embed(tokens.shape[-1])  # (... 1 pos d_model)
+            if self.hook_pos_embed.listening:  # a hook may change it in place, and it is a view of the weights
+                positions = positions.expand(*positions.shape[:-3], tokens.shape[-2], -1, -1).clone()
+            x = x + self.hook_pos_embed(positions)  # (... batch pos d_model)
         for block in self.blocks:
             x = block(x)
         return self.unembed(self.ln_final(x))
 
     @torch.no_grad()
     def _draw_weights(self, seed: int) -> None:
-        """Fill the weights from a normal stream, in the order and the shapes in which the golden runs drew them.
+        """Draw the weights from a normal distribution, in the order and the shapes in which the golden runs drew them.
 
-        The order of the axes below is part of the stream: drawn one way, stored the other.
+        Each pattern has the axes as drawn, which the golden losses depend on, and the axes as stored.
         """
         cfg, rng = self.cfg, torch.Generator().manual_seed(seed)
         size = {"pos": cfg.n_ctx, "head": cfg.n_heads}

@@ -133,7 +133,7 @@ def _item(item: Item, widgets: _Widgets) -> None:
         case Figures():
             for panel, column in zip(item.panels, st.columns(len(item.panels)), strict=True):
                 with column:
-                    picture(panel.figure(0, [0]), key=f"figure.{panel.id}")
+                    picture(panel.figure(0, ()), key=f"figure.{panel.id}")
         case Choices():
             with st.container(horizontal=True, vertical_alignment="bottom"):
                 for name in item.names:

@@ -5,8 +5,8 @@ import streamlit as st
 from explorer.errors import UserError
 from explorer.pages import state as scene
 from explorer.pages.plain import plain
+from explorer.pages.run_cards import RunCard, card
 from explorer.runs import Runs
-from explorer.views.run_cards import RunCard, card
 
 
 def page() -> None:

@@ -18,7 +18,8 @@ from explorer.film.player import take_stop
 from explorer.pages.cache import memory
 from explorer.pages.plain import plain
 from explorer.runs import Runs
-from explorer.scene import options_of, read_pairs, resolve, texts_of
+from explorer.scene import Scene, options_of, read_pairs, resolve, texts_of
+from explorer.views.opening import fit_to_run
 from explorer.views.subject import Subject
 from explorer.views.view import View
 
@@ -84,33 +85,23 @@ def follow() -> bool:
 
 
 def settle(subject: Subject) -> None:
-    """See that step and example are ones that this run has."""
+    """See that step and example are ones that this run has. What a link has and does not fit is told."""
     state = st.session_state
-    is_new = state.pop("is_new", False)
-    if state.step not in subject.steps:
-        wanted = state.step
-        state.step = (
-            subject.opening_step() if wanted is None else min(subject.steps, key=lambda step: abs(step - wanted))
-        )
-        if is_new and wanted is not None:
-            state.notices.append(
-                f"{subject.name} has no snapshot at step {wanted:,}; this is the nearest, at step {state.step:,}."
-            )
-    switched = state.pop("switched", False)
-    if state.example is None or (problem := _problem(subject, state.example)):
-        if state.example is not None and not switched:  # an example of another task goes without a word
-            state.notices.append(problem)
-        state.example = subject.first_example
-    state.has_settled = is_new
+    scene, problems = fit_to_run(Scene("", state.run, state.step, state.example), subject)
+    state.step, state.example = scene.step, scene.example
+    state.has_opened = state.pop("is_new", False)
+    if state.has_opened:
+        state.notices += problems
+    if state.pop("switched", False):  # what one run refuses, another may take
+        state.refused = {key: text for key, text in state.refused.items() if _is_example(subject, text)}
 
 
-def _problem(subject: Subject, text: str) -> str:
-    """Why a text is no example of the run's task; empty if it is one."""
+def _is_example(subject: Subject, text: object) -> bool:
     try:
-        subject.task.encode(text)
-    except UserError as error:
-        return str(error)
-    return ""
+        subject.task.encode(str(text))
+    except UserError:
+        return False
+    return True
 
 
 def show_notices() -> None:
@@ -167,7 +158,7 @@ def chosen(view: View, subject: Subject) -> Any:
     kept: Mapping[str, str] = state.options.get(view.name, {})
     texts = {name: text for name, text in kept.items() if "@" not in name}
     options, problems = resolve(view.Options, subject, state.example, texts)
-    if state.pop("has_settled", False):
+    if state.pop("has_opened", False):
         state.notices += problems
         state.options[view.name] = {}
         choose(view, options, dict(texts_of(options, subject, state.example)))

@@ -12,13 +12,14 @@ from explorer.model.transformer import ModelConfig
 from explorer.pages import state as scene
 from explorer.pages.explore import show_film
 from explorer.pages.plain import plain
+from explorer.pages.training_runs import free_name, progress, unfinished
 from explorer.pages.widgets import example_input
 from explorer.runs import Run, jobs, recorder
 from explorer.settings import TrainingConfig
 from explorer.tasks import TASKS
 from explorer.tasks.task import Preset, Task
-from explorer.views import training, watch
-from explorer.views.training import Plan
+from explorer.training.plan import Plan
+from explorer.views import watch
 
 REFRESH, IDLE_REFRESH = 2.0, 10.0  # seconds, while something is trained and while nothing is
 WIDTH = 184  # pixels, of a setting
@@ -29,10 +30,10 @@ def page() -> None:
     state = st.session_state
     with st.container(border=True):
         _new_run()
-    unfinished = training.unfinished(scene.runs())
-    busy = any(info.status == "running" for _, info in unfinished)
+    not_done = unfinished(scene.runs())
+    busy = any(info.status == "running" for _, info in not_done)
     st.fragment(_progress, run_every=REFRESH if busy else IDLE_REFRESH)(busy)
-    if state.run is None or state.run not in {state.get("train.last"), *(run.name for run, _ in unfinished)}:
+    if state.run is None or state.run not in {state.get("train.last"), *(run.name for run, _ in not_done)}:
         return
     try:
         text = example_input(scene.subject()).text
@@ -51,13 +52,13 @@ def _new_run() -> None:
     with st.expander("Change settings", icon=":material/tune:"):
         settings = _settings(kind, name, preset)
     try:
-        plan = Plan.made(kind, name, *settings)
+        plan = Plan.from_preset(kind, name, *settings)
     except UserError as error:
         st.error(plain(str(error)))
     if st.session_state.pop("train.started", False):
         st.session_state["train.name"] = ""  # that one is taken now
     with st.container(horizontal=True, vertical_alignment="bottom"):
-        free = "" if plan is None else training.free_name(scene.runs(), plan.task, plan.training)
+        free = "" if plan is None else free_name(scene.runs(), plan.task, plan.training)
         typed = st.text_input("Name", placeholder=free, width=280, key="train.name", max_chars=64, **KEEP)
         pressed = st.button("Start training", type="primary", icon=":material/play_arrow:", disabled=plan is None)
         if plan is not None:
@@ -140,10 +141,10 @@ def _widget(name: str, value: Any, kind: Any, metadata: typing.Mapping[str, Any]
 
 def _progress(busy: bool) -> None:
     """How far every run is that is not done."""
-    unfinished = training.unfinished(scene.runs())
-    for run, info in unfinished:
+    not_done = unfinished(scene.runs())
+    for run, info in not_done:
         with st.container(border=True, horizontal=True, vertical_alignment="center"):
-            st.progress(info.steps_done / info.training.steps, plain(training.progress(run.name, info)))
+            st.progress(info.steps_done / info.training.steps, plain(progress(run.name, info)))
             if info.status == "running":
                 _button("Stop", "stop", run, recorder.request_stop, run)
             else:
@@ -153,7 +154,7 @@ def _progress(busy: bool) -> None:
     if problem := st.session_state.get("train.problem"):
         st.error(plain(problem))
     pressed = st.session_state.pop("train.pressed", False)
-    if pressed or busy != any(info.status == "running" for _, info in unfinished):
+    if pressed or busy != any(info.status == "running" for _, info in not_done):
         st.rerun()
 
 

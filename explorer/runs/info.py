@@ -8,6 +8,7 @@ from typing import Any
 import torch
 
 from explorer.errors import UserError, quoted
+from explorer.model.architectures import n_weights
 from explorer.model.transformer import ModelConfig
 from explorer.settings import TrainingConfig, from_dict
 from explorer.tasks import task_named
@@ -31,6 +32,10 @@ class RunInfo:
     message: str = ""  # why training failed; "" if it did not
     steps_per_second: float = 0.0  # of the process that trained it last; 0 before any has
     threads: int = 0  # that torch trains it with; 0 if run.json does not say
+
+    def stack_bytes(self, n_snapshots: int) -> int:
+        """The bytes of the weights of ``n_snapshots`` snapshots in one `Ensemble`, which are float32."""
+        return 4 * n_weights(self.model) * n_snapshots
 
     @property
     def data(self) -> str:

@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import json
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -13,22 +14,16 @@ from torch import Tensor
 
 from explorer.errors import UserError, quoted
 from explorer.model.architectures import model_from_weights
-from explorer.model.fast_forward import asked_logits
+from explorer.model.fast_forward import logits_at
 from explorer.model.transformer import ModelConfig
 from explorer.runs.files import read_tensors, remove_incomplete, write_tensors, write_text
 from explorer.runs.info import RunInfo, snapshot_metadata
 from explorer.runs.store import NAME, Run, Runs
 from explorer.settings import TrainingConfig
 from explorer.tasks.task import Task
-from explorer.training.loop import (
-    Measured,
-    Training,
-    check_memory,
-    device_named,
-    quick_process,
-    threads_for,
-    weights_in,
-)
+from explorer.training.loop import Measured, Training, weights_in
+from explorer.training.memory import check_memory
+from explorer.training.process import device_named, run_apart, threads_for
 
 REPORT_EVERY = 2.0  # seconds between two reports of a training's progress
 HALF_PRECISION_TOLERANCE = 0.01  # share of a loss that float16 weights may change before float32 is kept
@@ -89,11 +84,14 @@ def train(
 ) -> RunInfo:
     """Train a run from where it stands to its last step, and write snapshots, metrics and state on the way.
 
+    It trains in a thread of its own, while this one waits. Ctrl-C saves everything after the current update and then
+    raises KeyboardInterrupt; a second one raises it at once.
+
     Args:
         run: must not be done.
-        on_update: called after each update.
-        should_stop: called after each update; if it returns true, or after `request_stop`, everything is saved and
-            training stops.
+        on_update: called after each update, in the thread that trains.
+        should_stop: called after each update, in that thread too; if it returns true, or after `request_stop`,
+            everything is saved and training stops.
         device: "cpu", "cuda", or "auto", which is the GPU if there is one.
 
     Returns:
@@ -104,14 +102,25 @@ def train(
             from its state.
     """
     device_named(device)
+    interrupted = threading.Event()
+
+    def must_stop() -> bool:
+        return interrupted.is_set() or should_stop()
+
+    threads = run.info().threads or torch.get_num_threads()
+    return run_apart(lambda: _train_locked(run, on_update, must_stop, device), threads, interrupted.set)
+
+
+def _train_locked(
+    run: Run, on_update: Callable[[Measured], None], should_stop: Callable[[], bool], device: str
+) -> RunInfo:
     with _locked(run):
         info = run.info()
         if info.status == "done":
             raise UserError(f"{run.name} is done: all of its {info.training.steps:,} steps are trained.")
         try:
-            with quick_process(info.threads or torch.get_num_threads()):
-                training = Training(info.task, info.model, info.training, device)
-                return _train(run, training, info, on_update, should_stop)
+            training = Training(info.task, info.model, info.training, device)
+            return _train(run, training, info, on_update, should_stop)
         except KeyboardInterrupt:
             write_info(run, dataclasses.replace(run.info(), status="stopped"))
             raise
@@ -142,7 +151,11 @@ def _train(
         record.load(run.metrics(), training.step)
     elif info.steps_done:
         raise UserError(f"{run.name}/resume.safetensors is missing, so the run cannot go on; train a new one.")
-    began = dataclasses.replace(info, status="running", message="", steps_per_second=0.0)
+    for step in run.steps_on_disk():
+        if step > training.step:  # a process was killed after it wrote this snapshot and before it wrote the state
+            run.snapshot_file(step).unlink()
+    snapshots = tuple(step for step in info.snapshots if step <= training.step)
+    began = dataclasses.replace(info, status="running", message="", steps_per_second=0.0, snapshots=snapshots)
     with _Keeper(run, began, record, training.step) as keeper:
         if training.step == 0:
             keeper.keep(training)
@@ -234,7 +247,7 @@ class _Keeper:
 
     def __init__(self, run: Run, info: RunInfo, record: _Record, step_now: int):
         self._run, self._info, self._record = run, info, record
-        self._kept = set(info.snapshots) | {step for step in run.steps_on_disk() if step <= step_now}
+        self._kept = set(info.snapshots) | run.steps_on_disk()
         self._began, self._first, self._reported = time.monotonic(), step_now, time.monotonic()
         self._last_kept = -1
         self._probes = []
@@ -249,16 +262,8 @@ class _Keeper:
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Finish writing, however often somebody presses Ctrl-C: the run's lock is released after it."""
-        interrupted = None
-        while True:
-            try:
-                self._writer.shutdown()
-                break
-            except KeyboardInterrupt as interrupt:
-                interrupted = interrupt
-        if interrupted:
-            raise interrupted
+        """Finish writing before the run's lock is released."""
+        self._writer.shutdown()
 
     def keep(self, training: Training) -> None:
         """Write the weights as they are now, and everything that is needed to go on from here."""
@@ -333,7 +338,7 @@ class _Keeper:
         ]
         for probe in self._probes:
             rounded, exact = (
-                task.losses(asked_logits(model, probe.tokens, probe.positions), probe).mean() for model in models
+                task.losses(logits_at(model, probe.tokens, probe.positions), probe).mean() for model in models
             )
             if not (rounded - exact).abs() <= HALF_PRECISION_TOLERANCE * exact:
                 return False

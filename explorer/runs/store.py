@@ -11,6 +11,7 @@
 import contextlib
 import dataclasses
 import json
+import os
 import re
 from collections.abc import Collection, Iterable
 from pathlib import Path
@@ -28,6 +29,15 @@ from explorer.runs.info import RunInfo, is_of_run, printable
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 SNAPSHOT = re.compile(r"step-(\d{6,})\.safetensors")
+
+
+def default_folder(beside: Path = Path()) -> Path:
+    """The folder of runs if none is named: the value of ``EXPLORER_CHECKPOINTS``, or else ``checkpoints``.
+
+    Args:
+        beside: the folder that ``checkpoints`` is in, the current one by default.
+    """
+    return Path(os.environ.get("EXPLORER_CHECKPOINTS") or beside / "checkpoints")
 
 
 class Runs:

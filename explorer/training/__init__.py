@@ -1,1 +1,1 @@
-"""How a run is trained: the loop, when to keep a snapshot, what it takes of memory and threads. No disk, no screen."""
+"""Training: the loop, its schedules, its memory, and how a process is set up for it. Knows no disk and no screen."""

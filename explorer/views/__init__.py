@@ -1,5 +1,6 @@
 """What can be looked at: analysis composed into Films for one run. The views are found by looking into this folder."""
 
+import functools
 import importlib
 import inspect
 import pkgutil
@@ -18,7 +19,10 @@ def find_views(package: str, path: list[str]) -> dict[str, View]:
     return {view.name: view for view in sorted(found, key=lambda view: view.place)}
 
 
-VIEWS: dict[str, View] = find_views(__name__, list(__path__))
+@functools.cache
+def all_views() -> dict[str, View]:
+    """The views there are, by name, in the order of the navigation."""
+    return find_views(__name__, list(__path__))
 
 
 def view_named(name: str) -> View:
@@ -27,6 +31,7 @@ def view_named(name: str) -> View:
     Raises:
         UserError: there is none; the sentence names those there are.
     """
-    if name not in VIEWS:
-        raise UserError(f"There is no view {quoted(name)}; there are {', '.join(VIEWS)}.")
-    return VIEWS[name]
+    views = all_views()
+    if name not in views:
+        raise UserError(f"There is no view {quoted(name)}; there are {', '.join(views)}.")
+    return views[name]

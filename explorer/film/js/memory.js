@@ -13,7 +13,8 @@ export const newMemory = () => {
     speed: 1,
     switches: {},
     declared: {},
-    onSwitches: null,
+    // Other components of the page, such as the one that writes the address, hear of it as an event of the window.
+    onSwitches: () => globalThis.dispatchEvent?.(new CustomEvent("switches", { detail: switchesText(memory) })),
     switchesText: () => switchesText(memory),
   };
   return memory;

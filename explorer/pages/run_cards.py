@@ -8,7 +8,7 @@ import torch
 
 from explorer.analysis.phases import smooth
 from explorer.film.panels.figures import sparkline
-from explorer.model.architectures import weight_shapes
+from explorer.model.architectures import n_weights
 from explorer.runs import Run
 
 POINTS = 300  # of the small picture
@@ -28,7 +28,7 @@ class RunCard:
 def card(run: Run) -> RunCard:
     """Raises UserError where run.json or the metrics cannot be read."""
     info = run.info()
-    cfg, training = info.model, info.training
+    training = info.training
     metrics = run.metrics() if info.steps_done else {"train_loss": torch.empty(0)}
     curves = {"train": (np.arange(len(metrics["train_loss"])), smooth(metrics["train_loss"]).numpy())}
     if "test_loss" in metrics:
@@ -37,12 +37,11 @@ def card(run: Run) -> RunCard:
         name: (x[:: math.ceil(len(x) / POINTS) or 1], y[:: math.ceil(len(y) / POINTS) or 1])
         for name, (x, y) in curves.items()
     }
-    weights = sum(math.prod(shape) for shape in weight_shapes(cfg).values())
     return RunCard(
         name=run.name,
         title=info.task.title,
         data=info.data,
-        model=f"{info.shape}, {weights:,} weights",
+        model=f"{info.shape}, {n_weights(info.model):,} weights",
         progress=f"{info.status}, {info.steps_done:,} of {training.steps:,} steps, {len(run.steps())} snapshots "
         f"in {training.snapshot_dtype}" + (f": {info.message}" if info.message else ""),
         final_losses={name: float(y[-1]) for name, (_, y) in curves.items() if len(y)},

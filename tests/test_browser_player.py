@@ -1,117 +1,13 @@
-"""The real app in a real browser: what people do with the mouse and the keyboard."""
+"""The player in a real browser: what people do with the mouse and the keyboard."""
 
 import re
-import shutil
-import subprocess
-import sys
-import urllib.error
-import urllib.request
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import replace
-from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, Page, expect, sync_playwright
+from playwright.sync_api import expect
 
-from explorer.runs import Run, Runs, jobs, recorder
-from explorer.tasks.induction import Induction
-from tests.conftest import MODEL, TASK, TRAINING
-from tests.test_jobs import until
-from tests.test_runs import FINITE
+from tests.browser import FILM, needs_chromium, stands_at, told
 
-ROOT = Path(__file__).parents[1]
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-SWITCHES = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update"]
-SECOND = 1000
-FILM = "[...document.querySelectorAll('*')].map((node) => node.shadowRoot?.querySelector('.film')).find(Boolean)"
-
-pytestmark = pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium: apt-get install chromium")
-
-
-@contextmanager
-def served(folder: Path, port: int) -> Iterator[subprocess.Popen]:
-    """The app on the runs of a folder; its log must not hold a traceback."""
-    command = [sys.executable, "-m", "streamlit", "run", "streamlit_app.py", "--server.port", str(port)]
-    log = folder / "log.txt"
-    environment = {
-        "EXPLORER_CHECKPOINTS": str(folder),
-        "OMP_NUM_THREADS": "1",
-        "PATH": "/usr/bin:/bin",
-        "HOME": str(folder),
-    }
-    with log.open("w") as output:
-        server = subprocess.Popen(
-            [*command, "--server.headless", "true"], cwd=ROOT, stdout=output, stderr=subprocess.STDOUT, env=environment
-        )
-    try:
-        while True:
-            assert server.poll() is None, log.read_text()
-            try:
-                with urllib.request.urlopen(f"http://localhost:{port}/_stcore/health", timeout=5) as answer:
-                    if answer.status == 200:
-                        break
-            except (urllib.error.URLError, ConnectionError, TimeoutError):
-                pass
-        yield server
-    finally:
-        server.terminate()
-        server.wait()
-    assert "Traceback" not in log.read_text()
-
-
-@pytest.fixture(scope="module")
-def app(root, tmp_path_factory) -> Iterator[str]:
-    """The app on small runs; yields its address."""
-    folder = tmp_path_factory.mktemp("browser")
-    shutil.copytree(root / "small", folder / "small")
-    recorder.train(recorder.create(Runs(folder), "finite", TASK, MODEL, FINITE))
-    learnt = replace(TRAINING, steps=400, batch_size=64, lr=1e-2, snapshot_every=100)
-    recorder.train(recorder.create(Runs(folder), "learnt", TASK, MODEL, learnt))
-    copies = Induction(stretch=8, interval=12)
-    model = copies.model_config(d_model=16, n_heads=2, d_head=8, n_layers=2, attn_only=True)
-    recorder.train(recorder.create(Runs(folder), "copies", copies, model, TRAINING))
-    with served(folder, 8599):
-        yield "http://localhost:8599"
-
-
-@pytest.fixture(scope="module")
-def chromium() -> Iterator[Browser]:
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=SWITCHES)
-        yield browser
-        browser.close()
-
-
-@pytest.fixture
-def browse(app, chromium):
-    """Opens a place of the app in a browser session of its own: ``browse("/attention?run=small")``."""
-    contexts = []
-    errors: list[str] = []
-
-    def browse(place: str, **options) -> Page:
-        context = chromium.new_context(viewport={"width": 1400, "height": 1000}, **options)
-        contexts.append(context)
-        page = context.new_page()
-        page.set_default_timeout(60 * SECOND)
-        page.on("pageerror", lambda error: errors.append(str(error)))
-        page.goto(app + place)
-        page.wait_for_selector(".film[data-step]")
-        return page
-
-    yield browse
-    for context in contexts:
-        context.close()
-    assert errors == []
-
-
-def stands_at(page: Page, step: int) -> None:
-    expect(page.locator(".film")).to_have_attribute("data-step", str(step), timeout=30 * SECOND)
-
-
-def told(page: Page, step: int) -> None:
-    """The URL follows the player, so Python knows."""
-    page.wait_for_function(f"new URLSearchParams(location.search).get('step') === '{step}'")
+pytestmark = needs_chromium
 
 
 def test_dragging_on_the_losses_moves_everything(browse):
@@ -196,47 +92,6 @@ def test_buttons_and_slider_of_the_transport(browse):
     page.get_by_role("button", name="Play").click()
     stands_at(page, 40)
     told(page, 40)
-
-
-def test_position_and_example_survive_a_change_of_page_and_a_copied_url(browse):
-    page = browse("/?run=small&step=0&example=48%2B76")
-    page.keyboard.press("End")
-    told(page, 40)
-    page.get_by_role("link", name="Attention").click()
-    page.wait_for_url("**/attention?*")
-    stands_at(page, 40)
-    expect(page.locator(".panel.heatmaps h3")).to_contain_text("Attention patterns on 48+76")
-    copied = browse(page.url.split("8599")[1])
-    stands_at(copied, 40)
-    expect(copied.locator(".panel.heatmaps h3")).to_contain_text("Attention patterns on 48+76")
-
-
-def test_the_sidebar_and_the_player_follow_each_other(browse):
-    page = browse("/?run=small&step=0")
-    page.keyboard.press("ArrowRight")
-    told(page, 10)
-    page.get_by_label("Snapshot").first.click()
-    page.get_by_role("option", name="step 30").click()
-    stands_at(page, 30)
-    page.locator(".film").focus()
-    page.keyboard.press("ArrowLeft")
-    page.keyboard.press("ArrowLeft")
-    stands_at(page, 10)
-    expect(page.get_by_label("Snapshot").first).to_have_value("step 10")
-    page.get_by_label("Snapshot").first.click()
-    page.get_by_role("option", name="step 30").click()  # where the sidebar has sent it before
-    stands_at(page, 30)
-
-
-def test_the_position_survives_a_change_of_page_while_playing(browse):
-    page = browse("/?run=small&step=0")
-    page.get_by_label("Speed").select_option("0.25")
-    page.keyboard.press("Space")
-    page.wait_for_function(f"() => {{ const film = {FILM}; return Number(film.dataset.step) >= 20; }}")
-    page.get_by_role("link", name="Attention").click()
-    page.wait_for_url("**/attention?*")
-    page.wait_for_function("['20', '30', '40'].includes(new URLSearchParams(location.search).get('step'))")
-    assert page.get_by_label("Speed").input_value() == "0.25"
 
 
 def test_curves_can_be_hidden_and_drawn_on_a_log_scale(browse):
@@ -408,17 +263,6 @@ def test_colours_follow_the_theme(browse, scheme):
     assert brightness < 80 if scheme == "light" else brightness > 200
 
 
-def test_two_sessions_on_one_run_keep_their_own_step_and_example(browse):
-    one, other = browse("/?run=small&step=0&example=11%2B22"), browse("/?run=small&step=20&example=33%2B44")
-    one.keyboard.press("End")
-    told(one, 40)
-    other.keyboard.press("ArrowLeft")
-    told(other, 10)
-    stands_at(one, 40)
-    expect(one.locator(".token.prompt")).to_have_text(list("11+22="))
-    expect(other.locator(".token.prompt")).to_have_text(list("33+44="))
-
-
 def test_a_narrow_window_puts_panels_below_each_other(browse):
     page = browse("/?run=small&step=0")
     page.set_viewport_size({"width": 800, "height": 1000})
@@ -430,16 +274,6 @@ def test_a_narrow_window_puts_panels_below_each_other(browse):
         }"""
     )
     stands_at(page, 0)
-
-
-def test_names_and_texts_are_shown_letter_by_letter(browse):
-    page = browse("/?run=small&step=0")
-    page.get_by_role("textbox").first.fill("<img src=x onerror=alert(1)>")
-    page.get_by_role("textbox").first.press("Enter")
-    alert = page.get_by_test_id("stAlert")
-    expect(alert).to_contain_text("'<img src=x onerror=alert(1)>' is not a sum; type two numbers")
-    assert page.locator("img[src=x]").count() == 0
-    stands_at(page, 0)  # the film stays
 
 
 def test_answers_within_a_text_are_marked_where_they_stand(browse):
@@ -467,58 +301,3 @@ def test_curves_of_one_group_share_an_entry_of_the_legend(browse):
     keys.nth(2).hover()
     described = re.compile("copy 2, mean of 7 curves at step 39: [0-9.]+ nats, smoothed")
     expect(keys.nth(2)).to_have_attribute("title", described)
-
-
-def test_training_is_watched_scrubbed_and_survives_the_app(chromium, tmp_path):
-    """Started from the page, followed to the newest snapshot, scrubbed, reloaded, and still there in a new app."""
-    page = chromium.new_context(viewport={"width": 1400, "height": 1000}).new_page()
-    page.set_default_timeout(60 * SECOND)
-    errors: list[str] = []
-    page.on("pageerror", lambda error: errors.append(str(error)))
-    with served(tmp_path, 8598) as server:
-        page.goto("http://localhost:8598/train")
-        page.get_by_label("Task").click()
-        page.get_by_role("option", name="skip-trigram").click()
-        page.get_by_text("Change settings").click()
-        seeds = "[...document.querySelectorAll('input[aria-label=seed]')].map((input) => input.value).join()"
-        page.wait_for_function(f"{seeds} === '6798'")  # those of the task before are gone
-        for name, value in (("steps", "1000000"), ("batch_size", "8"), ("snapshot_every", "100")):
-            page.get_by_label(name, exact=True).fill(value)
-            page.get_by_label(name, exact=True).press("Enter")
-        expect(page.get_by_text("1,000,000 steps")).to_be_visible()
-        page.get_by_role("button", name="Start training").click()
-        page.wait_for_selector(".film[data-step]")
-        run = Run(tmp_path / "skip-trigram")
-        assert run.info().training.snapshot_every == 100
-
-        page.evaluate(
-            "() => { const look = () => { window.vanished ||= !" + FILM + "; requestAnimationFrame(look); }; look(); }"
-        )
-        until(lambda: len(run.steps()) > 3)
-        page.wait_for_function(f"() => {{ const film = {FILM}; return film.player.film.steps.length > 3; }}")
-        page.locator(".film").focus()
-        page.keyboard.press("End")
-        stood = int(page.locator(".film").get_attribute("data-step"))
-        page.wait_for_function(f"() => {{ const film = {FILM}; return Number(film.dataset.step) > {stood}; }}")
-        page.keyboard.press("Home")
-        page.keyboard.press("ArrowRight")
-        stands_at(page, 100)
-        grown = page.evaluate(f"() => {{ const film = {FILM}; return film.player.film.steps.length; }}")
-        page.wait_for_function(f"() => {{ const film = {FILM}; return film.player.film.steps.length > {grown}; }}")
-        stands_at(page, 100)
-        told(page, 100)
-        assert page.evaluate("window.vanished") is False
-        page.reload()
-        page.wait_for_selector(".film[data-step]")
-        expect(page.get_by_role("button", name="Stop")).to_be_visible()
-        server.kill()
-        server.wait()
-    assert run.is_training()
-    with served(tmp_path, 8598):
-        page.goto("http://localhost:8598/train?run=skip-trigram")
-        page.get_by_role("button", name="Stop").click()
-        until(lambda: run.info().status == "stopped")
-        expect(page.get_by_role("button", name="Resume")).to_be_visible()
-    assert not jobs.in_training(Runs(tmp_path))
-    assert errors == []
-    page.context.close()

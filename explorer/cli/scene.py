@@ -1,0 +1,14 @@
+"""Print a scene in full: with its run, step and example, and without options that have their default."""
+
+import argparse
+
+from explorer.runs import Runs
+from explorer.views.opening import open_scene
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("scene", help='such as "attention?run=induction&show=heads", or an address from the browser')
+
+
+def run(options: argparse.Namespace) -> None:
+    print(open_scene(options.scene, Runs(options.checkpoints)).scene)

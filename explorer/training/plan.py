@@ -1,0 +1,57 @@
+"""A run that could be trained."""
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from explorer.model.architectures import n_weights
+from explorer.model.transformer import ModelConfig
+from explorer.settings import TrainingConfig
+from explorer.tasks.task import Task
+from explorer.training.memory import memory_needed
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What is trained, and how."""
+
+    task: Task
+    model: ModelConfig
+    training: TrainingConfig
+    preset: str  # the name of the preset that all settings are those of; "" if any differs
+
+    @classmethod
+    def from_preset(
+        cls,
+        kind: type[Task],
+        preset: str,
+        task: Mapping[str, Any],
+        model: Mapping[str, Any],
+        training: Mapping[str, Any],
+    ) -> "Plan":
+        """The settings of a preset, some of them changed.
+
+        Args:
+            kind: the task.
+            preset: the name of one of its presets.
+            task, model, training: the changed settings by name.
+
+        Raises:
+            UserError: there is no such preset, or the settings do not fit together.
+        """
+        given = kind.preset(preset)
+
+        def made(task: Mapping[str, Any], model: Mapping[str, Any], training: Mapping[str, Any], name: str) -> Plan:
+            one = kind(**{**given.task, **task})
+            config = one.model_config(**{**given.model, **model})
+            return cls(one, config, dataclasses.replace(given.training, **training), name)
+
+        plan = made(task, model, training, preset)
+        return plan if plan == made({}, {}, {}, preset) else dataclasses.replace(plan, preset="")
+
+    def about(self) -> str:
+        """What it would take, in a line."""
+        memory = memory_needed(self.task, self.model, self.training) / 2**20
+        size = f"{memory:,.0f} MiB" if memory < 1024 else f"{memory / 1024:,.1f} GiB"
+        return f"{n_weights(self.model):,} weights, about {size} of memory, {self.training.steps:,} steps"

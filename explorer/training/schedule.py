@@ -1,0 +1,71 @@
+"""The learning rate of each update, and the steps at which snapshots are kept."""
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from explorer.settings import TrainingConfig
+
+SMOOTHING = 0.9  # of the exponential average of losses that decides when to keep a snapshot
+
+
+class SnapshotSchedule:
+    """Decides at which steps a snapshot is kept.
+
+    With ``snapshot_every``, at a fixed interval. Otherwise where the model changes: when a smoothed per-token loss
+    has moved by ``snapshot_moved`` since the last snapshot, or ``snapshot_share`` of all steps have passed. Always at
+    step 0 and at the last step.
+    """
+
+    def __init__(self, training: TrainingConfig):
+        self._training = training
+        self._last = 0
+        self._smoothed: np.ndarray | None = None  # (token,) of train and test losses together
+        self._at_last: np.ndarray | None = None
+
+    def wants(self, step: int, losses: Tensor) -> bool:
+        """Whether to keep a snapshot.
+
+        Args:
+            step: updates done.
+            losses: (token,) float64, in nats, of the last update: train and test losses, nan for those not measured.
+        """
+        smoothed = losses = losses.numpy()  # a few numbers, on which numpy is quicker than torch
+        if self._smoothed is not None:
+            smoothed = SMOOTHING * self._smoothed + (1 - SMOOTHING) * losses
+            smoothed = np.where(np.isnan(losses), self._smoothed, smoothed)
+            smoothed = np.where(np.isnan(self._smoothed), losses, smoothed)
+        self._smoothed = smoothed
+        if self._at_last is None:
+            self._at_last = smoothed
+        self._at_last = np.where(np.isnan(self._at_last), smoothed, self._at_last)
+        training = self._training
+        if training.snapshot_every:
+            due = step % training.snapshot_every == 0
+        else:
+            moved = np.nan_to_num(np.abs(smoothed - self._at_last)).max() >= training.snapshot_moved
+            due = bool(moved) or step - self._last >= training.snapshot_share * training.steps
+        if due or step == training.steps:
+            self._last, self._at_last = step, smoothed
+            return True
+        return False
+
+    def state(self) -> Tensor:
+        """(3, token) float64: the last snapshot's step, and the smoothed losses then and now; empty before step 1."""
+        if self._smoothed is None:
+            return torch.empty(0, dtype=torch.float64)
+        last = np.full_like(self._smoothed, self._last)
+        return torch.from_numpy(np.stack([last, self._at_last, self._smoothed]))
+
+    def restore(self, state: Tensor) -> None:
+        if state.numel():
+            last, self._at_last, self._smoothed = state.numpy()
+            self._last = int(last[0])
+
+
+def learning_rate(training: TrainingConfig, step: int) -> float:
+    """The learning rate of update ``step``: linear warm-up from 0, constant, linear cool-down to 0."""
+    up = min(step / training.warmup, 1) if training.warmup else 1
+    cooling = training.cooldown * training.steps
+    down = min((training.steps - step) / cooling, 1) if cooling else 1
+    return training.lr * up * down

@@ -1,0 +1,87 @@
+"""From a line of text to a view of a run."""
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+from explorer.errors import UserError
+from explorer.film.film import Film
+from explorer.runs import Runs
+from explorer.scene import Scene, read, resolve, texts_of
+from explorer.views import view_named
+from explorer.views.subject import Subject
+from explorer.views.view import View
+
+
+@dataclass(frozen=True)
+class Opened:
+    """A scene with everything that it names."""
+
+    scene: Scene  # in full: with its run, step and example, and without options that have their default
+    view: View
+    subject: Subject
+    options: Any  # an instance of the view's ``Options``
+
+    def film(self) -> Film:
+        """What the view shows.
+
+        Raises:
+            UserError: there is nothing to show, or a run beside it cannot be read.
+        """
+        example = self.subject.first_example if self.scene.example is None else self.scene.example
+        if lacking := self.view.lacks(self.subject, example, self.options):
+            raise UserError(lacking)
+        name = self.view.beside(self.options)
+        beside = [] if name is None else [Subject.load(Runs(self.subject.run.folder.parent).open(name))]
+        return self.view.film(self.subject, example, self.options, *beside)
+
+
+def fit_to_run(scene: Scene, subject: Subject) -> tuple[Scene, list[str]]:
+    """A scene with a step and an example that a run has.
+
+    Args:
+        scene: the scene; parts that it leaves out get their defaults.
+        subject: the run.
+
+    Returns:
+        The scene, and a sentence on each part that the run does not have. A step that is no snapshot's is replaced by
+        that of the nearest snapshot, a text that is no example of the task by the first example.
+    """
+    problems = []
+    step, example = scene.step, scene.example
+    if step is None:
+        step = subject.opening_step()
+    elif step not in subject.steps:
+        wanted, step = step, min(subject.steps, key=lambda there: abs(there - scene.step))
+        problems.append(f"{subject.name} has no snapshot at step {wanted:,}; this is the nearest, at step {step:,}.")
+    if example is None:
+        example = subject.first_example
+    else:
+        try:
+            subject.task.encode(example)
+        except UserError as error:
+            example = subject.first_example
+            problems.append(str(error))
+    return replace(scene, run=subject.name, step=step, example=example), problems
+
+
+def open_scene(line: str, runs: Runs) -> Opened:
+    """Open the scene that a line of text says.
+
+    Args:
+        line: as `explorer.scene.read` takes it.
+        runs: the runs there are.
+
+    Raises:
+        UserError: something in the line does not fit; there is a sentence on each such thing, in lines of their own.
+    """
+    scene, problems = read(line)
+    view = view_named(scene.view)
+    names = runs.names()
+    if scene.run is None and not names:
+        raise UserError(f"{runs.root} holds no runs yet; train one with: python -m explorer train addition")
+    subject = Subject.load(runs.open(names[0] if scene.run is None else scene.run))
+    scene, unfit = fit_to_run(scene, subject)
+    options, unread = resolve(view.Options, subject, scene.example or "", dict(scene.options))
+    if problems := [*problems, *unfit, *unread]:
+        raise UserError("\n".join(problems))
+    return Opened(replace(scene, options=texts_of(options, subject, scene.example or "")), view, subject, options)

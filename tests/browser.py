@@ -1,0 +1,111 @@
+"""Helpers and fixtures of the tests that drive the real app in a real browser."""
+
+import shutil
+import subprocess
+import sys
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Browser, Page, expect, sync_playwright
+
+from explorer.runs import Runs, recorder
+from explorer.tasks.induction import Induction
+from tests.conftest import FINITE, MODEL, TASK, TRAINING
+
+ROOT = Path(__file__).parents[1]
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+SWITCHES = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update"]
+SECOND = 1000
+FILM = "[...document.querySelectorAll('*')].map((node) => node.shadowRoot?.querySelector('.film')).find(Boolean)"
+
+needs_chromium = pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium: apt-get install chromium")
+
+
+@contextmanager
+def served(folder: Path, port: int) -> Iterator[subprocess.Popen]:
+    """The app on the runs of a folder; its log must not hold a traceback."""
+    command = [sys.executable, "-m", "streamlit", "run", "streamlit_app.py", "--server.port", str(port)]
+    log = folder / "log.txt"
+    environment = {
+        "EXPLORER_CHECKPOINTS": str(folder),
+        "OMP_NUM_THREADS": "1",
+        "PATH": "/usr/bin:/bin",
+        "HOME": str(folder),
+    }
+    with log.open("w") as output:
+        server = subprocess.Popen(
+            [*command, "--server.headless", "true"], cwd=ROOT, stdout=output, stderr=subprocess.STDOUT, env=environment
+        )
+    try:
+        while True:
+            assert server.poll() is None, log.read_text()
+            try:
+                with urllib.request.urlopen(f"http://localhost:{port}/_stcore/health", timeout=5) as answer:
+                    if answer.status == 200:
+                        break
+            except (urllib.error.URLError, ConnectionError, TimeoutError):
+                pass
+        yield server
+    finally:
+        server.terminate()
+        server.wait()
+    assert "Traceback" not in log.read_text()
+
+
+@pytest.fixture(scope="session")
+def app(root, tmp_path_factory) -> Iterator[str]:
+    """The app on small runs; yields its address."""
+    folder = tmp_path_factory.mktemp("browser")
+    shutil.copytree(root / "small", folder / "small")
+    recorder.train(recorder.create(Runs(folder), "finite", TASK, MODEL, FINITE))
+    learnt = replace(TRAINING, steps=400, batch_size=64, lr=1e-2, snapshot_every=100)
+    recorder.train(recorder.create(Runs(folder), "learnt", TASK, MODEL, learnt))
+    copies = Induction(stretch=8, interval=12)
+    model = copies.model_config(d_model=16, n_heads=2, d_head=8, n_layers=2, attn_only=True)
+    recorder.train(recorder.create(Runs(folder), "copies", copies, model, TRAINING))
+    with served(folder, 8599):
+        yield "http://localhost:8599"
+
+
+@pytest.fixture(scope="session")
+def chromium() -> Iterator[Browser]:
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=SWITCHES)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def browse(app, chromium):
+    """Opens a place of the app in a browser session of its own: ``browse("/attention?run=small")``."""
+    contexts = []
+    errors: list[str] = []
+
+    def browse(place: str, **options) -> Page:
+        context = chromium.new_context(viewport={"width": 1400, "height": 1000}, **options)
+        contexts.append(context)
+        page = context.new_page()
+        page.set_default_timeout(60 * SECOND)
+        page.on("pageerror", lambda error: errors.append(str(error)))
+        page.goto(app + place)
+        page.wait_for_selector(".film[data-step]")
+        return page
+
+    yield browse
+    for context in contexts:
+        context.close()
+    assert errors == []
+
+
+def stands_at(page: Page, step: int) -> None:
+    expect(page.locator(".film")).to_have_attribute("data-step", str(step), timeout=30 * SECOND)
+
+
+def told(page: Page, step: int) -> None:
+    """The URL follows the player, so Python knows."""
+    page.wait_for_function(f"new URLSearchParams(location.search).get('step') === '{step}'")

@@ -1,0 +1,69 @@
+"""The app in a real browser: pages, addresses and sessions."""
+
+from playwright.sync_api import expect
+
+from tests.browser import FILM, needs_chromium, stands_at, told
+
+pytestmark = needs_chromium
+
+
+def test_position_and_example_survive_a_change_of_page_and_a_copied_url(browse):
+    page = browse("/?run=small&step=0&example=48%2B76")
+    page.keyboard.press("End")
+    told(page, 40)
+    page.get_by_role("link", name="Attention").click()
+    page.wait_for_url("**/attention?*")
+    stands_at(page, 40)
+    expect(page.locator(".panel.heatmaps h3")).to_contain_text("Attention patterns on 48+76")
+    copied = browse(page.url.split("8599")[1])
+    stands_at(copied, 40)
+    expect(copied.locator(".panel.heatmaps h3")).to_contain_text("Attention patterns on 48+76")
+
+
+def test_the_sidebar_and_the_player_follow_each_other(browse):
+    page = browse("/?run=small&step=0")
+    page.keyboard.press("ArrowRight")
+    told(page, 10)
+    page.get_by_label("Snapshot").first.click()
+    page.get_by_role("option", name="step 30").click()
+    stands_at(page, 30)
+    page.locator(".film").focus()
+    page.keyboard.press("ArrowLeft")
+    page.keyboard.press("ArrowLeft")
+    stands_at(page, 10)
+    expect(page.get_by_label("Snapshot").first).to_have_value("step 10")
+    page.get_by_label("Snapshot").first.click()
+    page.get_by_role("option", name="step 30").click()  # where the sidebar has sent it before
+    stands_at(page, 30)
+
+
+def test_the_position_survives_a_change_of_page_while_playing(browse):
+    page = browse("/?run=small&step=0")
+    page.get_by_label("Speed").select_option("0.25")
+    page.keyboard.press("Space")
+    page.wait_for_function(f"() => {{ const film = {FILM}; return Number(film.dataset.step) >= 20; }}")
+    page.get_by_role("link", name="Attention").click()
+    page.wait_for_url("**/attention?*")
+    page.wait_for_function("['20', '30', '40'].includes(new URLSearchParams(location.search).get('step'))")
+    assert page.get_by_label("Speed").input_value() == "0.25"
+
+
+def test_two_sessions_on_one_run_keep_their_own_step_and_example(browse):
+    one, other = browse("/?run=small&step=0&example=11%2B22"), browse("/?run=small&step=20&example=33%2B44")
+    one.keyboard.press("End")
+    told(one, 40)
+    other.keyboard.press("ArrowLeft")
+    told(other, 10)
+    stands_at(one, 40)
+    expect(one.locator(".token.prompt")).to_have_text(list("11+22="))
+    expect(other.locator(".token.prompt")).to_have_text(list("33+44="))
+
+
+def test_names_and_texts_are_shown_letter_by_letter(browse):
+    page = browse("/?run=small&step=0")
+    page.get_by_role("textbox").first.fill("<img src=x onerror=alert(1)>")
+    page.get_by_role("textbox").first.press("Enter")
+    alert = page.get_by_test_id("stAlert")
+    expect(alert).to_contain_text("'<img src=x onerror=alert(1)>' is not a sum; type two numbers")
+    assert page.locator("img[src=x]").count() == 0
+    stands_at(page, 0)  # the film stays

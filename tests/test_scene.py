@@ -1,0 +1,198 @@
+"""Scenes: one value, one line of text, and options that are declared once."""
+
+from dataclasses import dataclass
+from urllib.parse import parse_qsl
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as some
+
+from explorer.errors import UserError
+from explorer.scene import (
+    COMMON,
+    LONGEST,
+    Scene,
+    choice,
+    number,
+    options_of,
+    read,
+    resolve,
+    several,
+    switch,
+    texts_of,
+    words,
+)
+
+NAMES = some.from_regex(r"[a-z][a-z0-9-]{0,12}", fullmatch=True)
+TEXTS = some.text(max_size=40).filter(lambda text: not any("\ud800" <= c <= "\udfff" for c in text))
+SWITCHES = some.sampled_from(["losses.log", "losses.smooth:off", "patterns.enlarged:L1H0", "norms.hidden:a%20b,c"])
+SCENES = some.builds(
+    Scene,
+    view=NAMES,
+    run=some.none() | TEXTS,
+    step=some.none() | some.integers(0, 10**9),
+    example=some.none() | TEXTS,
+    options=some.dictionaries(NAMES.filter(lambda name: name not in COMMON), TEXTS, max_size=5).map(
+        lambda found: tuple(sorted(found.items()))
+    ),
+    player=some.sets(SWITCHES).map(lambda found: " ".join(sorted(found))),
+)
+
+
+# --- The line ---
+
+
+@given(SCENES)
+def test_a_scene_survives_being_written_and_read(scene):
+    assert read(str(scene)) == (scene, [])
+
+
+@given(SCENES)
+def test_a_whole_address_is_the_same_scene(scene):
+    assert read(f"http://localhost:8501/base/{scene}") == (scene, [])
+
+
+@given(some.text(max_size=200))
+def test_whatever_is_read_can_be_written_and_read_again(line):
+    """What does not fit is told, and what is left is a scene like any other."""
+    scene, _ = read(line, "watch")
+    if scene.view.isidentifier():
+        assert read(str(scene)) == (scene, [])
+
+
+@given(some.dictionaries(some.sampled_from(["show", "layer", "all", "neuron", "typed", "foo"]), TEXTS, max_size=6))
+def test_whatever_options_are_read_is_a_choice_that_survives_being_written(texts):
+    options, _ = resolve(Options, Run(), "abc", texts)
+    written = dict(texts_of(options, Run(), "abc"))
+    assert resolve(Options, Run(), "abc", written) == (options, [])
+
+
+def test_a_line_is_written_as_people_read_it():
+    scene = Scene("attention", "induction", 980, "abcd, abcd", (("show", "heads"),), "losses.log patterns.rescale")
+    assert str(scene) == (
+        "attention?run=induction&step=980&example=abcd,+abcd&show=heads&player=losses.log+patterns.rescale"
+    )
+    assert parse_qsl(scene.query)[2] == ("example", "abcd, abcd")
+    assert str(Scene("watch")) == "watch"
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ("attention?run=a&run=b", ["'run' is given 2 times; give it once."]),
+        ("attention?step=1&step=2&step=3&show=a&show=b", ["'step' is given 3 times", "'show' is given 2 times"]),
+        ("attention?step=ten", ["step is 'ten'; it must be a whole number, such as 0."]),
+        ("attention?step=-1", ["step is '-1'"]),
+        ("attention?step=٣", ["step is '٣'"]),
+        ("attention?step=99999999999", ["step is '99999999999'"]),
+        ("attention?player=x+y.z", ["'x' is no switch of a panel", "'y.z' is no switch of a panel"]),
+        ("attention?" + "a=1&" * 100, ["no link to a view"]),
+        ("attention?example=" + "a" * LONGEST, ["The link has 4,018 characters; at most 4,000 are read."]),
+        ("http://[/attention", ["no link to a view; write it as VIEW?run=RUN&step=STEP."]),
+    ],
+)
+def test_each_thing_that_cannot_be_read_gets_a_sentence_and_its_default(line, said):
+    scene, problems = read(line)
+    assert len(problems) == len(said)
+    assert all(some in problem for some, problem in zip(said, problems, strict=True))
+    assert (scene.run, scene.step, scene.example, scene.options, scene.player) == (None, None, None, (), "")
+
+
+def test_the_view_of_an_address_without_one_is_the_opening_view():
+    assert read("http://localhost:8501/?run=a", "watch") == (Scene("watch", "a"), [])
+
+
+def test_switches_of_the_player_are_taken_apart():
+    scene, _ = read("watch?player=losses.log+losses.smooth:off+patterns.enlarged:L1H0+a-b.hidden:units,c%2520d")
+    assert scene.switches == [
+        ("a-b", "hidden", ["units", "c d"]),
+        ("losses", "log", True),
+        ("losses", "smooth", False),
+        ("patterns", "enlarged", "L1H0"),
+    ]
+
+
+# --- Options ---
+
+
+class Run:
+    """What a view would look at."""
+
+    layers = ("one", "two")
+
+
+def _check(at, text):
+    if "x" in text:
+        raise UserError(f"{text!r} has an x; leave it out.")
+
+
+def _spelled(at, text):
+    if not text.startswith("n"):
+        raise UserError(f"There is no {text!r}; there are n1 to n9.")
+    return text.lower()
+
+
+@dataclass(frozen=True)
+class Options:
+    show: str = choice("Show", {"qk": "QK circuit", "ov": "OV circuit"})
+    layer: int = choice(
+        "Layer", lambda at: dict(enumerate(at.subject.layers)), when=lambda at: at.chosen["show"] == "ov"
+    )
+    all: tuple = several("All", {1: "one", 2: "two", 3: "three"}, usual=lambda at: (1,), spelled=_spelled)
+    neuron: int = number("Neuron", 0, lambda at: len(at.example))
+    basis: bool = switch("Basis")
+    typed: str = words("Typed", _check, suggestions=lambda at: {at.example: "the same"})
+
+
+def test_options_have_their_defaults_and_are_left_out_then():
+    options, problems = resolve(Options, Run(), "abc", {})
+    assert (options, problems) == (Options("qk", 0, (1,), 0, False, "abc"), [])
+    assert texts_of(options, Run(), "abc") == ()
+
+
+def test_options_are_read_and_written():
+    texts = {"show": "ov", "layer": "1", "all": "3,2,n7", "neuron": "3", "basis": "on", "typed": "a, b"}
+    options, problems = resolve(Options, Run(), "abc", texts)
+    assert (options, problems) == (Options("ov", 1, (3, 2, "n7"), 3, True, "a, b"), [])
+    assert dict(texts_of(options, Run(), "abc")) == texts
+
+
+def test_an_option_without_effect_is_neither_read_nor_written():
+    options, problems = resolve(Options, Run(), "abc", {"layer": "7"})
+    assert (options.layer, problems) == (0, [])
+    assert texts_of(Options("qk", 1, (1,), 0, False, "abc"), Run(), "abc") == ()
+
+
+@pytest.mark.parametrize(
+    ("texts", "said"),
+    [
+        ({"show": "k"}, "show is 'k'; it can be qk, ov."),
+        ({"show": "ov", "layer": "2"}, "layer is '2'; it can be 0, 1."),
+        ({"neuron": "4"}, "neuron is '4'; it must be a whole number from 0 to 3."),
+        ({"neuron": "1.5"}, "neuron is '1.5'; it must be a whole number from 0 to 3."),
+        ({"basis": "yes"}, "basis is 'yes'; it can be on or off."),
+        ({"typed": "x"}, "'x' has an x; leave it out."),
+        ({"all": "9"}, "There is no '9'; there are n1 to n9."),
+        ({"foo": "1"}, "There is no option 'foo'; there are show, layer, all, neuron, basis, typed."),
+    ],
+)
+def test_what_does_not_fit_is_named_and_has_its_default(texts, said):
+    options, problems = resolve(Options, Run(), "abc", texts)
+    assert problems == [said]
+    usual, _ = resolve(Options, Run(), "abc", {name: text for name, text in texts.items() if name == "show"})
+    assert options == (usual if "all" not in texts else Options("qk", 0, (), 0, False, "abc"))
+
+
+def test_of_several_values_those_that_fit_are_kept():
+    options, problems = resolve(Options, Run(), "abc", {"all": "2,9,N3,2, ,8"})
+    assert options.all == (2,)
+    assert [problem[:15] for problem in problems] == ["There is no '8'", "There is no '9'", "There is no 'N3"]
+
+
+def test_no_option_may_take_the_name_of_what_every_scene_has():
+    @dataclass(frozen=True)
+    class Taken:
+        step: int = number("Step", 0, 9)
+
+    with pytest.raises(ValueError, match="No option may be called step"):
+        options_of(Taken)

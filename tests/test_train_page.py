@@ -1,0 +1,160 @@
+"""The page Train, run by Streamlit without a browser."""
+
+from dataclasses import replace
+
+import pytest
+
+from explorer.runs import Run, Runs, jobs, recorder
+from explorer.tasks.skip_trigram import SkipTrigram
+from tests.conftest import LONG, MODEL, TASK, until
+from tests.pages import address, go_to, header, healthy, opening, press, progress, stop_at
+
+
+@pytest.fixture
+def training(tmp_path, monkeypatch):
+    """A folder to train in, whose runs are stopped after the test."""
+    monkeypatch.setenv("EXPLORER_CHECKPOINTS", str(tmp_path))
+    runs = Runs(tmp_path)
+    yield runs
+    for name in jobs.in_training(runs):
+        recorder.request_stop(Run(runs.root / name))
+    until(lambda: not jobs.in_training(runs))
+
+
+def test_a_run_is_trained_from_the_page_watched_stopped_and_resumed(training):
+    app = opening("train")
+    assert healthy(app)
+    app.selectbox(key="train.task").set_value("skip-trigram").run()
+    app.number_input(key="train.skip-trigram.quick.Training.steps").set_value(1_000_000).run()
+    app.number_input(key="train.skip-trigram.quick.Training.batch_size").set_value(16).run()
+    assert app.get("button_group")[0].options[0] == "infinite data"
+    press(app, "Start training")
+    assert healthy(app)
+    run = training.open("skip-trigram")
+    info = run.info()
+    assert (info.status, info.training.steps, info.training.batch_size, info.preset) == ("running", 1_000_000, 16, "")
+    assert app.session_state.run == "skip-trigram"
+    first = header(app)["steps"]
+    until(lambda: len(run.steps()) > len(first))
+    assert len(header(app.run())["steps"]) > len(first)
+    assert "running, step" in progress(app)
+
+    again = opening("train", run="skip-trigram")  # as after a refresh, or in an app that was started anew
+    assert "running" in progress(again)
+    press(again, "Stop")
+    until(lambda: run.info().status == "stopped")
+    again.run()
+    assert "stopped" in progress(again)
+    press(again, "Resume")
+    assert healthy(again)
+    assert run.info().status == "running"
+
+
+def test_what_cannot_be_trained_is_refused_in_a_sentence_and_nothing_is_made(training):
+    app = opening("train")
+    app.selectbox(key="train.task").set_value("modular-addition").run()
+    p = app.number_input(key="train.modular-addition.quick.Task.p")
+    p.set_value(15).run()
+    assert "15, which is no prime; take 17" in app.error[0].value
+    assert next(button for button in app.button if button.label == "Start training").disabled
+    p.set_value(13).run()
+    assert healthy(app)
+    steps = app.number_input(key="train.modular-addition.quick.Training.steps")
+    steps.set_value(99_999_999).run()
+    assert "steps is 99999999; it must lie between 1 and 10,000,000" in app.error[0].value
+    steps.set_value(10).run()
+    assert healthy(app)
+    app.number_input(key="train.modular-addition.quick.Model.d_model").set_value(65_536).run()
+    app.number_input(key="train.modular-addition.quick.Model.d_mlp").set_value(65_536).run()
+    press(app, "Start training")
+    assert "GiB of memory" in app.error[0].value
+    app.number_input(key="train.modular-addition.quick.Model.d_model").set_value(16).run()
+    app.text_input(key="train.name").set_value("../x").run()
+    press(app, "Start training")
+    assert "cannot be the name of a run" in app.error[0].value
+    assert not app.exception
+    assert training.names() == []
+
+
+def test_a_run_too_many_is_refused_before_it_is_made(training, monkeypatch):
+    monkeypatch.setattr(jobs, "LIMIT", 1)
+    jobs.start(recorder.create(training, "busy", TASK, MODEL, LONG))
+    app = opening("train")
+    press(app, "Start training")
+    assert "1 runs at once" in app.error[0].value
+    assert training.names() == ["busy"]
+
+
+def test_another_run_can_be_watched_and_settings_outlive_a_look_at_another_page(training):
+    for name, task in (("one", TASK), ("other", SkipTrigram())):
+        model = task.model_config(d_model=16, n_heads=2, d_head=8, d_mlp=32)
+        recorder.train(recorder.create(training, name, task, model, LONG), should_stop=lambda: True)
+    app = opening("train", run="one")
+    assert "".join(header(app)["panels"][0]["prompt"]) == "45+90="
+    app.number_input(key="train.addition.quick.Training.steps").set_value(1234).run()
+    app.button(key="Watch.other").click().run()
+    assert healthy(app)
+    assert app.session_state.run == app.selectbox(key="choice.run").value == "other"
+    assert len(header(app)["panels"][0]["prompt"]) == 42
+    assert address(app).run == "other"
+    go_to(app, "attention")
+    assert healthy(app)
+    go_to(app, "train")
+    assert app.number_input(key="train.addition.quick.Training.steps").value == 1234
+
+
+def test_a_failed_run_says_why_and_can_be_resumed(training):
+    run = recorder.create(training, "broken", TASK, MODEL, replace(LONG, steps=20))
+
+    def fail(measured):
+        if measured.step == 5:
+            raise RuntimeError("the disk is on fire")
+
+    with pytest.raises(RuntimeError):
+        recorder.train(run, on_update=fail)
+    app = opening("train", run="broken")
+    assert "RuntimeError: the disk is on fire" in progress(app)
+    press(app, "Resume")
+    until(lambda: run.info().status == "done")
+
+
+def test_every_preset_can_be_chosen_and_says_what_it_takes(training):
+    app = opening("train")
+    seen = []
+    for task in app.selectbox(key="train.task").options:
+        app.selectbox(key="train.task").set_value(task).run()
+        for mode in app.get("button_group")[0].options:
+            app.get("button_group")[0].set_value(mode).run()
+            for preset in app.get("button_group")[1].options:
+                app.get("button_group")[1].set_value(preset).run()
+                assert healthy(app)
+                assert any("MiB of memory" in caption.value for caption in app.caption)
+                seen.append((task, mode, preset))
+    assert ("modular-addition", "finite data", "notebook") in seen
+    assert ("skip-trigram", "infinite data", "table") in seen
+    assert len(seen) == 15
+
+
+def test_two_train_and_two_scrub_at_once(training):
+    trainers = [opening("train"), opening("train")]
+    for app, task in zip(trainers, ("skip-trigram", "induction"), strict=True):
+        app.selectbox(key="train.task").set_value(task).run()
+        app.number_input(key=f"train.{task}.quick.Training.batch_size").set_value(8).run()
+        app.number_input(key=f"train.{task}.quick.Training.steps").set_value(1_000_000).run()
+        press(app, "Start training")
+    watchers = [opening("", run="skip-trigram"), opening("attention", run="induction")]
+    for _ in range(4):
+        for app, task in zip([*trainers, *watchers], ("skip-trigram", "induction") * 2, strict=True):
+            app.run()
+            assert healthy(app)
+            assert app.session_state.run == task
+            stop_at(app, header(app)["steps"][-1])
+            assert healthy(app)
+            assert header(app)["steps"][0] == 0
+    for app, name in zip(trainers, training.names(), strict=True):
+        app.button(key=f"Stop.{name}").click().run()
+    until(lambda: not jobs.in_training(training))
+    for name in training.names():
+        run = training.open(name)
+        assert run.info().status == "stopped"
+        assert run.ensemble().steps == run.steps()

@@ -1,0 +1,189 @@
+"""Films of what is inside a run, and of two runs: what they say is what the measures say."""
+
+import numpy as np
+import pytest
+
+from explorer.analysis.answers import greedy_answers
+from explorer.errors import UserError
+from explorer.film.panels.columns import Columns
+from explorer.film.panels.curves import Curves
+from explorer.film.panels.heatmaps import Heatmaps
+from explorer.film.panels.scatter import Scatter
+from explorer.film.panels.tokens import Tokens
+from explorer.runs import Runs
+from explorer.views import (
+    attribution,
+    circuits,
+    compare,
+    fourier,
+    interventions,
+    weights,
+)
+from explorer.views.subject import Subject
+from tests.conftest import SHIPPED
+from tests.films import of, values
+
+# --- Attribution, circuits, Fourier, weights ---
+
+
+@pytest.mark.parametrize("form", attribution.FORMS)
+def test_the_parts_of_a_logit_add_up_on_screen(subject, form):
+    film = attribution.film(subject, "48+76", 1, form)
+    (columns,), (_, curves) = of(Columns, film), of(Curves, film)
+    lines = values(curves)
+    np.testing.assert_allclose(columns.values[:, 0].sum(-1), lines.pop("sum"), atol=1e-4)
+    assert list(lines) == list(columns.categories)
+    (lens,) = of(Heatmaps, film)
+    assert lens.rows[-1] == "after block 1"
+    assert lens.values[:, 0, -1].max() <= 1
+
+
+def test_every_circuit_that_is_possible_can_be_shown(subject, copies):
+    assert "composition" in circuits.possible(copies)
+    for run, text in ((subject, "48+76"), (copies, "abcabc")):
+        for what in circuits.possible(run):
+            film = circuits.film(run, what, 9, text)  # the last layer, where there are not so many
+            assert len(film.panels) > 1
+
+
+def test_digits_have_frequencies_and_columns(subject):
+    assert list(fourier.possible(subject)) == list(fourier.WHAT)
+    assert fourier.answers(subject) == ("units", "tens")
+    film = fourier.film(subject, "logits", "tens")
+    (maps,) = of(Heatmaps, film)
+    assert list(maps.rows) == list(maps.columns)
+    assert maps.rows[-1] == "alternating"
+    np.testing.assert_allclose(np.nansum(maps.values, (-1, -2)), 1, atol=1e-5)
+    assert len(of(Scatter, fourier.film(subject, "circles", ""))) == 3
+
+
+def test_large_grids_are_looked_at_in_fewer_snapshots(subject, monkeypatch):
+    whole = fourier.film(subject, "pairs", "units")
+    monkeypatch.setattr(fourier, "MOST_PAIRS", 300)
+    few = fourier.film(subject, "pairs", "units")
+    assert few.steps == (0, 20, 40)
+    for one, every in zip(of(Heatmaps, few), of(Heatmaps, whole), strict=True):
+        np.testing.assert_allclose(one.values, every.values[::2], rtol=1e-4, atol=1e-6)
+
+
+def test_what_does_not_go_around_has_no_frequencies(copies):
+    assert fourier.possible(copies) == {}
+    with pytest.raises(UserError, match="not numbers modulo n"):
+        fourier.film(copies, "frequencies", "")
+
+
+def test_the_path_of_the_weights_ends_where_training_does(subject):
+    film = weights.film(subject)
+    (path,) = of(Scatter, film)
+    assert path.x.shape == (5, 1)
+    norms = values(of(Curves, film)[1])
+    parts = [line for name, line in norms.items() if name != "total"]
+    np.testing.assert_allclose(np.sqrt(sum(part**2 for part in parts)), norms["total"], rtol=1e-4)
+
+
+# --- Interventions ---
+
+
+def test_with_nothing_off_both_models_are_one(subject):
+    film = interventions.off_film(subject, "48+76", (), "zero")
+    whole, without = of(Tokens, film)
+    np.testing.assert_array_equal(whole.answers, without.answers)
+    one, other = values(of(Curves, film)[0]).values()
+    np.testing.assert_array_equal(one, other)
+    assert max(np.abs(line.values).max() for line in of(Curves, film)[1].lines) == 0
+
+
+def test_a_part_that_is_off_changes_answers_losses_and_attention_above_it(shipped):
+    film = interventions.off_film(shipped, "12345+67890", ("L0 MLP",), "zero")
+    whole, without = of(Tokens, film)
+    assert (whole.answers[-1] == whole.targets).all()
+    assert (without.answers[-1] != without.targets).any()
+    one, other = values(of(Curves, film)[0]).values()
+    assert other[-1] > one[-1] + 1
+
+
+def test_examples_that_differ_can_be_patched_and_others_are_refused(subject):
+    answers = interventions.telling(subject, "48+76", "11+22")
+    assert answers == {0: "hundreds: 1 or 0", 1: "tens: 2 or 3", 2: "units: 4 or 3"}
+    for what in interventions.patches(subject):
+        panel = interventions.patch_film(subject, "48+76", "11+22", what, 1).panels[-1]
+        shown = panel.values if isinstance(panel, Heatmaps) else np.stack([line.values for line in panel.lines])
+        assert np.isfinite(shown).any()
+    with pytest.raises(UserError, match="the same right answers"):
+        interventions.telling(subject, "48+76", "76+48")
+    with pytest.raises(UserError, match="same right answer at hundreds"):
+        interventions.patch_film(subject, "48+76", "50+75", "heads", 0)
+
+
+def test_the_position_that_differs_is_always_patched():
+    """Of 42 positions the first letter alone tells two texts apart, and brings the whole answer back."""
+    subject = Subject.load(Runs(SHIPPED).open("skip-trigram"))
+    one = subject.task.examples["B at the beginning"]
+    other = interventions.partners(subject, one)["C instead of B"]
+    (maps,) = of(Heatmaps, interventions.patch_film(subject, one, other, "residual", 0))
+    assert maps.columns[0] == "C (1)"
+    assert maps.values[-1, 0, 0, 0] == pytest.approx(1, abs=1e-3)
+    assert np.abs(maps.values[-1, 0, 0, 1:]).max() < 1e-3
+
+
+def test_shares_of_next_to_nothing_are_left_out(shipped):
+    panel = interventions.patch_film(shipped, "12345+67890", "12345+87655", "heads", 0).panels[-1]
+    shares = np.stack([line.values for line in panel.lines])
+    assert np.isnan(shares[:, 0]).all()  # a new model knows no difference
+    assert np.isfinite(shares[:, -1]).all()
+    assert np.nanmax(np.abs(shares)) < 5
+
+
+def test_examples_of_another_form_are_refused(copies):
+    with pytest.raises(UserError, match="ask at different places"):
+        interventions.telling(copies, "abcabc", "abcdabcd")
+
+
+def test_named_partners_are_those_that_can_be_patched(shipped):
+    for text in shipped.task.examples.values():
+        for other in interventions.partners(shipped, text).values():
+            assert interventions.telling(shipped, text, other)
+    induction = Subject.load(Runs(SHIPPED).open("induction"))
+    first = next(iter(induction.task.examples.values()))
+    assert list(interventions.partners(induction, first)) == ["another stretch there"]
+
+
+# --- Two runs ---
+
+
+def test_runs_side_by_side_at_the_same_step(subject, shipped):
+    film = compare.film(shipped, subject, "12+34", "step")
+    other = next(panel for panel in film.panels if panel.title.startswith("small: loss"))
+    expected = [min(subject.steps, key=lambda there: abs(there - step)) for step in shipped.steps]
+    assert other.at.tolist() == expected
+    answers = [panel for panel in film.panels if isinstance(panel, Tokens)]
+    own = greedy_answers(subject.ensemble, subject.task.encode("12+34"))
+    rows = [subject.steps.index(step) for step in expected]
+    np.testing.assert_array_equal(answers[1].answers, own.tokens[rows])
+    assert answers[0].prompt == list("00012+00034=")
+
+
+def test_runs_side_by_side_at_the_same_loss():
+    runs = Runs(SHIPPED)
+    one, other = (Subject.load(runs.open(name)) for name in ("addition", "addition-finite"))
+    film = compare.film(one, other, "12345+67890", "loss")
+    at = next(panel.at for panel in film.panels if panel.title.startswith("addition-finite: loss"))
+    assert (np.diff(at) >= 0).all()
+    assert at[0] <= 10
+    assert at[-1] == other.steps[-1]  # it never gets as far
+    late = one.steps.index(max(step for step in one.steps if step <= 900))
+    assert at[late] > 1400  # what one understands by then, the other does after it has memorised
+    assert film.panels[0].blocks[0].startswith("addition at step 0    addition-finite at step")
+
+
+def test_runs_of_different_tasks_answer_examples_of_their_own(subject, copies):
+    film = compare.film(subject, copies, "48+76", "step")
+    one, other = of(Tokens, film)
+    assert one.prompt == list("48+76=")
+    assert other.prompt[0] == "⊢"
+
+
+def test_a_run_is_compared_with_one_of_its_task(subject, shipped):
+    assert compare.partner(shipped, Runs(SHIPPED)) == "addition-finite"
+    assert compare.partner(subject, Runs(SHIPPED)) == "addition"  # of other numbers, but of addition
+    assert compare.partner(subject, Runs(subject.run.folder.parent)) is None
