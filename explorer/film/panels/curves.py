@@ -7,7 +7,7 @@ Axes
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 from jaxtyping import Num, Real
@@ -15,10 +15,8 @@ from jaxtyping import Num, Real
 from explorer.film import palette
 from explorer.film.palette import Mode
 from explorer.film.panels import figures
+from explorer.film.panels.figures import Figure
 from explorer.film.panels.panel import Panel
-
-if TYPE_CHECKING:
-    import plotly.graph_objects as go
 
 BUCKETS = 2000  # of a curve's steps in a panel of all columns: more than a screen has pixels
 
@@ -107,7 +105,7 @@ class Curves(Panel):
         buckets = BUCKETS * self.span // 12
         return {**super().packed(steps), "lines": [line.packed(stands, buckets) for line in self.lines]}
 
-    def figure(self, frame: int, steps: Sequence[int], mode: Mode = "light") -> "go.Figure":
+    def figure(self, frame: int, steps: Sequence[int], mode: Mode = "light") -> Figure:
         """Curves over all steps, on a linear or logarithmic axis that a button changes, with the frame's step marked.
 
         Args:
