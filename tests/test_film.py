@@ -11,6 +11,7 @@ from explorer.film.panels.bars import Bars
 from explorer.film.panels.columns import Columns
 from explorer.film.panels.curves import BUCKETS, Curves, Line, Mark, thinned
 from explorer.film.panels.heatmaps import Heatmaps
+from explorer.film.panels.panel import Panel
 from explorer.film.panels.raster import Raster
 from explorer.film.panels.scatter import Scatter
 from explorer.film.panels.text import Text
@@ -22,6 +23,13 @@ def heatmaps(values: np.ndarray, low: float = 0.0, high: float = 1.0) -> Heatmap
     labels = [str(i) for i in range(max(rows, columns))]
     names = [f"L0H{i}" for i in range(values.shape[1])]
     return Heatmaps("maps", "map", names, values, labels[:rows], labels[:columns], "query", "key", low, high)
+
+
+def unchecked(thing: Panel | Line, **values: np.ndarray) -> Panel | Line:
+    """The same with other arrays: the tests' run-time types would refuse them as soon as it is made."""
+    for name, value in values.items():
+        object.__setattr__(thing, name, value)
+    return thing
 
 
 def unpack(packed: bytes) -> tuple[dict, list[np.ndarray]]:
@@ -217,15 +225,21 @@ def test_steps_must_ascend(steps):
         Bars("bars", "bars", np.zeros((2, 2, 3)), ["a"], ["x", "y", "z"], [0]),
         Bars("own", "own categories", np.zeros((2, 2, 3)), ["a", "b"], [["x", "y", "z"], ["x", "y"]], [0, 0]),
         Bars("answers", "answers", np.zeros((2, 1, 1)), ["a"], [["x"]], [0], said=[["x"]]),
-        Tokens("tokens", "tokens", [], np.zeros((2, 1)), np.zeros((2, 2)), [0], [0], ["0"]),
+        unchecked(
+            Tokens("tokens", "tokens", [], np.zeros((2, 1)), np.zeros((2, 1)), [0], [0], ["0"]),
+            probabilities=np.zeros((2, 2)),
+        ),
         Tokens("places", "places", ["a"], np.zeros((2, 1)), np.zeros((2, 1)), [0], [2], ["0"]),
         Text("text", "text", ["a", "b", "c"]),
         Curves("at", "at", [Line("a", np.zeros(2), np.zeros(2), 0)], at=np.zeros(3)),
+        Curves("line", "line", [unchecked(Line("a", np.zeros(2), np.zeros(2), 0), values=np.zeros(3))]),
         Curves("smoothing", "smoothing", [Line("a", np.zeros(2), np.zeros(2), 0)], smoothing=0.9),
-        Raster("raster", "raster", ["a"], np.zeros(3), np.zeros((1, 2)), 0, 1, ""),
-        Raster("onsets", "onsets", ["a"], np.zeros(3), np.zeros((1, 3)), 0, 1, "", onsets=np.zeros(2)),
+        unchecked(Raster("raster", "raster", ["a"], np.zeros(3), np.zeros((1, 3)), 0, 1, ""), values=np.zeros((1, 2))),
+        unchecked(Raster("onsets", "onsets", ["a"], np.zeros(3), np.zeros((1, 3)), 0, 1, ""), onsets=np.zeros(2)),
         Columns("columns", "columns", ["x"], ["a", "b"], np.zeros((2, 1, 1)), "", ""),
-        Scatter("scatter", "scatter", ["a"], np.zeros((2, 1)), np.zeros((2, 2)), "x", "y"),
+        unchecked(
+            Scatter("scatter", "scatter", ["a"], np.zeros((2, 1)), np.zeros((2, 1)), "x", "y"), y=np.zeros((2, 2))
+        ),
     ],
     ids=lambda panel: panel.kind,
 )

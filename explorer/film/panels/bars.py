@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
 
 import numpy as np
 from jaxtyping import Num
@@ -10,10 +10,8 @@ from jaxtyping import Num
 from explorer.film import palette
 from explorer.film.palette import Mode
 from explorer.film.panels import figures
+from explorer.film.panels.figures import Figure
 from explorer.film.panels.panel import Panel
-
-if TYPE_CHECKING:
-    import plotly.graph_objects as go
 
 
 @dataclass(frozen=True)
@@ -41,7 +39,7 @@ class Bars(Panel):
         fits = fits and self.values.shape[:2] == (n_frames, n)
         return fits and len(self.targets) == len(self.labels) == n and len(self.said) in (0, n_frames)
 
-    def figure(self, frame: int, steps: Sequence[int], mode: Mode = "light") -> "go.Figure":
+    def figure(self, frame: int, steps: Sequence[int], mode: Mode = "light") -> Figure:
         """One frame's probabilities, the groups beside each other; the right category of each is green.
 
         Args:

@@ -2,17 +2,15 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
 
 import numpy as np
 from jaxtyping import Num
 
 from explorer.film.palette import Mode
 from explorer.film.panels import figures
+from explorer.film.panels.figures import Figure
 from explorer.film.panels.panel import Panel
-
-if TYPE_CHECKING:
-    import plotly.graph_objects as go
 
 
 @dataclass(frozen=True)
@@ -33,7 +31,7 @@ class Columns(Panel):
         """Whether there is a value for each frame, series and category."""
         return self.values.shape == (n_frames, len(self.series), len(self.categories))
 
-    def figure(self, frame: int, steps: Sequence[int], mode: Mode = "light") -> "go.Figure":
+    def figure(self, frame: int, steps: Sequence[int], mode: Mode = "light") -> Figure:
         """One frame's columns, on the axis of all frames.
 
         Args:

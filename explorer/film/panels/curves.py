@@ -7,7 +7,7 @@ Axes
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 from jaxtyping import Num, Real
@@ -15,12 +15,10 @@ from jaxtyping import Num, Real
 from explorer.film import palette
 from explorer.film.palette import Mode
 from explorer.film.panels import figures
+from explorer.film.panels.figures import Figure
 from explorer.film.panels.panel import Panel
 
-if TYPE_CHECKING:
-    import plotly.graph_objects as go
-
-BUCKETS = 2000  # of a curve's steps: more than a screen has pixels for it
+BUCKETS = 2000  # of a curve's steps in a panel of all columns: more than a screen has pixels
 
 
 @dataclass(frozen=True)
@@ -39,18 +37,19 @@ class Line:
     group: str = ""  # if it is one of several
     smoothed: Num[np.ndarray, " point"] | None = None  # the same after smoothing, if the panel has a switch for it
 
-    def packed(self, stands: Real[np.ndarray, " frame"]) -> dict[str, Any]:
+    def packed(self, stands: Real[np.ndarray, " frame"], buckets: int = BUCKETS) -> dict[str, Any]:
         """What travels: the curve as far as a screen can show it, and its exact values where the panel stands.
 
         Args:
             stands: the panel's step in each frame.
+            buckets: see `thinned`.
         """
         shown = {"raw": self.values} if self.smoothed is None else {"raw": self.values, "smoothed": self.smoothed}
         at = np.searchsorted(self.steps, stands, side="right") - 1  # (frame,) the last point that is not later
         at = at.clip(0)[: len(self.steps) and None]  # no frames where nothing is measured
         drawn = {}
         for name, values in shown.items():
-            kept = thinned(self.steps, values)
+            kept = thinned(self.steps, values, buckets)
             drawn[name] = {"steps": self.steps[kept], "values": values[kept], "frames": values[at]}
         return {
             "label": self.label,
@@ -103,9 +102,10 @@ class Curves(Panel):
             steps: of the film, one for each frame.
         """
         stands = np.array(steps) if self.at is None else self.at
-        return {**super().packed(steps), "lines": [line.packed(stands) for line in self.lines]}
+        buckets = BUCKETS * self.span // 12
+        return {**super().packed(steps), "lines": [line.packed(stands, buckets) for line in self.lines]}
 
-    def figure(self, frame: int, steps: Sequence[int], mode: Mode = "light") -> "go.Figure":
+    def figure(self, frame: int, steps: Sequence[int], mode: Mode = "light") -> Figure:
         """Curves over all steps, on a linear or logarithmic axis that a button changes, with the frame's step marked.
 
         Args:

@@ -11,12 +11,14 @@ from explorer.film import palette
 from explorer.film.palette import Mode, Scale
 
 if TYPE_CHECKING:
-    import plotly.graph_objects as go
+    from plotly.graph_objects import Figure
+else:
+    Figure = Any  # plotly is not there before a figure is asked for
 
 MOST_TICKS = 24  # labels along an axis
 
 
-def titled(title: str) -> "go.Figure":
+def titled(title: str) -> Figure:
     """An empty figure with a title, which may hold any characters."""
     import plotly.graph_objects as go
 
@@ -58,7 +60,7 @@ def dotted(mode: Mode) -> dict[str, Any]:
     return {"dash": "dot", "width": 1, "color": palette.MUTED[mode]}
 
 
-def sparkline(losses: Mapping[str, tuple[np.ndarray, np.ndarray]], mode: Mode = "light") -> "go.Figure":
+def sparkline(losses: Mapping[str, tuple[np.ndarray, np.ndarray]], mode: Mode = "light") -> Figure:
     """Loss over steps with almost nothing around it.
 
     Args:

@@ -3,17 +3,15 @@
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 from jaxtyping import Num
 
 from explorer.film.palette import Mode, Scale
 from explorer.film.panels import figures
+from explorer.film.panels.figures import Figure
 from explorer.film.panels.panel import Panel
-
-if TYPE_CHECKING:
-    import plotly.graph_objects as go
 
 MOST_ACROSS = 4  # maps in a row of a figure's grid
 
@@ -64,7 +62,7 @@ class Heatmaps(Panel):
             "cells": None if shown.all() else np.flatnonzero(shown),
         }
 
-    def figure(self, frame: int, steps: Sequence[int], mode: Mode = "light") -> "go.Figure":
+    def figure(self, frame: int, steps: Sequence[int], mode: Mode = "light") -> Figure:
         """One frame's maps on one colour scale.
 
         Args:

@@ -3,12 +3,10 @@
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 from explorer.film.palette import Mode
-
-if TYPE_CHECKING:
-    import plotly.graph_objects as go
+from explorer.film.panels.figures import Figure
 
 
 @dataclass(frozen=True)
@@ -47,7 +45,7 @@ class Panel(ABC):
         """
         return {one.name: getattr(self, one.name) for one in fields(self)}
 
-    def figure(self, frame: int, steps: Sequence[int], mode: Mode = "light") -> "go.Figure":
+    def figure(self, frame: int, steps: Sequence[int], mode: Mode = "light") -> Figure:
         """One frame as a plotly figure.
 
         Args:

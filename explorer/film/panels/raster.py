@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 from jaxtyping import Num, Real
@@ -10,10 +10,8 @@ from jaxtyping import Num, Real
 from explorer.film import palette
 from explorer.film.palette import Mode, Scale
 from explorer.film.panels import figures
+from explorer.film.panels.figures import Figure
 from explorer.film.panels.panel import Panel
-
-if TYPE_CHECKING:
-    import plotly.graph_objects as go
 
 
 @dataclass(frozen=True)
@@ -45,7 +43,7 @@ class Raster(Panel):
         frames = np.searchsorted(self.steps, np.array(steps), side="right") - 1  # (frame,)
         return {**super().packed(steps), "frames": frames.clip(0)}
 
-    def figure(self, frame: int, steps: Sequence[int], mode: Mode = "light") -> "go.Figure":
+    def figure(self, frame: int, steps: Sequence[int], mode: Mode = "light") -> Figure:
         """All rows over all steps, and the step to be marked in each.
 
         Args:

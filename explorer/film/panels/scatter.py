@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
 
 import numpy as np
 from jaxtyping import Num
@@ -10,10 +10,8 @@ from jaxtyping import Num
 from explorer.film import palette
 from explorer.film.palette import Mode
 from explorer.film.panels import figures
+from explorer.film.panels.figures import Figure
 from explorer.film.panels.panel import Panel
-
-if TYPE_CHECKING:
-    import plotly.graph_objects as go
 
 
 @dataclass(frozen=True)
@@ -35,7 +33,7 @@ class Scatter(Panel):
         """Whether every point has a place in each frame."""
         return self.x.shape == self.y.shape == (n_frames, len(self.labels))
 
-    def figure(self, frame: int, steps: Sequence[int], mode: Mode = "light") -> "go.Figure":
+    def figure(self, frame: int, steps: Sequence[int], mode: Mode = "light") -> Figure:
         """One frame's points, or the paths through all frames.
 
         Args:

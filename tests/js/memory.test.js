@@ -1,0 +1,69 @@
+import assert from "node:assert/strict";
+import { test } from "node:test";
+
+import { declare, get, newMemory, set, takeUp } from "../../explorer/film/js/memory.js";
+
+const shown = () => {
+  const memory = newMemory();
+  declare(memory, "losses", "log", false);
+  declare(memory, "losses", "smooth", true);
+  declare(memory, "losses", "hidden", [], ["units", "tens", "copy 1", "a,b:c.d"]);
+  declare(memory, "patterns", "rescale", false);
+  declare(memory, "patterns", "enlarged", null);
+  declare(memory, "progress", "log", true);
+  return memory;
+};
+
+test("nothing is said of switches that are as they are to begin with", () => {
+  const memory = shown();
+  assert.equal(memory.switchesText(), "");
+  set(memory, "losses", "log", true);
+  set(memory, "losses", "log", false);
+  assert.equal(memory.switchesText(), "");
+});
+
+test("switches that were changed are said in order", () => {
+  const memory = shown();
+  set(memory, "patterns", "enlarged", "L1H0");
+  set(memory, "patterns", "rescale", true);
+  set(memory, "losses", "smooth", false);
+  set(memory, "losses", "log", true);
+  set(memory, "losses", "hidden", ["units", "tens"]);
+  set(memory, "progress", "log", false);
+  assert.equal(
+    memory.switchesText(),
+    "losses.hidden:units,tens losses.log losses.smooth:off patterns.enlarged:L1H0 patterns.rescale progress.log:off",
+  );
+});
+
+test("names are written so that a link can be read again", () => {
+  const memory = shown();
+  set(memory, "losses", "hidden", ["copy 1", "a,b:c.d", "gone since"]);
+  assert.equal(memory.switchesText(), "losses.hidden:copy%201,a%2Cb%3Ac.d");
+});
+
+test("only panels on screen are spoken of, and what others were set to is kept", () => {
+  const memory = shown();
+  set(memory, "losses", "log", true);
+  memory.declared = {};
+  assert.equal(memory.switchesText(), "");
+  declare(memory, "losses", "log", false);
+  assert.equal(memory.switchesText(), "losses.log");
+});
+
+test("a link sets what it names and everything else as it is to begin with", () => {
+  const memory = shown();
+  set(memory, "losses", "log", true);
+  let told = 0;
+  memory.onSwitches = () => (told += 1);
+  takeUp(memory, [
+    ["losses", "smooth", false],
+    ["patterns", "enlarged", "L0H1"],
+  ]);
+  assert.equal(get(memory, "losses", "log"), false);
+  assert.equal(get(memory, "losses", "smooth"), false);
+  assert.equal(get(memory, "patterns", "enlarged"), "L0H1");
+  assert.equal(told, 0); // nobody pressed anything
+  set(memory, "losses", "log", true);
+  assert.equal(told, 1);
+});

@@ -1,0 +1,267 @@
+// The pure part of every kind of panel: layouts, values under the pointer, tables.
+
+import assert from "node:assert/strict";
+import { test } from "node:test";
+
+import * as bars from "../../explorer/film/js/panels/bars.js";
+import * as columns from "../../explorer/film/js/panels/columns.js";
+import * as curves from "../../explorer/film/js/panels/curves.js";
+import * as heatmaps from "../../explorer/film/js/panels/heatmaps.js";
+import * as raster from "../../explorer/film/js/panels/raster.js";
+import * as scatter from "../../explorer/film/js/panels/scatter.js";
+import * as text from "../../explorer/film/js/panels/text.js";
+import * as tokens from "../../explorer/film/js/panels/tokens.js";
+import { exact } from "../../explorer/film/js/numbers.js";
+import { stepScale } from "../../explorer/film/js/timeline.js";
+
+/** @param {number[]} values @param {number[]} [shape] @returns {any} */
+const f4 = (values, shape = [values.length]) => Object.assign(new Float32Array(values), { shape });
+/** @param {number[]} values @returns {any} */
+const i4 = (values) => Object.assign(new Int32Array(values), { shape: [values.length] });
+const common = { id: "one", title: "One", span: 12 };
+
+/** @param {Partial<heatmaps.HeatmapsData>} [more] @returns {any} */
+const maps = (more = {}) => ({
+  ...common,
+  kind: "heatmaps",
+  maps: ["L0H0", "L0H1"],
+  rows: ["a", "b"],
+  columns: ["a", "b"],
+  row_axis: "query",
+  column_axis: "key",
+  low: 0,
+  high: 1,
+  most: null,
+  scale: "sequential",
+  outlines: [],
+  // Two frames that are sent, for three; the cell (0, 1) lies in the future.
+  values: f4([1, 0.25, 0.75, 1, 0.5, 0.5, 1e-6, 3.312345e-6, -2e-9, NaN, 4e-6, 0], [2, 2, 3]),
+  frames: i4([0, 1, 1]),
+  cells: i4([0, 2, 3]),
+  ...more,
+});
+
+test("a map's value is found in every frame, and none where none is", () => {
+  const { value } = heatmaps.finder(maps());
+  assert.equal(value(0, 0, 0), 1);
+  assert.ok(Number.isNaN(value(0, 0, 1)));
+  assert.equal(value(0, 1, 3), 0.5);
+  assert.equal(exact(value(1, 0, 2)), "0.000003312345");
+  assert.equal(value(2, 0, 2), value(1, 0, 2));
+  assert.ok(Number.isNaN(value(2, 1, 0)));
+  const whole = heatmaps.finder(maps({ values: f4([...Array(24).keys()], [3, 2, 4]), frames: null, cells: null }));
+  assert.equal(whole.value(2, 1, 3), 23);
+});
+
+test("the largest value of a frame is found however small it is", () => {
+  assert.equal(heatmaps.largest(maps(), 0, [0, 1]), 1);
+  assert.equal(heatmaps.largest(maps(), 1, [0]), Math.fround(3.312345e-6));
+  assert.equal(heatmaps.largest(maps(), 2, [1]), Math.fround(4e-6));
+});
+
+test("maps stand beside each other as long as they can be read", () => {
+  const sizes = { shown: [0, 1, 2, 3], all: 4, rows: 18, columns: 18, margin: { left: 20, top: 18 }, named: true };
+  const wide = heatmaps.layout({ ...sizes, width: 1300 });
+  assert.deepEqual(
+    wide.boxes.map(({ y }) => y),
+    [42, 42, 42, 42],
+  );
+  const narrow = heatmaps.layout({ ...sizes, width: 480 });
+  assert.deepEqual(
+    narrow.boxes.map(({ x }) => x),
+    [20, narrow.boxes[1].x, 20, narrow.boxes[1].x],
+  );
+  for (const { boxes, height } of [wide, narrow]) {
+    for (const box of boxes) assert.ok(box.y + box.h <= height && box.w > 100);
+    assert.ok(boxes[0].x + boxes[0].w < boxes[1].x);
+  }
+  const single = heatmaps.layout({ ...sizes, shown: [2], width: 1300 });
+  assert.equal(single.boxes[0].map, 2);
+  assert.ok(single.boxes[0].w > wide.boxes[0].w);
+});
+
+test("a map's numbers are a table of the cells that have a value", () => {
+  const { columns: names, rows } = heatmaps.table(maps(), 1);
+  assert.deepEqual(names, ["map", "query", "key", "value"]);
+  assert.deepEqual(
+    rows.map((row) => row.slice(0, 3).join(" ")),
+    ["L0H0 a a", "L0H0 b a", "L0H0 b b", "L0H1 b a", "L0H1 b b"],
+  );
+  assert.equal(rows[1][3], Math.fround(3.312345e-6));
+});
+
+/** @returns {any} */
+const losses = () => ({
+  ...common,
+  kind: "curves",
+  unit: "nats",
+  smoothing: 0.9,
+  references: [["uniform guess", 2.3]],
+  lines: [
+    {
+      label: "copy 1, first",
+      measured: i4([0, 9]),
+      raw: { steps: i4([0, 9]), values: f4([2, 0.5]), frames: f4([2, 0.5]) },
+      smoothed: { steps: i4([0, 9]), values: f4([1.9, 0.6]), frames: f4([1.9, 0.6]) },
+    },
+    {
+      label: "copy 1, second",
+      measured: i4([0, 9]),
+      raw: { steps: i4([0, 9]), values: f4([4, NaN]), frames: f4([4, NaN]) },
+      smoothed: { steps: i4([0, 9]), values: f4([3.9, NaN]), frames: f4([3.9, NaN]) },
+    },
+  ],
+});
+
+test("a group's value is the mean of those of its curves that have one", () => {
+  const panel = losses();
+  const raw = panel.lines.map((/** @type {any} */ line) => line.raw);
+  assert.equal(curves.meanAt(raw, 0), 3);
+  assert.equal(curves.meanAt(raw, 1), 0.5);
+  assert.ok(Number.isNaN(curves.meanAt(raw, 7)));
+});
+
+test("an axis holds all values and references, and a logarithmic one no zero", () => {
+  assert.deepEqual(curves.limits([[2, NaN, 0.5]], [], false), [0, 2.1]);
+  assert.deepEqual(curves.limits([[-1, 1]], [3], false), [-1.05, 3 * 1.05]);
+  assert.deepEqual(curves.limits([[0, 0.1, 1]], [2], true), [0.1, 2.6]);
+  assert.deepEqual(curves.limits([[1e-30, 1]], [], true), [1e-10, 1.3]);
+  assert.deepEqual(curves.limits([], [], false), [0, 1.05]);
+});
+
+test("curves' numbers are those measured at the frame, and smoothed", () => {
+  const { columns: names, rows } = curves.table(losses(), 1);
+  assert.deepEqual(names, ["curve", "step", "nats", "smoothed"]);
+  assert.deepEqual(rows[0], ["copy 1, first", 9, 0.5, Math.fround(0.6)]);
+});
+
+test("curves leave room for their axes, and are lower where it is narrow", () => {
+  const wide = curves.layout({ width: 1000, height: 320, left: 48 });
+  assert.deepEqual(wide, { height: 320, box: { left: 48, top: 8, right: 984, bottom: 280 } });
+  assert.equal(curves.layout({ width: 400, height: 320, left: 48 }).height, 240);
+  assert.equal(curves.layout({ width: 400, height: 200, left: 48 }).height, 200);
+});
+
+test("a step's place and the step at a place are inverse, over everything measured", () => {
+  const { x, stepAt } = stepScale({ left: 48, right: 984 }, [0, 100, 200], [[], [5, 150, 400]]);
+  assert.deepEqual([x(0), x(400)], [48, 984]);
+  for (const step of [0, 77, 400]) assert.ok(Math.abs(stepAt(x(step)) - step) < 1e-9);
+  assert.equal(stepScale({ left: 0, right: 10 }, [3], []).x(3), 0);
+});
+
+test("rows of a raster are as high as there is room, and its numbers those of the frame", () => {
+  assert.equal(raster.layout({ width: 800, left: 60, rows: 6 }).pitch, 24);
+  assert.equal(raster.layout({ width: 800, left: 60, rows: 100 }).pitch, 10);
+  const panel = /** @type {any} */ ({
+    ...common,
+    rows: ["a", "b"],
+    steps: i4([0, 5]),
+    values: f4([1, 0.5, 1, 0]),
+    frames: i4([0, 1]),
+    unit: "left",
+    onsets: f4([NaN, 5]),
+  });
+  assert.deepEqual(raster.table(panel, 1), {
+    columns: ["row", "left", "onset"],
+    rows: [
+      ["a", 0.5, NaN],
+      ["b", 0, 5],
+    ],
+  });
+});
+
+test("columns have zero on their axis, and labels that do not overlap", () => {
+  assert.deepEqual(columns.limits([-2, NaN, 1]), [-2.15, 1.15]);
+  assert.deepEqual(columns.limits([]), [0, 1]);
+  const names = [...Array(57).keys()].map(String);
+  const { box, every, turned } = columns.layout({ width: 600, height: 280, categories: names });
+  assert.ok(!turned && every * box.pitch >= 8 * 2);
+  assert.equal(columns.layout({ width: 300, height: 280, categories: ["embedding", "L0H0", "L0 MLP"] }).turned, false);
+  assert.equal(columns.layout({ width: 200, height: 280, categories: ["embedding", "L0H0", "L0 MLP"] }).turned, true);
+  const values = f4([1, 2, 3, 4, 5, 6, 7, 8], [2, 2, 2]);
+  const panel = /** @type {any} */ ({
+    ...common,
+    categories: ["a", "b"],
+    series: ["x", "y"],
+    category_axis: "rank",
+    values,
+  });
+  assert.deepEqual(columns.table(panel, 1), {
+    columns: ["rank", "x", "y"],
+    rows: [
+      ["a", 5, 7],
+      ["b", 6, 8],
+    ],
+  });
+});
+
+test("points lie in a square whose axes have one scale", () => {
+  const { at, box } = scatter.layout({ width: 400, x: [0, 10], y: [0, 1] });
+  const [[x0, y0], [x1, y1]] = [at(0, 0), at(10, 1)];
+  assert.ok(Math.abs((x1 - x0) / 10 - (y0 - y1)) < 1e-9);
+  for (const x of [x0, x1]) assert.ok(x > box.left && x < box.left + box.side);
+  const panel = /** @type {any} */ ({
+    ...common,
+    labels: ["p", "q"],
+    x: f4([1, 2, 3, 4]),
+    y: f4([5, 6, 7, 8]),
+    x_axis: "PC1",
+    y_axis: "PC2",
+  });
+  assert.deepEqual(scatter.table(panel, 1), {
+    columns: ["point", "PC1", "PC2"],
+    rows: [
+      ["p", 3, 7],
+      ["q", 4, 8],
+    ],
+  });
+});
+
+test("groups of bars share their labels or have their own", () => {
+  const shared = {
+    width: 600,
+    groups: 2,
+    labels: [
+      ["0", "1"],
+      ["0", "1"],
+    ],
+    own: false,
+  };
+  assert.equal(bars.layout(shared).box.pitch, 160);
+  const own = bars.layout({ ...shared, own: true }).box;
+  assert.ok(own.cell < own.pitch - own.left);
+  const panel = /** @type {any} */ ({
+    ...common,
+    groups: ["tens"],
+    categories: [["7", "other"]],
+    targets: [0],
+    said: [],
+    values: f4([0.1, 0.9, 0.75, 0.25]),
+  });
+  assert.deepEqual(bars.table(panel, 1).rows, [
+    ["tens", "7", 0.75, "yes"],
+    ["tens", "other", 0.25, "no"],
+  ]);
+});
+
+test("tokens that only the model says have cells of their own", () => {
+  const panel = /** @type {any} */ ({
+    ...common,
+    prompt: ["1", "+", "1", "="],
+    places: [4],
+    answers: i4([0, 2]),
+    probabilities: f4([0.5, 1]),
+    targets: [2],
+    vocabulary: ["0", "1", "2"],
+  });
+  assert.deepEqual(tokens.layout(panel), { texts: ["1", "+", "1", "=", ""], dense: false });
+  assert.equal(tokens.layout({ prompt: Array(40).fill("a"), places: [3] }).texts.length, 40);
+  assert.deepEqual(tokens.table(panel, 1).rows, [[4, "2", 1, "2"]]);
+});
+
+test("text is as large as leaves its lines whole", () => {
+  assert.equal(text.layout({ width: 2000, longest: 20 }).size, 18);
+  assert.equal(text.layout({ width: 100, longest: 80 }).size, 11);
+  assert.deepEqual(text.table(/** @type {any} */ ({ blocks: ["a", "b\nc"] }), 1).rows, [["b"], ["c"]]);
+  assert.deepEqual(text.table(/** @type {any} */ ({ blocks: ["a"] }), 1).rows, [["a"]]);
+});
