@@ -102,9 +102,7 @@ class Caches:
         version = run.version()
         return version, self.runs.get(run.folder, version, lambda before: Subject.load(run, before))
 
-    def result(
-        self, run: Run, make: Callable[..., Value], *parameters: Hashable, second: Run | None = None
-    ) -> Value:
+    def result(self, run: Run, make: Callable[..., Value], *parameters: Hashable, second: Run | None = None) -> Value:
         """The cached result of ``make(subject, *parameters)`` for a run.
 
         Args:
