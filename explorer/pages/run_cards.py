@@ -7,7 +7,7 @@ import numpy as np
 import torch
 
 from explorer.analysis.phases import smooth
-from explorer.film.panels.figures import sparkline
+from explorer.film.panels.figures import Figure, sparkline
 from explorer.model.architectures import n_weights
 from explorer.runs import Run
 
@@ -22,7 +22,7 @@ class RunCard:
     model: str
     progress: str
     final_losses: dict[str, float]  # name -> nats, smoothed
-    sparkline: object  # a plotly figure
+    sparkline: Figure
 
 
 def card(run: Run) -> RunCard:
