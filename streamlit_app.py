@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import streamlit as st
+from streamlit.navigation.page import StreamlitPage
 
 from explorer.pages import address, runs, state, train
 from explorer.pages.explore import page_of

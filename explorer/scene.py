@@ -15,7 +15,7 @@ import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, TypeAlias, TypeVar
 from urllib.parse import parse_qsl, quote_plus, unquote, urlsplit
 
 from explorer.errors import UserError, quoted
@@ -160,7 +160,7 @@ class Context:
 
 
 T = TypeVar("T")
-Computed = T | Callable[[Context], T]  # fixed, or computed for a run
+Computed: TypeAlias = T | Callable[[Context], T]  # fixed, or computed for a run
 
 
 def _computed(value: Computed[T], context: Context) -> T:

@@ -110,8 +110,9 @@ def phases(subject: Subject, smoothing: float = SMOOTHING) -> tuple[Phase, ...]:
     for losses in subject.losses():
         final = smooth_both_ways(losses.values, beta_per_row(smoothing, losses.steps))[-1]
         for token, fall in enumerate(losses.falls(smoothing)):
-            steps = (_step(losses, row) for row in (fall.onset, fall.steepest, fall.begins, fall.ends))
-            phases.append(Phase(losses.label(token), *steps, final_loss=float(final[token])))
+            rows = (fall.onset, fall.steepest, fall.begins, fall.ends)
+            onset, steepest, begins, ends = (_step(losses, row) for row in rows)
+            phases.append(Phase(losses.label(token), onset, steepest, begins, ends, float(final[token])))
     return tuple(sorted(phases, key=lambda phase: math.inf if phase.onset is None else phase.onset))
 
 

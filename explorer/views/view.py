@@ -87,7 +87,7 @@ class View(ABC, Generic[Options]):
     title: ClassVar[str]  # in the navigation, "Phase changes"
     icon: ClassVar[str]  # the name of a Material Symbol
     place: ClassVar[tuple[int, int]]  # the section of the navigation, and the position in it
-    options_type: ClassVar[type] = NoOptions  # the dataclass `Options`
+    options_type: ClassVar[type[Any]] = NoOptions  # the dataclass `Options`
 
     def unavailable(self, subject: Subject, example: str, options: Options) -> str:
         """Why the view cannot be shown, and a remedy; empty if it can. Arguments as for `film`."""
