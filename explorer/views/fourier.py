@@ -252,7 +252,7 @@ def _progress(subject: Subject, cycle: Cycle, answer: str, neuron: int) -> list[
         panels.over_snapshots(
             subject,
             "progress",
-            f"Loss{_of_answer(cycle, answer)} with only frequencies {frequencies} (restricted), and without them (excluded)",
+            f"Loss{_of_answer(cycle, answer)}, restricted to key frequencies {frequencies}, and with them excluded",
             losses,
             unit="nats",
             height=360,

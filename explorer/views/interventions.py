@@ -350,7 +350,7 @@ def _cut_after(example: Example, answer: int) -> Example:
 
 
 def _positions(clean: Example, corrupted: Example) -> list[int]:
-    """The positions to patch: those with different tokens and those after the first of them; if too many, the last ones.
+    """The positions to patch: those with different tokens, and those after the first of them; if too many, the last.
 
     Before the first different token all activations are equal.
     """

@@ -51,8 +51,9 @@ def fit_to_run(scene: Scene, subject: Subject) -> tuple[Scene, list[str]]:
     if step is None:
         step = subject.opening_step()
     elif step not in subject.steps:
-        wanted, step = step, min(subject.steps, key=lambda there: abs(there - scene.step))
-        problems.append(f"{subject.name} has no snapshot at step {wanted:,}; this is the nearest, at step {step:,}.")
+        wanted = step
+        step = min(subject.steps, key=lambda snapshot: abs(snapshot - wanted))
+        problems.append(f"{subject.name} has no snapshot at step {wanted:,}; showing the nearest, at step {step:,}.")
     if example is None:
         example = subject.first_example
     else:

@@ -128,8 +128,9 @@ def measures(subject: Subject, span: int = 12, height: int = 200) -> list[Curves
     steps = torch.arange(len(metrics["train_loss"]))
     for name, measure in subject.task.measures.items():
         rows = [(name, steps, "train" if "test_loss" in metrics else "")]
-        rows += [(f"test_{name}", metrics.get("test_step"), "test")]
-        lines = []
+        if "test_step" in metrics:
+            rows.append((f"test_{name}", metrics["test_step"], "test"))
+        lines: list[Line] = []
         for key, at, kind in rows:
             for i, label in enumerate(measure.lines if key in metrics else ()):
                 shown = f"{label}, {kind}" if kind else label
