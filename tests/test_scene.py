@@ -8,20 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as some
 
 from explorer.errors import UserError
-from explorer.scene import (
-    COMMON,
-    MAX_LENGTH,
-    Scene,
-    choice,
-    free_text,
-    number,
-    options_of,
-    read,
-    resolve,
-    several,
-    switch,
-    texts_of,
-)
+from explorer.options import choice, free_text, number, options_of, resolve, several, switch, texts_of
+from explorer.scene import COMMON, MAX_LENGTH, Scene, read
 
 NAMES = some.from_regex(r"[a-z][a-z0-9-]{0,12}", fullmatch=True)
 TEXTS = some.text(max_size=40).filter(lambda text: not any("\ud800" <= c <= "\udfff" for c in text))

@@ -96,7 +96,7 @@ def test_a_task_without_classes_is_refused(copies):
 def test_attention_of_one_example_is_that_of_the_hook_point(subject, kind):
     _, maps = attention.example_film(subject, "48+76", kind).panels
     example = subject.task.encode("48+76")
-    hook = f"blocks.1.attn.{attention.QUANTITIES[kind]}"
+    hook = f"blocks.1.attn.{attention.QUANTITIES[kind].hook}"
     loss = subject.loss_on(example.batch) if kind == "gradient" else None
     _, cache = subject.ensemble.run(example.tokens[None], [hook.removesuffix("_grad")], loss)
     expected = cache[hook][:, 0, 1]  # (snapshot query key) of L1H1

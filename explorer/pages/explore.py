@@ -9,10 +9,11 @@ import streamlit as st
 from explorer.errors import UserError
 from explorer.film.film import Film
 from explorer.film.player import play
+from explorer.options import Context, Option, Several, options_of, texts_of
 from explorer.pages import state
 from explorer.pages.plain import plain
 from explorer.pages.widgets import example_input, option_input
-from explorer.scene import Context, Option, Scene, Several, options_of, texts_of
+from explorer.scene import Scene
 from explorer.views.subject import Subject
 from explorer.views.view import Choices, Figures, Item, Links, Note, Table, View
 
@@ -105,7 +106,7 @@ class _Widgets:
         state.set_options(self.view, self.options, texts)
 
     def follow_link(self, example: str | None, values: dict[str, Any]) -> None:
-        """Change the scene as a `Link` says."""
+        """Apply the changes of a `Link` to the scene."""
         session = st.session_state
         if example is not None:
             session.example = example

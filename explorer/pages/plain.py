@@ -7,6 +7,9 @@ def plain(text: str) -> str:
     """``text`` escaped so that markdown shows it literally.
 
     An invisible word joiner keeps Streamlit from turning ``:material/...:`` into icons and addresses into links.
+
+    Args:
+        text: any text.
     """
     escaped = re.sub(r"([\\`*_{}\[\]()#+\-.!|~$:<>&])", r"\\\1", text)
     return re.sub(r"(:|@|www)", "\\1\u2060", escaped)

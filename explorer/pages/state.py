@@ -15,10 +15,11 @@ from streamlit.runtime.scriptrunner import get_script_run_ctx
 
 from explorer.errors import UserError, quoted
 from explorer.film.player import take_stop
+from explorer.options import options_of, resolve, texts_of
 from explorer.pages.cache import caches
 from explorer.pages.plain import plain
 from explorer.runs import Runs
-from explorer.scene import Scene, options_of, read_pairs, resolve, texts_of
+from explorer.scene import Scene, read_pairs
 from explorer.views.opening import fit_to_run
 from explorer.views.subject import Subject
 from explorer.views.view import View

@@ -125,15 +125,15 @@ def _inputs(title: str, cls: type, preset: Mapping[str, Any], key: str) -> dict[
 def _input(name: str, value: Any, kind: Any, metadata: Mapping[str, Any], key: str) -> Any:
     about, low, high = metadata["about"], metadata["low"], metadata["high"]
     about = about[0].upper() + about[1:]
-    look: dict[str, Any] = {"key": key, "width": WIDTH, **KEEP}
+    common: dict[str, Any] = {"key": key, "width": WIDTH, **KEEP}
     if kind is bool:
-        return st.toggle(name, value, help=about, **look)
+        return st.toggle(name, value, help=about, **common)
     if choices := typing.get_args(kind):
-        return st.selectbox(name, choices, choices.index(value), help=about, **look)
+        return st.selectbox(name, choices, choices.index(value), help=about, **common)
     # The input has no limits: a number out of range is reported, not silently clipped.
     step, form = (1, "%d") if kind is int else ((value or 0.1) / 10, "%g")
     limits = f"{about}. From {low:,} to {high:,}."
-    return st.number_input(name, value=kind(value), step=step, format=form, help=plain(limits), **look)
+    return st.number_input(name, value=kind(value), step=step, format=form, help=plain(limits), **common)
 
 
 # --- Unfinished runs ---

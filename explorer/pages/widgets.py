@@ -10,9 +10,9 @@ from typing import Any
 import streamlit as st
 
 from explorer.errors import UserError
+from explorer.options import Choice, Context, FreeText, Number, Option, Several, Switch
 from explorer.pages import state
 from explorer.pages.plain import plain
-from explorer.scene import Choice, Context, FreeText, Number, Option, Several, Switch
 from explorer.tasks.data import Example
 from explorer.views.subject import Subject
 
@@ -170,7 +170,7 @@ def option_input(key: str, option: Option, context: Context, value: Any, take: C
         session.notices = []
         take(option.text_of(session[key]))
 
-    look: dict[str, Any] = {
+    common: dict[str, Any] = {
         "key": key,
         "on_change": on_change,
         "label_visibility": "visible" if option.labelled else "collapsed",
@@ -191,33 +191,33 @@ def option_input(key: str, option: Option, context: Context, value: Any, take: C
                 is_short=context.subject.task.n_ctx <= SHORT_TEXT,
             )
         case Several():
-            _several(key, option, context, value, take, look)
+            _several(key, option, context, value, take, common)
         case Number():
             low, high = option.limits(context)
             session[key] = value
-            st.number_input(option.label_at(context), low, high, width=140, **look)
+            st.number_input(option.label_at(context), low, high, width=140, **common)
         case Switch():
             session[key] = value
-            st.toggle(option.label_at(context), **{**look, "label_visibility": "visible"})
+            st.toggle(option.label_at(context), **{**common, "label_visibility": "visible"})
         case Choice():
-            _choice(option, context, value, look)
+            _choice(option, context, value, common)
     if option.note:
         st.caption(option.note, width="content")
 
 
-def _choice(option: Choice, context: Context, value: Any, look: dict[str, Any]) -> None:
+def _choice(option: Choice, context: Context, value: Any, common: dict[str, Any]) -> None:
     choices, label = option.choices_at(context), option.label_at(context)
     if len(choices) < 2 and option.widget == "buttons":
         return
-    st.session_state[look["key"]] = value
+    st.session_state[common["key"]] = value
     values = list(choices)
     if option.widget == "slider":
-        st.select_slider(label, values, format_func=choices.__getitem__, width=option.width, **look)
+        st.select_slider(label, values, format_func=choices.__getitem__, width=option.width, **common)
     elif option.widget == "list":
-        st.selectbox(label, values, format_func=choices.__getitem__, width=option.width, **look)
+        st.selectbox(label, values, format_func=choices.__getitem__, width=option.width, **common)
     else:
         st.segmented_control(
-            label, values, required=True, wrap=True, format_func=lambda value: plain(choices[value]), **look
+            label, values, required=True, wrap=True, format_func=lambda value: plain(choices[value]), **common
         )
 
 
@@ -227,7 +227,7 @@ def _several(
     context: Context,
     value: tuple[Any, ...],
     take: Callable[[str], object],
-    look: dict[str, Any],
+    common: dict[str, Any],
 ) -> None:
     """A multi-select. Invalid entries stay in the input, with an error message each."""
     session, refused, choices = st.session_state, st.session_state.refused, option.choices_at(context)
@@ -251,7 +251,7 @@ def _several(
         filter_mode="prefix",
         accept_new_options=option.parse_other is not None,
         **{
-            **look,
+            **common,
             "on_change": on_change,
             "label_visibility": "visible" if option.place == "more" else "collapsed",
         },

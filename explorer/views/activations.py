@@ -17,7 +17,7 @@ from explorer.film.panels.panel import Panel
 from explorer.film.panels.raster import Raster
 from explorer.model.architectures import activation_shapes
 from explorer.model.hooks import hook_axes
-from explorer.scene import Context, choice, several
+from explorer.options import Context, choice, several
 from explorer.tasks.data import Example
 from explorer.views import panels
 from explorer.views.subject import Subject

@@ -9,22 +9,26 @@ from torch import Tensor
 from explorer.analysis.heads import find_repeats, head_scores, repeated_tokens
 from explorer.errors import UserError
 from explorer.film.film import Film
-from explorer.scene import choice
+from explorer.options import choice
 from explorer.tasks.data import Batch, Example
 from explorer.views import panels
 from explorer.views.subject import ROOM, Subject
 from explorer.views.view import View, same_labels
 
-QUANTITIES: Mapping[str, str] = {  # -> hook point
-    "pattern": "hook_pattern",
-    "scores": "hook_attn_scores",
-    "gradient": "hook_pattern_grad",
-}
-IDS = {"pattern": "patterns", "scores": "scores", "gradient": "gradients"}
-TITLES = {
-    "pattern": "Attention patterns",
-    "scores": "Attention scores, before softmax",
-    "gradient": "Gradient of the loss at attention patterns",
+
+@dataclass(frozen=True)
+class Quantity:
+    """What is shown of attention."""
+
+    hook: str  # the last part of the hook point's name; with "_grad", its gradient
+    id: str  # of the panel
+    title: str
+
+
+QUANTITIES: Mapping[str, Quantity] = {
+    "pattern": Quantity("hook_pattern", "patterns", "Attention patterns"),
+    "scores": Quantity("hook_attn_scores", "scores", "Attention scores, before softmax"),
+    "gradient": Quantity("hook_pattern_grad", "gradients", "Gradient of the loss at attention patterns"),
 }
 REPEATED_TOKENS, UNSEEN_EXAMPLES = "repeated", "unseen"
 DATASETS: Mapping[str, str] = {REPEATED_TOKENS: "repeated random tokens", UNSEEN_EXAMPLES: "unseen examples"}
@@ -74,7 +78,7 @@ def example_film(subject: Subject, text: str, kind: str) -> Film:
     """
     example = subject.task.encode(text)
     labels = panels.token_labels(subject, example)
-    title = f"{TITLES[kind]} on {panels.brief(example.text)}{panels.given(example)}"
+    title = f"{QUANTITIES[kind].title} on {panels.brief(example.text)}{panels.given(example)}"
     return _film(subject, example.batch, kind, labels, title, _outlines(example))
 
 
@@ -86,8 +90,10 @@ def mean_film(subject: Subject, kind: str) -> Film:
         kind: one of `QUANTITIES`.
     """
     batch = subject.unseen(room=ROOM // 2 if kind == "gradient" else ROOM)
-    labels = [str(place) for place in range(batch.tokens.shape[1])]
-    return _film(subject, batch, kind, labels, f"{TITLES[kind]}, mean over {len(batch.tokens)} unseen examples")
+    labels = [str(position) for position in range(batch.tokens.shape[1])]
+    return _film(
+        subject, batch, kind, labels, f"{QUANTITIES[kind].title}, mean over {len(batch.tokens)} unseen examples"
+    )
 
 
 def scores_film(subject: Subject, dataset: str) -> Film:
@@ -162,12 +168,13 @@ def _film(
     title: str,
     outlines: Sequence[tuple[int, int, int, int]] = (),
 ) -> Film:
-    values = panels.mean_attention(subject, batch, QUANTITIES[kind])
+    quantity = QUANTITIES[kind]
+    values = panels.mean_attention(subject, batch, quantity.hook)
     if kind == "pattern":
-        maps = panels.pattern_maps(subject, IDS[kind], title, values, labels, outlines)
+        maps = panels.pattern_maps(subject, quantity.id, title, values, labels, outlines)
     else:
         masked = torch.ones(values.shape[-2:], dtype=torch.bool).triu(1)
         values = values.masked_fill(masked, torch.nan)
         heads = panels.head_names(subject.info.model)
-        maps = panels.signed_maps(IDS[kind], title, heads, values, labels, labels, "query", "key", outlines=outlines)
+        maps = panels.signed_maps(quantity.id, title, heads, values, labels, labels, "query", "key", outlines=outlines)
     return Film(subject.steps, [panels.timeline(subject), maps])

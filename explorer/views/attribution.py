@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from explorer.analysis.attribution import direct_logit_attribution, logit_lens
 from explorer.film.film import Film
 from explorer.film.panels.columns import Columns
-from explorer.scene import Context, choice
+from explorer.options import Context, choice
 from explorer.tasks.data import Example
 from explorer.views import panels
 from explorer.views.subject import Subject

@@ -8,7 +8,7 @@ from explorer.analysis import circuits
 from explorer.film.film import Film
 from explorer.film.panels.columns import Columns
 from explorer.film.panels.panel import Panel
-from explorer.scene import Context, choice
+from explorer.options import Context, choice
 from explorer.views import panels
 from explorer.views.subject import Subject
 from explorer.views.view import View

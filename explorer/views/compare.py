@@ -14,8 +14,8 @@ from explorer.film.film import Film
 from explorer.film.panels.curves import Curves
 from explorer.film.panels.panel import Panel
 from explorer.film.panels.text import Text
+from explorer.options import Context, choice
 from explorer.runs import Runs
-from explorer.scene import Context, choice
 from explorer.tasks.data import Example
 from explorer.views import panels
 from explorer.views.subject import SMOOTHING, Subject

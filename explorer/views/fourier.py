@@ -16,7 +16,7 @@ from explorer.film.panels.panel import Panel
 from explorer.film.panels.raster import Raster
 from explorer.film.panels.scatter import Scatter
 from explorer.film.panels.text import Text
-from explorer.scene import choice, number, switch
+from explorer.options import choice, number, switch
 from explorer.tasks.data import Cycle
 from explorer.views import panels
 from explorer.views.subject import Subject

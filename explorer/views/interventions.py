@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from typing import get_args
 
 import torch
+from torch import Tensor
 
 from explorer.analysis import interventions
 from explorer.analysis.answers import greedy_answers
@@ -13,7 +14,7 @@ from explorer.analysis.components import components, parse_component
 from explorer.errors import UserError
 from explorer.film.film import Film
 from explorer.film.panels.panel import Panel
-from explorer.scene import Context, choice, free_text, several
+from explorer.options import Context, choice, free_text, several
 from explorer.tasks.data import Example
 from explorer.views import panels
 from explorer.views.subject import ROOM, Subject
@@ -231,38 +232,48 @@ def patch_film(subject: Subject, clean_text: str, corrupted_text: str, patched: 
     of = f"{right}, {clean.places[answer]}"
     both = torch.stack([clean.tokens, corrupted.tokens])
     first, second = interventions.logit_difference(ensemble, both, clean, corrupted, answer).unbind(1)
-    ends = {"clean, first example": first, "corrupted, second example": second}
-    shown: list[Panel] = [
-        panels.timeline(subject),
-        panels.over_snapshots(
-            subject, "logit-difference", f"Logit difference for {of}", ends, unit="logits", height=200
-        ),
-    ]
+    curves = {"clean, first example": first, "corrupted, second example": second}
+    title = f"Logit difference for {of}"
     difference = (first - second).abs()
-    is_enough = (difference >= MIN_DIFFERENCE * difference.max())[:, None]  # (snapshot 1)
+    is_enough = difference >= MIN_DIFFERENCE * difference.max()  # (snapshot,)
     if patched == "heads":
-        heads, share = interventions.patch_heads(ensemble, clean, corrupted, answer)
-        title = "Share of the logit difference restored by patching one head from the first example"
-        share = share.where(is_enough, torch.nan)
-        curves = dict(zip(heads, share.unbind(1), strict=True))
-        shown.append(panels.over_snapshots(subject, "patched-heads", title, curves, unit="share", height=320))
-        return Film(subject.steps, shown)
-    hooks = [f"blocks.{layer}.{HOOKS[patched]}" for layer in range(subject.info.model.n_layers)]
-    positions = _positions(clean, corrupted)
-    labels = panels.token_labels(subject, corrupted)
+        restored = _restored_by_head(subject, clean, corrupted, answer, is_enough)
+    else:
+        restored = _restored_by_position(subject, clean, corrupted, answer, is_enough, patched)
+    return Film(
+        subject.steps,
+        [
+            panels.timeline(subject),
+            panels.over_snapshots(subject, "logit-difference", title, curves, unit="logits", height=200),
+            restored,
+        ],
+    )
+
+
+def _restored_by_head(subject: Subject, clean: Example, corrupted: Example, answer: int, is_enough: Tensor) -> Panel:
+    heads, shares = interventions.patch_heads(subject.ensemble, clean, corrupted, answer)
+    title = "Share of the logit difference restored by patching one head from the first example"
+    shares = shares.where(is_enough[:, None], torch.nan)  # (snapshot head)
+    curves = dict(zip(heads, shares.unbind(1), strict=True))
+    return panels.over_snapshots(subject, "patched-heads", title, curves, unit="share", height=320)
+
+
+def _restored_by_position(
+    subject: Subject, clean: Example, corrupted: Example, answer: int, is_enough: Tensor, patched: str
+) -> Panel:
+    ensemble, n_layers = subject.ensemble, subject.info.model.n_layers
+    positions, tokens = _positions(clean, corrupted), panels.token_labels(subject, corrupted)
+    hooks = [f"blocks.{layer}.{HOOKS[patched]}" for layer in range(n_layers)]
     shares = torch.stack(
         [interventions.patch_positions(ensemble, clean, corrupted, answer, hook, positions) for hook in hooks], 1
     )  # (snapshot layer position)
+    shares = shares.where(is_enough[:, None, None], torch.nan)
     title = f"Share of the logit difference restored by patching the {PATCHED[patched]} at one position"
-    columns = [f"{labels[position]} ({position})" for position in positions]
-    rows = [f"layer {layer}" for layer in range(len(hooks))]
-    shares = shares.where(is_enough[..., None], torch.nan)
-    shown.append(
-        panels.signed_maps(
-            "patched-positions", title, [""], shares[:, None], rows, columns, "layer", "position", most=1
-        )
+    rows = [f"layer {layer}" for layer in range(n_layers)]
+    columns = [f"{tokens[position]} ({position})" for position in positions]
+    return panels.signed_maps(
+        "patched-positions", title, [""], shares[:, None], rows, columns, "layer", "position", most=1
     )
-    return Film(subject.steps, shown)
 
 
 def patched_activations(subject: Subject) -> dict[str, str]:

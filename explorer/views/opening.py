@@ -5,8 +5,9 @@ from typing import Any
 
 from explorer.errors import UserError
 from explorer.film.film import Film
+from explorer.options import resolve, texts_of
 from explorer.runs import Runs
-from explorer.scene import Scene, read, resolve, texts_of
+from explorer.scene import Scene, read
 from explorer.views import get_view
 from explorer.views.subject import Subject
 from explorer.views.view import View

@@ -12,7 +12,7 @@ from explorer.analysis.phases import smooth_both_ways
 from explorer.errors import UserError
 from explorer.film.film import Film
 from explorer.film.panels.raster import Raster
-from explorer.scene import choice
+from explorer.options import choice
 from explorer.views import panels
 from explorer.views.subject import SMOOTHING, Losses, Subject, beta_per_row
 from explorer.views.view import Item, Note, Table, View, same_labels
@@ -173,9 +173,9 @@ def class_film(subject: Subject) -> Film:
     batch = classes.batch.rows(torch.cat([of_class[:n] for of_class in rows]))
     chunks = []  # (loss-or-accuracy snapshot batch), some snapshots each
     for logits, _ in subject.ensemble.passes(batch.tokens):
-        asked = batch.asked(logits)
-        all_right = (asked.argmax(-1) == batch.targets).all(-1)  # (snapshot batch)
-        chunks.append(torch.stack([task.losses(asked, batch).mean(-1), all_right.double()]))
+        answer_logits = batch.asked(logits)  # (snapshot batch answer d_vocab_out)
+        all_right = (answer_logits.argmax(-1) == batch.targets).all(-1)  # (snapshot batch)
+        chunks.append(torch.stack([task.losses(answer_logits, batch).mean(-1), all_right.double()]))
     loss, accuracy = torch.cat(chunks, 1)
     members = [slice(label * n, (label + 1) * n) for label in range(n_classes)]
     names = [f"{name}: {about}" if about else name for name, about in zip(classes.names, classes.about, strict=True)]
@@ -238,5 +238,9 @@ def _step(losses: Losses, row: int | None) -> int | None:
 
 
 def has_classes(subject: Subject) -> bool:
-    """Whether the run's task has classes of examples."""
+    """Whether the run's task has classes of examples.
+
+    Args:
+        subject: the run.
+    """
     return subject.task.classes(1, 0) is not None

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from explorer.analysis.answers import greedy_answers, right_from
 from explorer.film.film import Film
 from explorer.film.panels.text import Text
-from explorer.scene import NoOptions
+from explorer.options import NoOptions
 from explorer.views import panels
 from explorer.views.subject import Subject
 from explorer.views.view import Item, Link, Links, Note, Table, View

@@ -1,7 +1,7 @@
 """The interface of a view: its options, and what it shows of a run.
 
 A new view is one file in this folder with one subclass of `View`; it is discovered automatically. Its options are a
-frozen dataclass of fields made with `explorer.scene`; the page makes widgets for them, and links carry them.
+frozen dataclass of fields made with `explorer.options`; the page makes widgets for them, and links carry them.
 """
 
 from abc import ABC, abstractmethod
@@ -11,7 +11,7 @@ from typing import Any, ClassVar, Generic, TypeVar
 
 from explorer.film.film import Film
 from explorer.film.panels.panel import Panel
-from explorer.scene import NoOptions
+from explorer.options import NoOptions
 from explorer.views.subject import Subject
 
 Options = TypeVar("Options")

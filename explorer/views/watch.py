@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from explorer.analysis.answers import greedy_answers
 from explorer.film.film import Film
-from explorer.scene import NoOptions
+from explorer.options import NoOptions
 from explorer.views import panels
 from explorer.views.subject import Subject
 from explorer.views.view import Item, Note, View

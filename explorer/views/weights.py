@@ -4,7 +4,7 @@ from explorer.analysis.weights import parameter_norms, trajectory
 from explorer.film.film import Film
 from explorer.film.panels.panel import Panel
 from explorer.film.panels.scatter import Scatter
-from explorer.scene import NoOptions
+from explorer.options import NoOptions
 from explorer.views import panels
 from explorer.views.subject import Subject
 from explorer.views.view import View
