@@ -59,7 +59,7 @@ class TrainingConfig:
         "of the weights on disk; float16 only where losses stay within 1 %", default="float32"
     )
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         check_settings(self)
 
 

@@ -72,6 +72,27 @@ def test_what_is_not_as_it_was_is_read_anew(growing, small, how):
     assert bool(after.problems) == (how == "removed")
 
 
+@pytest.mark.parametrize(
+    ("room", "steps"), [(5, (0, 10, 20, 30, 40)), (4, (0, 20, 40)), (3, (0, 20, 40)), (0, (10, 40))]
+)
+def test_a_run_too_large_for_memory_is_thinned_and_says_so(small, room, steps):
+    """``room`` is that of so many snapshots."""
+    thin = Subject.load(small, room=room * small.info().stack_bytes(1))
+    assert thin.steps == thin.ensemble.steps == steps
+    said = f"only {len(steps)} of them are shown"
+    assert [said in problem for problem in thin.problems] == [True] * (len(steps) < 5)
+    assert thin.nbytes <= max(room, 2) * small.info().stack_bytes(1) + sum(m.nbytes for m in thin.metrics.values())
+    for i, step in enumerate(steps):
+        assert torch.equal(thin.ensemble.weights["embed.W_E"][i], small.snapshot(step)["embed.W_E"])
+
+
+def test_the_size_of_a_run_is_known_before_its_weights_are_read(small):
+    subject = Subject.load(small)
+    before = subject.nbytes
+    assert sum(weight.nbytes for weight in subject.ensemble.weights.values()) < before
+    assert subject.nbytes == before
+
+
 def test_long_curves_are_thinned_to_what_a_screen_can_show_and_keep_their_spikes(small):
     subject = Subject.load(small)
     n = 100_000

@@ -3,6 +3,7 @@
 import argparse
 import json
 import sys
+from typing import Any
 
 from explorer.analysis.answers import greedy_answers
 from explorer.runs import Runs
@@ -28,7 +29,7 @@ def run(options: argparse.Namespace) -> None:
         step = steps[-1] if options.step is None and steps else options.step
         ensemble = run.ensemble(steps=None if step is None else [step])
     answers = greedy_answers(ensemble, example)
-    rows = []
+    rows: list[dict[str, Any]] = []
     for step, tokens, probabilities, right in zip(
         ensemble.steps, answers.tokens, answers.probabilities, answers.all_right, strict=True
     ):

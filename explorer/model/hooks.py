@@ -21,7 +21,7 @@ from explorer.errors import UserError, quoted
 Hook = Callable[[Tensor, str], Tensor | None]
 Direction = Literal["forward", "backward"]
 Model = TypeVar("Model", bound="HookedModel")
-DIRECTIONS = ("forward", "backward")
+DIRECTIONS: tuple[Direction, ...] = ("forward", "backward")
 
 
 class _ThreadHooks(threading.local):
@@ -31,7 +31,7 @@ class _ThreadHooks(threading.local):
     other's hooks.
     """
 
-    def __init__(self):
+    def __init__(self) -> None:
         self.at: WeakKeyDictionary[HookPoint, list[_Registered]] = WeakKeyDictionary()
 
 

@@ -10,6 +10,8 @@ Axes as in `explorer.model.transformer`; ``head`` has one entry, and a head's wi
 """
 
 import math
+from collections.abc import Sequence
+from typing import cast
 
 import torch
 from einops import einsum, repeat
@@ -62,7 +64,7 @@ class TableModel(HookedModel):
     def __init__(self, cfg: ModelConfig, seed: int | None = None):
         super().__init__()
         self.cfg = cfg
-        self.blocks = nn.ModuleList([TableBlock(cfg)])
+        self.blocks = cast(Sequence[TableBlock], nn.ModuleList([TableBlock(cfg)]))
         self.name_points()
         if seed is not None:
             rng = torch.Generator().manual_seed(seed)

@@ -15,8 +15,9 @@ Weights and hook points have the names and layouts of TransformerLens.
 """
 
 import math
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, cast
 
 import torch
 from einops import einsum, rearrange
@@ -26,6 +27,8 @@ from torch import Tensor, nn
 from explorer.errors import UserError
 from explorer.model.hooks import HookedModel, HookPoint
 from explorer.settings import check_settings, setting
+
+ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {"relu": nn.functional.relu, "gelu": nn.functional.gelu}
 
 
 @dataclass(frozen=True)
@@ -51,7 +54,7 @@ class ModelConfig:
         default="transformer",
     )
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         check_settings(self)
         if self.positions == "sinusoidal" and self.d_model % 2:
             raise UserError(f"d_model is {self.d_model}; sinusoidal positions need an even d_model.")
@@ -136,7 +139,7 @@ class MLP(nn.Module):
         self.b_in = _weight(cfg.d_mlp)
         self.W_out = _weight(cfg.d_mlp, cfg.d_model)
         self.b_out = _weight(cfg.d_model)
-        self.act_fn = {"relu": nn.functional.relu, "gelu": nn.functional.gelu}[cfg.act_fn]
+        self.act_fn = ACTIVATIONS[cfg.act_fn]
         self.hook_pre = HookPoint()
         self.hook_post = HookPoint()
 
@@ -201,6 +204,8 @@ class Embed(nn.Module):
 class PosEmbed(nn.Module):
     """Learned positions, or fixed ones: even columns cosine, odd columns sine, over sqrt(d_model)."""
 
+    W_pos: Tensor
+
     def __init__(self, cfg: ModelConfig):
         super().__init__()
         if cfg.positions == "learned":
@@ -244,7 +249,7 @@ class Transformer(HookedModel):
         if cfg.positions != "none":
             self.pos_embed = PosEmbed(cfg)
             self.hook_pos_embed = HookPoint()
-        self.blocks = nn.ModuleList(Block(cfg) for _ in range(cfg.n_layers))
+        self.blocks = cast(Sequence[Block], nn.ModuleList(Block(cfg) for _ in range(cfg.n_layers)))
         self.ln_final = LayerNorm(cfg) if cfg.layer_norm else nn.Identity()
         self.unembed = Unembed(cfg)
         self.name_points()

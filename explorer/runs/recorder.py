@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any
 
 import torch
 from filelock import FileLock, Timeout
@@ -213,7 +214,7 @@ class _Record:
         row = {name: values.float() for name, values in measured.measures.items()}
         row["train_loss"] = torch.tensor(measured.loss, dtype=torch.float64)
         row["train_loss_per_token"] = measured.per_token.float()
-        if measured.test_loss is not None:
+        if measured.test_loss is not None and measured.test_per_token is not None:
             row["test_step"] = torch.tensor(measured.step)
             row["test_loss"] = torch.tensor(measured.test_loss, dtype=torch.float64)
             row["test_loss_per_token"] = measured.test_per_token.float()
@@ -255,7 +256,7 @@ class _Keeper:
             self._probes.append(info.task.test_stream(info.training).next())
         if self._probes and info.task.n_train(info.training):
             self._probes.append(info.task.train_stream(info.training).next())
-        self._writer, self._writing = ThreadPoolExecutor(1), Future()
+        self._writer, self._writing = ThreadPoolExecutor(1), Future[Any]()
 
     def __enter__(self) -> "_Keeper":
         self._writing = self._writer.submit(self._write_info, self._first, "running")

@@ -75,7 +75,7 @@ class Addition(Task):
         ),
     }
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         check_settings(self)
 
     # --- What it looks like ---
@@ -126,12 +126,12 @@ class Addition(Task):
 
         ``extra["carries"]`` is the carry into each column, (batch n_digits+1), units first: its first is always 0.
         """
-        carries, answer = [torch.zeros_like(x[:, 0])], []
+        carries, digits = [torch.zeros_like(x[:, 0])], []  # (batch,) each, units first
         for column in reversed(range(self.n_digits)):
             total = x[:, column] + y[:, column] + carries[-1]
-            answer.append(total % 10)
+            digits.append(total % 10)
             carries.append(total // 10)
-        answer = torch.stack([*answer, carries[-1]], 1).flip(1)  # (batch answer)
+        answer = torch.stack([*digits, carries[-1]], 1).flip(1)  # (batch answer)
         plus, equals = (torch.full_like(x[:, :1], symbol) for symbol in (PLUS, EQUALS))
         tokens = torch.cat([x, plus, y, equals, answer], 1)  # (batch pos)
         first = 2 * self.n_digits + 1  # the position of "="

@@ -16,10 +16,11 @@ import torch
 from torch import Tensor
 
 
+@dataclass(frozen=True, eq=False)
 class _EqualByValue:
     """Two instances are equal if all their fields are, tensors by `torch.equal`. They cannot be hashed."""
 
-    __hash__ = None
+    __hash__ = None  # type: ignore[assignment]
 
     def __eq__(self, other: object) -> bool:
         if type(other) is not type(self):

@@ -99,7 +99,7 @@ class Induction(Task):
         ),
     }
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         check_settings(self)
         if self.stretch > self.interval:
             raise UserError(f"stretch is {self.stretch}; it must fit into an interval of {self.interval}.")
@@ -199,8 +199,8 @@ class Induction(Task):
         words = words[: self.stretch]
         at = min(at, self.interval - len(words))
         others = [character for character in CHARACTERS if not character.islower() and character != " "]
-        noise = np.random.RandomState(0).permutation(others)
-        noise = "".join(noise[i % len(noise)] for i in range(self.n_ctx - 1))
+        shuffled = np.random.RandomState(0).permutation(others)
+        noise = "".join(shuffled[i % len(shuffled)] for i in range(self.n_ctx - 1))
         intervals = [noise[i : i + self.interval] for i in range(0, len(noise), self.interval)]
         return "".join(part[:at] + words + part[at + len(words) :] for part in intervals)
 
@@ -212,7 +212,9 @@ class Induction(Task):
         if foreign := [character for character in text if character not in TOKEN_OF]:
             raise UserError(f"{quoted(foreign[0])} is no token of this task; use ASCII characters, or letters À to ß.")
         tokens = [0, *(TOKEN_OF[character] for character in text)]
-        positions, targets, latest = [], [], {}
+        positions: list[int] = []
+        targets: list[int] = []
+        latest: dict[int, int] = {}  # token -> its last position so far
         for position in range(1, len(tokens)):
             before = latest.get(tokens[position])
             latest[tokens[position]] = position
@@ -236,7 +238,7 @@ class Induction(Task):
     def written(self, example: Example, answer: Sequence[int]) -> str:
         """The text in rows of an interval; below each row what the model said, where it was asked."""
         text = "".join(self.tokens[token] for token in example.tokens[1:].tolist())
-        text += " " * (example.positions[-1] == len(text)).item()  # what comes after the end
+        text += " " if int(example.positions[-1]) == len(text) else ""  # what comes after the end
         said, wrong = [" "] * len(text), [" "] * len(text)
         for position, token, right in zip(example.positions.tolist(), answer, example.targets.tolist(), strict=True):
             said[position] = self.tokens[token]  # position i asks for the token at i + 1, which is character i
@@ -275,4 +277,4 @@ class _NumpyStream:
         keys = state.numpy().copy().view(np.uint32)
         if keys[-1] > len(keys) - 1:
             raise ValueError(f"The generator stands at {keys[-1]} of {len(keys) - 1}.")
-        self._rng.set_state(("MT19937", keys[:-1], int(keys[-1])))
+        self._rng.set_state(("MT19937", keys[:-1], int(keys[-1]), 0, 0.0))

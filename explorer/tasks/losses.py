@@ -1,5 +1,7 @@
 """The cross-entropy of every answer."""
 
+from typing import Any
+
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
@@ -29,7 +31,7 @@ class _CrossEntropy(torch.autograd.Function):
     """Computes the exponentials once, where autograd computes them again for the gradient."""
 
     @staticmethod
-    def forward(ctx, logits: Tensor, targets: Tensor) -> Tensor:
+    def forward(ctx: Any, logits: Tensor, targets: Tensor) -> Tensor:
         x, targets = logits.to(torch.float64, copy=True), targets[..., None]
         x -= x.amax(-1, keepdim=True)
         right = x.gather(-1, targets)
@@ -42,6 +44,6 @@ class _CrossEntropy(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx, gradient: Tensor) -> tuple[Tensor, None]:
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
         (slope,) = ctx.saved_tensors
         return slope * gradient[..., None].to(slope.dtype), None

@@ -86,7 +86,7 @@ class ModularAddition(Task):
         ),
     }
 
-    def __post_init__(self):
+    def __post_init__(self) -> None:
         check_settings(self)
         if any(self.p % divisor == 0 for divisor in range(2, math.isqrt(self.p) + 1)):
             raise UserError(f"p is {self.p}, which is no prime; take {_next_prime(self.p)}.")

@@ -48,6 +48,7 @@ class Measure:
     lines: tuple[str, ...]  # (line,): a name for each value of a step
 
 
+@dataclass(frozen=True)
 class Task(ABC):
     """A task. Its instances are frozen dataclasses whose fields are the task's own settings."""
 

@@ -18,6 +18,7 @@ from explorer.model.architectures import new_model
 from explorer.model.fast_forward import logits_at
 from explorer.model.transformer import ModelConfig
 from explorer.settings import TrainingConfig
+from explorer.tasks.data import Stream
 from explorer.tasks.task import Task
 from explorer.training.process import device_named
 from explorer.training.schedule import SnapshotSchedule, learning_rate
@@ -51,7 +52,7 @@ class Training:
         self.step = 0
         self.model = new_model(model_config, training.seed).to(self.device)
         self.schedule = SnapshotSchedule(training)
-        self._weights = list(self.model.parameters())
+        self._weights: list[Tensor] = list(self.model.parameters())
         self._steps = [torch.zeros((), device=self.device) for _ in self._weights]
         self._averages, self._squares = ([torch.zeros_like(weight) for weight in self._weights] for _ in range(2))
         self._train = task.train_stream(training)
@@ -102,7 +103,7 @@ class Training:
         with torch.no_grad():
             found = {"loss": loss, "per_token": task.per_token(losses, batch), **task.measure(logits, batch, gradients)}
             if self._test is not None and self.step % self.training.test_every == 0:
-                found |= {f"test_{name}": values for name, values in self._tested().items()}
+                found |= {f"test_{name}": values for name, values in self._tested(self._test).items()}
             self._improve(weight_gradients)
         return self._measured(found)
 
@@ -136,9 +137,9 @@ class Training:
             for name, moment in zip(names, moments, strict=True)
         }
 
-    def _tested(self) -> dict[str, Tensor]:
+    def _tested(self, stream: Stream) -> dict[str, Tensor]:
         """Losses and measures of one test batch."""
-        task, batch = self.task, self._test.next().to(self.device)
+        task, batch = self.task, stream.next().to(self.device)
         logits = logits_at(self.model, batch.tokens, batch.positions)
         losses = task.losses(logits, batch)
         return {"loss": losses.mean(), "per_token": task.per_token(losses, batch), **task.measure(logits, batch, {})}

@@ -30,11 +30,11 @@ class SnapshotSchedule:
             step: updates done.
             losses: (token,) float64, in nats, of the last update: train and test losses, nan for those not measured.
         """
-        smoothed = losses = losses.numpy()  # a few numbers, on which numpy is quicker than torch
+        smoothed = latest = losses.numpy()  # a few numbers, on which numpy is faster than torch
         if self._smoothed is not None:
-            smoothed = SMOOTHING * self._smoothed + (1 - SMOOTHING) * losses
-            smoothed = np.where(np.isnan(losses), self._smoothed, smoothed)
-            smoothed = np.where(np.isnan(self._smoothed), losses, smoothed)
+            smoothed = SMOOTHING * self._smoothed + (1 - SMOOTHING) * latest
+            smoothed = np.where(np.isnan(latest), self._smoothed, smoothed)
+            smoothed = np.where(np.isnan(self._smoothed), latest, smoothed)
         self._smoothed = smoothed
         if self._at_last is None:
             self._at_last = smoothed
@@ -52,7 +52,7 @@ class SnapshotSchedule:
 
     def state(self) -> Tensor:
         """(3, token) float64: the last snapshot's step, and the smoothed losses then and now; empty before step 1."""
-        if self._smoothed is None:
+        if self._smoothed is None or self._at_last is None:
             return torch.empty(0, dtype=torch.float64)
         last = np.full_like(self._smoothed, self._last)
         return torch.from_numpy(np.stack([last, self._at_last, self._smoothed]))

@@ -3,7 +3,6 @@
 import contextlib
 import dataclasses
 import functools
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -12,7 +11,7 @@ from torch import Tensor
 
 from explorer.analysis.phases import Fall, falls, first_fall, remaining_share
 from explorer.errors import UserError
-from explorer.model.architectures import activation_bytes, weight_shapes
+from explorer.model.architectures import activation_bytes
 from explorer.model.ensemble import Ensemble
 from explorer.runs import Run, RunInfo
 from explorer.tasks.data import Batch
@@ -31,6 +30,15 @@ def per_row(smoothing: float, steps: Tensor) -> float:
         steps: (row,) at which the rows were measured, ascending.
     """
     return smoothing ** (float(steps[-1] - steps[0]) / (len(steps) - 1)) if len(steps) > 1 else smoothing
+
+
+STACK_ROOM = 2**30  # bytes that the weights of all snapshots of a run may take in memory
+
+
+def _evenly(n: int, most: int) -> slice:
+    """Which of ``n`` to keep so that at most ``most`` are left, evenly spaced, the last among them."""
+    every = -(-n // most)
+    return slice(None) if every <= 1 else slice((n - 1) % every, None, every)
 
 
 @dataclass(frozen=True)
@@ -75,11 +83,14 @@ class Subject:
     times: dict[int, int]  # when each snapshot was written
 
     @classmethod
-    def load(cls, run: Run, before: "Subject | None" = None) -> "Subject":
-        """Read the losses, and of the weights what their files say of themselves.
+    def load(cls, run: Run, before: "Subject | None" = None, room: int = STACK_ROOM) -> "Subject":
+        """Read the losses and the headers of the snapshot files; the weights are read when they are first used.
 
         Args:
-            before: the run as it was read earlier; what was read of its weights is not read again.
+            run: the run on disk.
+            before: the same run as it was read earlier; snapshots that are unchanged since are not read again.
+            room: bytes that the weights of all snapshots may take. Of a run with more snapshots, every second or third
+                ... is left out, and ``problems`` says so.
 
         Raises:
             UserError: no snapshot can be read.
@@ -87,9 +98,19 @@ class Subject:
         problems: list[str] = []
         info, times = run.info(), run.snapshot_times()
         config = (info.task, info.model, info.training)
-        as_before = before is not None and config == (before.task, before.info.model, before.info.training)
-        unchanged = {step for step in before.steps if times.get(step, 0) == before.times.get(step)} if as_before else ()
-        steps = run.readable(problems, unchanged)
+        is_same = before is not None and config == (before.task, before.info.model, before.info.training)
+        unchanged: set[int] = set()
+        if before is not None and is_same:
+            unchanged = {step for step in before.steps if times.get(step, 0) == before.times.get(step)}
+        readable = run.readable(problems, unchanged)
+        most = max(2, room // info.stack_bytes(1))
+        steps = readable[_evenly(len(readable), most)]
+        if len(steps) < len(readable):
+            size = info.stack_bytes(len(readable)) / 2**30
+            problems.append(
+                f"The {len(readable):,} snapshots of {run.name} would take {size:.2g} GiB of memory, so only "
+                f"{len(steps):,} of them are shown, evenly spaced."
+            )
         try:
             metrics = run.metrics()
         except UserError as error:
@@ -99,11 +120,12 @@ class Subject:
                 "train_loss_per_token": torch.full((1, len(info.task.loss_names)), torch.nan),
             }
         subject = cls(run, info, steps, metrics, tuple(problems), times)
-        went_on = as_before and len(unchanged) == len(before.steps) and steps[: len(unchanged)] == before.steps
-        if went_on and "ensemble" in vars(before):
-            new = steps[len(before.steps) :]
-            with contextlib.suppress(UserError):  # if one has just gone, whoever looks will hear of it
-                vars(subject)["ensemble"] = before.ensemble.followed_by(run.ensemble(new)) if new else before.ensemble
+        if before is not None and "ensemble" in vars(before) and len(unchanged) == len(before.steps):
+            earlier, new = steps[: len(before.steps)], steps[len(before.steps) :]
+            if earlier == before.steps:
+                with contextlib.suppress(UserError):  # a snapshot that has just gone is reported when it is used
+                    grown = before.ensemble.followed_by(run.ensemble(new)) if new else before.ensemble
+                    vars(subject)["ensemble"] = grown
         return subject
 
     @functools.cached_property
@@ -118,8 +140,8 @@ class Subject:
     @property
     def nbytes(self) -> int:
         """The bytes of the losses and of the weights, whether the weights have been read yet or not."""
-        weights = sum(math.prod(shape) for shape in weight_shapes(self.info.model).values())
-        return sum(values.nbytes for values in self.metrics.values()) + 4 * weights * len(self.steps)
+        stack = vars(self)["ensemble"].nbytes if "ensemble" in vars(self) else self.info.stack_bytes(len(self.steps))
+        return sum(values.nbytes for values in self.metrics.values()) + stack
 
     @property
     def name(self) -> str:
@@ -165,10 +187,9 @@ class Subject:
 
     def thinned(self, most: int) -> "Subject":
         """The same run with no more than ``most`` of its snapshots, evenly, the last among them."""
-        every = -(-len(self.steps) // most)
-        if every == 1:
+        some = _evenly(len(self.steps), most)
+        if some == slice(None):
             return self
-        some = slice((len(self.steps) - 1) % every, None, every)
         thin = dataclasses.replace(self, steps=self.steps[some])
         vars(thin)["ensemble"] = self.ensemble.select(some)
         return thin
