@@ -21,6 +21,7 @@ SHIPPED = Path(__file__).parents[1] / "checkpoints"
 TASK = Addition(n_digits=2)
 MODEL = TASK.model_config(d_model=16, n_heads=2, d_head=8, d_mlp=32, n_layers=2)
 TRAINING = TrainingConfig(steps=40, batch_size=16, seed=3, snapshot_every=10)
+FINITE = TrainingConfig(steps=30, finite=40, test_batch_size=8, seed=1, snapshot_every=10)
 
 
 def same(one: Run, other: Run) -> bool:

@@ -16,9 +16,8 @@ from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 from explorer.runs import Run, Runs, jobs, recorder
 from explorer.tasks.induction import Induction
-from tests.conftest import MODEL, TASK, TRAINING
+from tests.conftest import FINITE, MODEL, TASK, TRAINING
 from tests.test_jobs import until
-from tests.test_runs import FINITE
 
 ROOT = Path(__file__).parents[1]
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")

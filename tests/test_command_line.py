@@ -117,6 +117,7 @@ def test_predict_prints_what_is_promised(small, root, capsys):
     assert json.loads(capsys.readouterr().out) == rows[1]
 
 
+@pytest.mark.usefixtures("unchecked")
 @pytest.mark.parametrize(
     ("command", "said"),
     [

@@ -11,8 +11,7 @@ import pytest
 
 from explorer.errors import UserError
 from explorer.runs import Run, Runs, jobs, recorder
-from tests.conftest import MODEL, TASK, TRAINING
-from tests.test_runs import same
+from tests.conftest import MODEL, TASK, TRAINING, same
 
 LONG = replace(TRAINING, steps=100_000, snapshot_every=1000)
 

@@ -13,9 +13,9 @@ from streamlit.util import calc_hash
 from explorer.pages import shared
 from explorer.runs import Run, Runs, jobs, recorder
 from explorer.tasks.skip_trigram import SkipTrigram
-from tests.conftest import MODEL, SHIPPED, TASK
+from tests.conftest import FINITE, MODEL, SHIPPED, TASK
 from tests.test_jobs import LONG, until
-from tests.test_runs import FINITE, HOW, spoil
+from tests.test_runs import HOW, spoil
 
 PAGES = {"Watch": "", "Phase changes": "phase-changes", "Attention": "attention", "Activations": "activations"}
 PAGES |= {"Try it": "try"}

@@ -21,9 +21,7 @@ from explorer.settings import TrainingConfig
 from explorer.tasks.induction import Induction
 from explorer.tasks.modular_addition import ModularAddition
 from explorer.tasks.skip_trigram import SkipTrigram
-from tests.conftest import MODEL, TASK, TRAINING, same
-
-FINITE = TrainingConfig(steps=30, finite=40, test_batch_size=8, seed=1, snapshot_every=10)
+from tests.conftest import FINITE, MODEL, TASK, TRAINING, same
 
 
 def test_finite_runs_record_their_test_losses(tmp_path):
