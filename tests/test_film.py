@@ -25,7 +25,7 @@ def heatmaps(values: np.ndarray, low: float = 0.0, high: float = 1.0) -> Heatmap
     return Heatmaps("maps", "map", names, values, labels[:rows], labels[:columns], "query", "key", low, high)
 
 
-def unchecked(thing: Panel | Line, **values: np.ndarray) -> Panel | Line:
+def with_arrays(thing: Panel | Line, **values: np.ndarray) -> Panel | Line:
     """The same with other arrays: the tests' run-time types would refuse them as soon as it is made."""
     for name, value in values.items():
         object.__setattr__(thing, name, value)
@@ -225,19 +225,21 @@ def test_steps_must_ascend(steps):
         Bars("bars", "bars", np.zeros((2, 2, 3)), ["a"], ["x", "y", "z"], [0]),
         Bars("own", "own categories", np.zeros((2, 2, 3)), ["a", "b"], [["x", "y", "z"], ["x", "y"]], [0, 0]),
         Bars("answers", "answers", np.zeros((2, 1, 1)), ["a"], [["x"]], [0], said=[["x"]]),
-        unchecked(
+        with_arrays(
             Tokens("tokens", "tokens", [], np.zeros((2, 1)), np.zeros((2, 1)), [0], [0], ["0"]),
             probabilities=np.zeros((2, 2)),
         ),
         Tokens("places", "places", ["a"], np.zeros((2, 1)), np.zeros((2, 1)), [0], [2], ["0"]),
         Text("text", "text", ["a", "b", "c"]),
         Curves("at", "at", [Line("a", np.zeros(2), np.zeros(2), 0)], at=np.zeros(3)),
-        Curves("line", "line", [unchecked(Line("a", np.zeros(2), np.zeros(2), 0), values=np.zeros(3))]),
+        Curves("line", "line", [with_arrays(Line("a", np.zeros(2), np.zeros(2), 0), values=np.zeros(3))]),
         Curves("smoothing", "smoothing", [Line("a", np.zeros(2), np.zeros(2), 0)], smoothing=0.9),
-        unchecked(Raster("raster", "raster", ["a"], np.zeros(3), np.zeros((1, 3)), 0, 1, ""), values=np.zeros((1, 2))),
-        unchecked(Raster("onsets", "onsets", ["a"], np.zeros(3), np.zeros((1, 3)), 0, 1, ""), onsets=np.zeros(2)),
+        with_arrays(
+            Raster("raster", "raster", ["a"], np.zeros(3), np.zeros((1, 3)), 0, 1, ""), values=np.zeros((1, 2))
+        ),
+        with_arrays(Raster("onsets", "onsets", ["a"], np.zeros(3), np.zeros((1, 3)), 0, 1, ""), onsets=np.zeros(2)),
         Columns("columns", "columns", ["x"], ["a", "b"], np.zeros((2, 1, 1)), "", ""),
-        unchecked(
+        with_arrays(
             Scatter("scatter", "scatter", ["a"], np.zeros((2, 1)), np.zeros((2, 1)), "x", "y"), y=np.zeros((2, 2))
         ),
     ],

@@ -61,7 +61,6 @@ export class Transport {
     const said = element("span", { class: "said", role: "status" });
     const holder = element("div", { class: "copier" });
     const button = this.button("link", "Copy link to what is on screen", async () => {
-      holder.querySelector("input")?.remove();
       try {
         await navigator.clipboard.writeText(location.href);
         said.textContent = "Link copied";
@@ -69,8 +68,8 @@ export class Transport {
       } catch {
         const field = element("input", { type: "text", readonly: "", "aria-label": "Link to what is on screen" });
         field.value = location.href;
-        field.onblur = () => field.remove();
-        field.onkeydown = (event) => event.key === "Escape" && field.remove();
+        field.onblur = () => setTimeout(() => field.remove()); // it may be going already
+        field.onkeydown = (event) => event.key === "Escape" && field.blur();
         holder.append(field);
         field.select();
       }

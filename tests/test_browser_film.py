@@ -1,0 +1,230 @@
+"""Films in a page of their own in a real browser: what is drawn and told is what the film has."""
+
+import itertools
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from playwright.sync_api import Browser, Page, expect
+
+from explorer.film.export import page as html_page
+from explorer.film.film import Film
+from explorer.film.panels.curves import Curves
+from explorer.film.panels.heatmaps import Heatmaps
+from explorer.runs import Runs
+from explorer.views import activations, phase_changes, watch
+from explorer.views.subject import Subject
+from tests.browser import needs_chromium, stands_at, told
+from tests.conftest import SHIPPED
+
+pytestmark = needs_chromium
+PLAYER = "document.querySelector('.film').player"
+
+
+@pytest.fixture
+def play(chromium: Browser, tmp_path: Path) -> Iterator:
+    """Plays a film in a page of its own, without a network: ``play(film)``."""
+    contexts, errors, asked = [], [], []
+
+    def play(film: Film, start: int = 0, switches: tuple = (), **options) -> Page:
+        path = tmp_path / f"{len(contexts)}.html"
+        path.write_text(html_page(film, "A <film> & more", start, switches), encoding="utf-8")
+        context = chromium.new_context(viewport={"width": 1400, "height": 1000}, offline=True, **options)
+        contexts.append(context)
+        page = context.new_page()
+        page.on("pageerror", lambda error: errors.append(str(error)))
+        page.on("console", lambda message: message.type == "error" and errors.append(message.text))
+        page.on("request", lambda request: asked.append(request.url))
+        page.goto(path.as_uri())
+        page.wait_for_selector(".film[data-step]")
+        return page
+
+    yield play
+    for context in contexts:
+        context.close()
+    assert errors == []
+    assert all(url.startswith("file:") and url.endswith(".html") for url in asked)
+
+
+@pytest.fixture(scope="module")
+def trigrams() -> Subject:
+    return Subject.load(Runs(SHIPPED).open("skip-trigram"))
+
+
+def maps_of(film: Film) -> Heatmaps:
+    return next(panel for panel in film.panels if isinstance(panel, Heatmaps))
+
+
+def seek(page: Page, frame: int) -> None:
+    page.evaluate(f"{PLAYER}.seek({frame})")
+    page.wait_for_function(f"{PLAYER}.painted === {frame}")
+
+
+def pointed(page: Page, row: int, column: int) -> str:
+    """What the first map says when the mouse is on a cell."""
+    x, y = page.evaluate(
+        f"(() => {{ const panel = {PLAYER}.panels.find((panel) => panel.panel.kind === 'heatmaps');"
+        "const box = panel.boxes[0], { rows, columns } = panel.panel;"
+        f"return [box.x + ({column} + 0.5) * box.w / columns.length,"
+        f"box.y + ({row} + 0.5) * box.h / rows.length]; }})()"
+    )
+    page.locator(".panel.heatmaps .stage").hover(position={"x": x, "y": y})
+    return page.locator(".panel.heatmaps .tip").inner_text()
+
+
+def test_small_gradients_keep_four_digits_under_the_pointer_in_every_frame(play, trigrams):
+    text = next(iter(trigrams.task.examples.values()))
+    film = activations.film(trigrams, text, "blocks.0.hook_resid_post", "gradient")
+    panel = maps_of(film)
+    late = trigrams.steps.index(1000)
+    assert 0 < np.nanmax(np.abs(panel.values[late])) < 1e-5  # a millionth of the largest
+    page = play(film)
+    read = page.evaluate(
+        f"(() => {{ const {{ find }} = {PLAYER}.panels.find((panel) => panel.panel.kind === 'heatmaps');"
+        f"return Array.from({{ length: {len(film.steps)} }}, (_, frame) =>"
+        f"Array.from({{ length: {panel.values[0, 0].size} }}, (_, cell) => find.value(frame, 0, cell))); }})()"
+    )
+    np.testing.assert_allclose(np.array(read), panel.values[:, 0].reshape(len(film.steps), -1), rtol=1e-6)
+    for frame in (0, late, len(film.steps) - 1):
+        seek(page, frame)
+        row, column = np.unravel_index(np.abs(panel.values[frame, 0]).argmax(), panel.values.shape[2:])
+        said = float(pointed(page, row, column).split(": ")[-1])
+        assert said == pytest.approx(float(panel.values[frame, 0, row, column]), rel=1e-6)
+
+
+def test_rescale_shows_what_little_there_is(play, trigrams):
+    text = next(iter(trigrams.task.examples.values()))
+    film = activations.film(trigrams, text, "blocks.0.hook_resid_post", "gradient")
+    late = trigrams.steps.index(1000)
+    values = maps_of(film).values[late, 0]
+    row, column = np.unravel_index(np.abs(values).argmax(), values.shape)
+    page = play(film, 1000)
+    seek(page, late)
+
+    def colour() -> list[int]:
+        return page.evaluate(
+            f"(() => {{ const panel = {PLAYER}.panels.find((panel) => panel.panel.kind === 'heatmaps');"
+            "const box = panel.boxes[0], { rows, columns } = panel.panel;"
+            f"return [...panel.top.getImageData(box.x + ({column} + 0.5) * box.w / columns.length,"
+            f"box.y + ({row} + 0.5) * box.h / rows.length, 1, 1).data]; }})()"
+        )
+
+    pale = colour()
+    page.locator(".panel.heatmaps").get_by_role("button", name="rescale").click()
+    page.wait_for_function(f"{PLAYER}.painted === {late}")
+    full = colour()
+    ramp = page.evaluate(f"[...new Uint8Array(new Uint32Array({PLAYER}.theme.ramps.diverging).buffer)]")
+    ends = [ramp[:4], ramp[-4:]]
+    assert sum(pale[:3]) > 700  # almost the page's white
+    assert full in ends
+    most = page.locator(".panel.heatmaps .push span").last.inner_text()
+    assert float(most) == pytest.approx(np.abs(values).max(), rel=0.05)
+
+
+def test_a_smoothed_curve_its_legend_and_its_flag_are_one_number_on_both_scales(play):
+    subject = Subject.load(Runs(SHIPPED).open("addition"))
+    film = phase_changes.film(subject, "12345+67890")
+    losses = next(panel for panel in film.panels if isinstance(panel, Curves))
+    page = play(film, subject.steps[20])
+    frame = page.evaluate(f"{PLAYER}.index")
+    key = page.locator(".panel.curves").first.locator(".key").filter(has_text="tens")
+    (line,) = [line for line in losses.lines if line.label == "tens"]
+    value = float(line.smoothed[np.searchsorted(line.steps, film.steps[frame], side="right") - 1])
+    seen = []
+    for _ in range(2):
+        key.hover()
+        seen.append((key.inner_text(), key.get_attribute("title")))
+        said = float(re.search(r": ([\d.e-]+) nats, smoothed", seen[-1][1])[1])
+        assert said == pytest.approx(value, rel=1e-6)
+        page.locator(".panel.curves").first.get_by_role("button", name="log").click()
+        page.mouse.move(0, 0)
+    assert seen[0] == seen[1]
+    # The flag stands where the curve that is drawn crosses half of the way for good.
+    (mark,) = [mark for mark in losses.marks if mark.group == "tens"]
+    measured = subject.losses()[0]
+    half = (measured.uniform + measured.best)[measured.names.index("tens")] / 2
+    drawn = line.smoothed[np.searchsorted(line.steps, [mark.step - 1, mark.step])]
+    assert drawn[0] > half >= drawn[1]
+
+
+def test_a_film_plays_offline_from_one_file(play, subject):
+    page = play(watch.film(subject, "48+76"), 10, color_scheme="dark")
+    stands_at(page, 10)
+    assert page.title() == "A <film> & more"
+    assert page.evaluate(f"{PLAYER}.theme.mode") == "dark"
+    page.get_by_label("Speed").select_option("4")
+    page.keyboard.press("Home")
+    stands_at(page, 0)
+    page.keyboard.press("Space")
+    stands_at(page, 40)
+    expect(page.locator(".token.prompt")).to_have_text(list("48+76="))
+    assert page.get_by_role("button", name="Copy link").count() == 0  # nobody else can open this file
+    page.emulate_media(color_scheme="light")
+    page.wait_for_function(f"{PLAYER}.theme.mode === 'light'")
+    assert page.evaluate(
+        f"{PLAYER}.panels.filter((panel) => panel.stage).every((panel) => panel.canvases.every((canvas) =>"
+        "canvas.getContext('2d').getImageData(0, 0, canvas.width, canvas.height).data.some((byte) => byte)))"
+    )
+
+
+def test_a_film_opens_as_a_link_says_and_tells_what_people_change(play, subject):
+    switches = (("losses", "log", True), ("patterns", "enlarged", "L1H0"), ("losses", "hidden", ["units"]))
+    page = play(watch.film(subject, "48+76"), switches=switches)
+    said = "window.phaseChangeExplorer.switchesText()"
+    assert page.evaluate(said) == "losses.hidden:units losses.log patterns.enlarged:L1H0"
+    expect(page.locator(".panel.heatmaps .stage")).to_have_class("stage zoomed")
+    expect(page.locator(".key").filter(has_text="units")).to_have_attribute("aria-pressed", "false")
+    page.evaluate(f"window.told = []; window.phaseChangeExplorer.onSwitches = () => window.told.push({said})")
+    page.get_by_role("button", name="log").click()
+    page.get_by_role("button", name="smooth").click()
+    page.keyboard.press("Escape")
+    page.locator(".key").filter(has_text="units").click()
+    page.locator(".key").filter(has_text="tens").click()
+    heard = [text for text, _ in itertools.groupby(page.evaluate("window.told"))]
+    assert heard[-5:] == [
+        "losses.hidden:units patterns.enlarged:L1H0",
+        "losses.hidden:units losses.smooth:off patterns.enlarged:L1H0",
+        "losses.hidden:units losses.smooth:off",
+        "losses.smooth:off",
+        "losses.hidden:tens losses.smooth:off",
+    ]
+    times = len(page.evaluate("window.told"))
+    page.keyboard.press("End")
+    page.wait_for_function(f"window.told.length > {times}")  # where the player stops
+
+
+def test_the_link_to_what_is_on_screen_is_copied(browse):
+    page = browse("/?run=small&step=20", permissions=["clipboard-read", "clipboard-write"])
+    page.keyboard.press("ArrowRight")
+    told(page, 30)
+    page.get_by_role("button", name="Copy link").click()
+    expect(page.locator(".copier [role=status]")).to_have_text("Link copied")
+    assert page.evaluate("navigator.clipboard.readText()") == page.url
+    page.evaluate("Object.defineProperty(navigator, 'clipboard', { value: undefined })")  # as over http elsewhere
+    page.get_by_role("button", name="Copy link").click()
+    field = page.get_by_role("textbox", name="Link to what is on screen")
+    expect(field).to_have_value(page.url)
+    assert field.evaluate("(field) => field.selectionEnd - field.selectionStart") == len(page.url)
+    page.keyboard.press("Escape")
+    expect(field).to_have_count(0)
+
+
+def test_a_clicked_cell_of_a_table_keeps_its_keys(browse):
+    page = browse("/phase-changes?run=learnt&step=100")
+    stands_at(page, 100)
+    grid = page.get_by_test_id("stDataFrame").first
+    grid.scroll_into_view_if_needed()
+    grid.click(position={"x": 40, "y": 50})
+    chosen = grid.locator("[role=gridcell][aria-selected=true]")
+    expect(chosen).to_have_count(1)
+    before = chosen.get_attribute("data-testid")
+    page.keyboard.press("ArrowRight")
+    expect(chosen).not_to_have_attribute("data-testid", before)
+    page.keyboard.press("ArrowDown")
+    page.keyboard.press("Home")
+    stands_at(page, 100)
+    page.locator(".panel.curves .stage").first.click(position={"x": 300, "y": 100})
+    page.keyboard.press("End")
+    stands_at(page, 400)
