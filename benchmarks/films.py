@@ -72,7 +72,7 @@ def measure(run: Run) -> None:
         "Phase changes": lambda: phase_changes.film(subject, text),
         "Attention, one example": lambda: attention.example_film(subject, text, "pattern"),
         "Attention, mean of a batch": lambda: attention.mean_film(subject, "pattern"),
-        "Attention, what heads do": lambda: attention.scores_film(subject, attention.probes(subject)[-1]),
+        "Attention, what heads do": lambda: attention.scores_film(subject, list(attention.probes(subject))[-1]),
         "Activations, values of the heads": lambda: activations.film(
             subject, text, "blocks.0.attn.hook_v", "activation"
         ),
@@ -80,11 +80,11 @@ def measure(run: Run) -> None:
             subject, text, "blocks.0.attn.hook_pattern", "gradient"
         ),
         "Attribution": lambda: attribution.film(subject, text, 0),
-        "Circuits, OV": lambda: circuits.film(subject, "OV", 0, text),
+        "Circuits, OV": lambda: circuits.film(subject, "ov", 0, text),
         "Weights": lambda: weights.film(subject),
         "Interventions, a head ablated": lambda: interventions.off_film(subject, text, ("L0H0",), "mean"),
         "Interventions, each by itself": lambda: interventions.each_film(subject, "mean"),
-        "Try": lambda: try_it.tried(subject, text).film,
+        "Try": lambda: try_it.film(subject, text),
     }
     for what in fourier.possible(subject):
         views[f"Fourier, {what}"] = lambda what=what: fourier.film(subject, what, fourier.answers(subject)[0])

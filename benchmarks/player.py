@@ -48,7 +48,8 @@ MEASURE = (
 )
 
 
-def serve(script: str, port: int, checkpoints: Path) -> subprocess.Popen:
+def serve(script: str, port: int, checkpoints: Path, root: Path = ROOT) -> subprocess.Popen:
+    """The app, or another script, of the project in ``root``; returns when it answers."""
     command = [
         sys.executable,
         "-m",
@@ -60,8 +61,8 @@ def serve(script: str, port: int, checkpoints: Path) -> subprocess.Popen:
         "--server.headless",
         "true",
     ]
-    environment = {**os.environ, "EXPLORER_CHECKPOINTS": str(checkpoints), "PYTHONPATH": str(ROOT)}
-    server = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    environment = {**os.environ, "EXPLORER_CHECKPOINTS": str(checkpoints), "PYTHONPATH": str(root)}
+    server = subprocess.Popen(command, cwd=root, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     while True:
         try:
             with urllib.request.urlopen(f"http://localhost:{port}/_stcore/health", timeout=5):

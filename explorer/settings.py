@@ -1,4 +1,4 @@
-"""How a run is trained, and how settings are read from text and JSON that nobody has checked."""
+"""Settings: how a run is trained, and how settings are read from untrusted text and JSON."""
 
 import math
 import typing
@@ -10,15 +10,24 @@ from explorer.errors import UserError, quoted
 
 
 def setting(about: str, low: float | None = None, high: float | None = None, *, default: Any = MISSING) -> Any:
-    """A field of a dataclass of settings: what it means, for people, and between which values it must lie."""
+    """A field of a dataclass of settings.
+
+    Args:
+        about: what it means, and its unit.
+        low, high: its limits, both included; None if it has none.
+        default: its value if none is given.
+    """
     return field(default=default, metadata={"about": about, "low": low, "high": high})
 
 
 def check_settings(settings: Any) -> None:
-    """See that every setting of a dataclass lies within its limits.
+    """See that every setting of a dataclass is within its limits.
+
+    Args:
+        settings: an instance of a dataclass whose fields are made by `setting`.
 
     Raises:
-        UserError: one does not; the sentence names it and what it may be.
+        UserError: one is not; the sentence names it and its limits.
     """
     kinds = _kinds(type(settings))
     for known in fields(settings):
@@ -36,18 +45,18 @@ class TrainingConfig:
 
     steps: int = setting("updates", 1, 10_000_000, default=2000)
     batch_size: int = setting("examples of each update", 1, 1_000_000, default=64)
-    finite: int = setting("training examples, drawn once; 0: fresh ones at each update", 0, 10_000_000, default=0)
-    full_batch: bool = setting("finite data: all of it at each update, not shuffled batches", default=True)
+    finite: int = setting("training examples, drawn once; 0: infinite data", 0, 10_000_000, default=0)
+    full_batch: bool = setting("finite data: all of it in each update, instead of shuffled batches", default=True)
     test_batch_size: int = setting("unseen examples at each test", 1, 1_000_000, default=64)
     test_every: int = setting("updates between tests on unseen data", 1, 10_000_000, default=1)
     stop_below: float = setting("loss on unseen data below which training ends; 0: never", 0, 100, default=0.0)
-    seed: int = setting("of weights and training data; test data use the next", 0, 2**32 - 2, default=0)
+    seed: int = setting("of weights and training data; test data use seed + 1", 0, 2**32 - 2, default=0)
     lr: float = setting("learning rate", 0, 100, default=1e-3)
     weight_decay: float = setting("of AdamW, times the learning rate", 0, 1000, default=0.1)
     beta1: float = setting("of AdamW's average of gradients", 0, 0.999999, default=0.9)
-    beta2: float = setting("of AdamW's average of their squares", 0, 0.999999, default=0.98)
-    warmup: int = setting("updates until the full learning rate; the first has none", 0, 10_000_000, default=10)
-    cooldown: float = setting("share of all updates at the end over which the rate falls to nothing", 0, 1, default=0.0)
+    beta2: float = setting("of AdamW's average of squared gradients", 0, 0.999999, default=0.98)
+    warmup: int = setting("updates until the full learning rate; it is 0 in the first", 0, 10_000_000, default=10)
+    cooldown: float = setting("share of all updates at the end over which lr falls to 0", 0, 1, default=0.0)
     snapshot_every: int = setting("updates between snapshots; 0: where the losses move", 0, 10_000_000, default=0)
     snapshot_moved: float = setting(
         "nats that a smoothed loss may move before the next snapshot", 0.001, 100, default=0.2
@@ -64,10 +73,12 @@ class TrainingConfig:
 
 
 def from_dict(cls: type, values: Any, what: str) -> Any:
-    """Build the configuration dataclass ``cls`` from parsed JSON, believing nothing.
+    """Build a dataclass of settings from untrusted parsed JSON.
 
     Args:
-        what: where the values come from, for the sentence.
+        cls: the dataclass.
+        values: the JSON.
+        what: where it comes from, for error messages.
 
     Raises:
         UserError: not an object, unknown or missing names, a wrong type, a value out of range.
@@ -85,7 +96,7 @@ def from_dict(cls: type, values: Any, what: str) -> Any:
 
 
 def _checked(value: Any, kind: Any, name: str, what: str) -> Any:
-    kind = str if typing.get_origin(kind) is Literal else kind  # which texts are allowed, the class itself checks
+    kind = str if typing.get_origin(kind) is Literal else kind  # the class itself checks which texts are allowed
     if kind is float and type(value) is int and abs(value) < 10**300:
         value = float(value)
     if type(value) is not kind or (kind is float and not math.isfinite(value)):
@@ -98,13 +109,17 @@ def _described(kind: Any) -> str:
 
 
 def parse_assignments(assignments: Iterable[str], classes: Iterable[type]) -> list[dict[str, Any]]:
-    """Read ``KEY=VALUE`` texts as settings of the dataclasses that know the keys.
+    """Read ``KEY=VALUE`` texts as settings of dataclasses.
+
+    Args:
+        assignments: the texts.
+        classes: the dataclasses; a key sets the field of that name in each that has it.
 
     Returns:
-        One dictionary per class, in their order.
+        The settings given for each class, in the order of the classes.
 
     Raises:
-        UserError: no equals sign, a key that no class knows, a value that is not of the key's type.
+        UserError: a text has no equals sign, no class has its key, or its value has the wrong type.
     """
     kinds = [_kinds(cls) for cls in classes]
     found: list[dict[str, Any]] = [{} for _ in kinds]

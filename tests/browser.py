@@ -58,8 +58,8 @@ def served(folder: Path, port: int) -> Iterator[subprocess.Popen]:
 
 
 @pytest.fixture(scope="session")
-def app(root, tmp_path_factory) -> Iterator[str]:
-    """The app on small runs; yields its address."""
+def app_folder(root, tmp_path_factory) -> Path:
+    """Small runs to look at. Not to be changed."""
     folder = tmp_path_factory.mktemp("browser")
     shutil.copytree(root / "small", folder / "small")
     recorder.train(recorder.create(Runs(folder), "finite", TASK, MODEL, FINITE))
@@ -68,7 +68,13 @@ def app(root, tmp_path_factory) -> Iterator[str]:
     copies = Induction(stretch=8, interval=12)
     model = copies.model_config(d_model=16, n_heads=2, d_head=8, n_layers=2, attn_only=True)
     recorder.train(recorder.create(Runs(folder), "copies", copies, model, TRAINING))
-    with served(folder, 8599):
+    return folder
+
+
+@pytest.fixture(scope="session")
+def app(app_folder) -> Iterator[str]:
+    """The app on small runs; yields its address."""
+    with served(app_folder, 8599):
         yield "http://localhost:8599"
 
 

@@ -40,7 +40,7 @@ def test_random_stream_is_the_golden_one(task):
     assert torch.equal(batch.tokens[:, 6:11], y)
 
 
-def test_carries_stand_in_column_order_units_first(task):
+def test_carries_are_in_column_order_units_first(task):
     batch = task.encode("12345+67890").batch
     carries = task.sums(batch.tokens[:, :5], batch.tokens[:, 6:11]).extra["carries"]
     assert carries.tolist() == [[0, 0, 1, 1, 1, 0]]
@@ -56,7 +56,7 @@ def test_loss_of_a_uniform_guess_is_ln_10(task):
     torch.testing.assert_close(task.per_token(losses, batch), torch.tensor(task.references[0].losses).double())
 
 
-def test_losses_below_float32_are_not_lost(task):
+def test_losses_below_the_precision_of_float32_are_exact(task):
     batch = task.sample(1, torch.Generator())
     logits = 25.0 * torch.nn.functional.one_hot(batch.targets, 10).float()
     assert task.losses(logits, batch).mean().item() == pytest.approx(9 * math.exp(-25), rel=1e-6)
@@ -107,7 +107,7 @@ def test_infinite_data_are_tested_on_another_stream(task):
     assert not torch.equal(train.tokens, test.tokens)
 
 
-def test_streams_go_on_where_they_were(task):
+def test_streams_resume_from_their_state(task):
     for training in (TrainingConfig(), TrainingConfig(finite=100)):
         for stream_of in (task.train_stream, task.test_stream):
             stream = stream_of(training)
@@ -199,7 +199,7 @@ def test_a_wrong_answer_is_pointed_out(task):
         "🙂",
     ],
 )
-def test_what_is_no_sum_gets_one_sentence_that_says_what_to_type(task, typed):
+def test_invalid_sums_get_one_sentence_that_says_what_to_type(task, typed):
     with pytest.raises(UserError) as refused:
         task.encode(typed)
     sentence = str(refused.value)
@@ -208,7 +208,7 @@ def test_what_is_no_sum_gets_one_sentence_that_says_what_to_type(task, typed):
     assert len(sentence) < 200
 
 
-def test_text_and_tokens_go_round(task):
+def test_text_and_tokens_round_trip(task):
     tokens = task.encode("12345+67890").tokens
     text = task.tokens_to_string(tokens)
     assert text == "  12345\n +67890\n=080235"
@@ -251,7 +251,7 @@ def test_carry_classes_of_sums_worked_out_by_hand(typed, expected):
     assert carry_class(x, y).tolist() == [expected]
 
 
-def test_carry_classes_are_as_frequent_as_they_must_be(task):
+def test_carry_classes_have_their_known_frequencies(task):
     """Among uniform sums: 5.03, 77.7, 16.0, 1.2, 0.09 and 0.0045 %."""
     rng = torch.Generator().manual_seed(0)
     x, y = torch.randint(0, 10, (2, 400_000, 5), generator=rng)
@@ -271,7 +271,7 @@ def test_examples_of_carry_classes_are_of_their_class(n):
     assert number(classes.batch.targets) == [a + b for a, b in zip(number(x), number(y), strict=True)]
 
 
-def test_within_its_class_every_sum_is_as_likely(task):
+def test_examples_of_a_carry_class_are_uniform(task):
     """Shares of digits and of carrying columns, against those of uniform sums that happen to be of the class."""
     x, y = torch.randint(0, 10, (2, 300_000, 5), generator=torch.Generator().manual_seed(0))
     happens, classes = carry_class(x, y), task.classes(20_000, seed=0)

@@ -63,7 +63,7 @@ def test_golden_losses_of_modular_addition(tmp_path):
         ("induction", TASKS["induction"]().examples["a stretch, copied twice"], 2 * "lacksmith␣forge"),
     ],
 )
-def test_every_task_is_asked_by_text(run, text, answer, capsys):
+def test_every_task_answers_typed_text(run, text, answer, capsys):
     command = ["predict", run, text, "--checkpoints", str(SHIPPED)]
     assert main([*command, "--json"]) == 0
     said = json.loads(capsys.readouterr().out)
@@ -75,7 +75,7 @@ def test_every_task_is_asked_by_text(run, text, answer, capsys):
     assert "right" in rows[-1]
 
 
-def test_a_task_of_a_preset_is_trained_with_its_settings(tmp_path):
+def test_a_preset_brings_its_task_settings(tmp_path):
     root = ["--checkpoints", str(tmp_path)]
     assert main(["train", "modular-addition", "--steps", "1", "--set", "d_mlp=8", *root]) == 0
     assert main(["train", "modular-addition", "--steps", "1", "--set", "p=7", "--name", "seven", *root]) == 0
@@ -117,6 +117,7 @@ def test_predict_prints_what_is_promised(small, root, capsys):
     assert json.loads(capsys.readouterr().out) == rows[1]
 
 
+@pytest.mark.usefixtures("unchecked")
 @pytest.mark.parametrize(
     ("command", "said"),
     [

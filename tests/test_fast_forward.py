@@ -32,7 +32,7 @@ SHAPES = {
 
 
 def compare(model, task, batch, tolerance=1e-5):
-    """Loss and gradients of both ways, relative."""
+    """See that both forward passes have the same loss and gradients, up to a relative tolerance."""
     found = []
     for logits in (
         batch.asked(model(batch.tokens)),
@@ -54,7 +54,7 @@ def assert_close_at(model, tokens, positions):
 
 @EVERY_PRESET
 def test_loss_and_gradients_are_those_of_the_hooked_forward_pass(kind, name):
-    """For every task, with finite and infinite data, at every size that a preset has; also once it has learnt a bit."""
+    """For every task, with finite and infinite data, at every size that a preset has; also after some training."""
     preset = kind.presets[name]
     task = kind(**preset.task)
     model = new_model(task.model_config(**preset.model), seed=1)
@@ -71,7 +71,7 @@ def test_loss_and_gradients_are_those_of_the_hooked_forward_pass(kind, name):
 
 @pytest.mark.parametrize("shape", SHAPES.values(), ids=SHAPES)
 @pytest.mark.parametrize("n", [3, 60], ids=["fewer queries than there can be", "more"])
-def test_every_shape_of_model_is_served(shape, n):
+def test_every_model_configuration_is_supported(shape, n):
     model = new_model(ADDITION.model_config(**{**WIDTHS, **shape}), seed=0)
     compare(model, ADDITION, ADDITION.sample(n, torch.Generator().manual_seed(0)))
 
@@ -105,7 +105,7 @@ def test_shortcuts_give_the_residual_stream_after_attention_and_its_gradients(sh
         torch.testing.assert_close(fast, plain, rtol=1e-10, atol=1e-10, msg=weight)
 
 
-def test_the_cheapest_way_is_taken():
+def test_the_shortcut_of_fewest_multiplications_is_used():
     """Few sources: addition. Few places and many rows: modular addition. Neither: induction."""
     expected = {"addition": _by_source, "skip-trigram": _by_source, "modular-addition": _by_place, "induction": None}
     for name, way in expected.items():
@@ -118,7 +118,7 @@ def test_the_cheapest_way_is_taken():
         assert _shortcut(model, batch.tokens, n_asked) is way, name
 
 
-def test_sums_that_are_looked_up_have_the_right_gradients():
+def test_look_ups_have_the_right_gradients():
     """Also where an entry is in a sum twice, and in none."""
     rng = torch.Generator().manual_seed(0)
     table = torch.randn(5, 3, generator=rng, dtype=torch.float64, requires_grad=True)
@@ -134,7 +134,7 @@ def test_sums_that_are_looked_up_have_the_right_gradients():
     [(ADDITION, 1, _by_source), (ModularAddition(37), 1, _by_place), (Induction(stretch=4, interval=6), 2, None)],
     ids=["multiplied by a table", "looked up in a table", "as they are"],
 )
-def test_rows_may_be_taken_in_pieces(task, n_layers, way, monkeypatch):
+def test_the_mlp_may_be_computed_in_pieces(task, n_layers, way, monkeypatch):
     monkeypatch.setattr("explorer.model.fast_forward.PIECE", 7)
     batch = task.train_stream(TrainingConfig(batch_size=40)).next()
     model = new_model(task.model_config(**{**WIDTHS, "n_layers": n_layers}), seed=0)
@@ -142,7 +142,7 @@ def test_rows_may_be_taken_in_pieces(task, n_layers, way, monkeypatch):
     compare(model, task, batch)
 
 
-def test_what_comes_after_the_last_asked_position_is_not_looked_at():
+def test_tokens_after_the_last_query_are_ignored():
     model, rng = new_model(ADDITION.model_config(**{**WIDTHS, "n_layers": 2}), seed=0), torch.Generator().manual_seed(0)
     tokens = torch.randint(0, 12, (5, ADDITION.n_ctx), generator=rng)
     positions = torch.tensor([[3, 1]]).repeat(5, 1)
@@ -151,7 +151,7 @@ def test_what_comes_after_the_last_asked_position_is_not_looked_at():
     torch.testing.assert_close(logits_at(model, tokens_after, positions), logits_at(model, tokens, positions))
 
 
-def test_lookups_know_their_transpose_also_where_columns_are_many():
+def test_the_transpose_of_look_ups_is_right_also_with_many_columns():
     rng, n_columns = torch.Generator().manual_seed(0), 40_000
     column = torch.randint(0, n_columns, (30, 4), generator=rng)
     weight, x = torch.randn(30, 4, generator=rng), torch.randn(30, 3, generator=rng)
@@ -174,7 +174,7 @@ def test_positions_may_differ_from_example_to_example():
 
 
 @pytest.mark.parametrize("n_layers", [1, 2])
-def test_hooks_at_patterns_see_the_rows_of_asked_queries(n_layers):
+def test_hooks_at_attention_patterns_get_the_rows_of_the_queries(n_layers):
     task = SkipTrigram()
     model = new_model(task.model_config(**{**task.presets["quick"].model, "n_layers": n_layers}), seed=0)
     batch = task.sample(6, torch.Generator().manual_seed(0))
@@ -192,7 +192,7 @@ def test_hooks_at_patterns_see_the_rows_of_asked_queries(n_layers):
             torch.testing.assert_close(seen[key], expected, rtol=1e-5, atol=1e-8)
 
 
-def test_a_hook_elsewhere_is_not_passed_over():
+def test_a_hook_at_another_hook_point_is_called():
     model = new_model(ADDITION.model_config(**WIDTHS), seed=0)
     batch = ADDITION.sample(4, torch.Generator().manual_seed(0))
     plain = logits_at(model, batch.tokens, batch.positions)

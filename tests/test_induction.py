@@ -22,7 +22,7 @@ def test_training_begins_with_the_second_batch():
     assert torch.equal(TASK.train_stream(training).next().tokens, stream.next().tokens)
 
 
-def test_copies_are_copies_and_their_first_tokens_but_one_are_asked_for():
+def test_copies_equal_the_stretch_and_all_but_their_first_tokens_are_answers():
     batch = TASK.sample(200, np.random.RandomState(0))
     assert batch.tokens.shape == (200, 85)
     assert (batch.tokens[:, 0] == 0).all()
@@ -47,7 +47,7 @@ def test_losses_are_named_by_copy_and_token():
     assert TASK.references[0].losses[0] == pytest.approx(4.844187)
 
 
-def test_asked_is_what_came_after_the_same_token_before():
+def test_answers_are_what_followed_the_last_occurrence_of_a_token():
     example = TASK.encode("xabcyabcz ab")
     asked = {
         position: TASK.tokens[target]
@@ -57,7 +57,7 @@ def test_asked_is_what_came_after_the_same_token_before():
     assert example.places[0] == "after a (6)"
 
 
-def test_every_character_is_a_token_and_the_other_way_round():
+def test_characters_and_tokens_are_one_to_one():
     assert len(TASK.tokens) == 128
     assert len(set(TASK.tokens)) == 128
     text = "~ ß! À~ ß! À"
@@ -74,7 +74,7 @@ def test_every_character_is_a_token_and_the_other_way_round():
         ("", "nothing comes"),
     ],
 )
-def test_what_is_no_text_is_refused(typed, said):
+def test_invalid_texts_are_refused(typed, said):
     with pytest.raises(UserError, match=said):
         TASK.encode(typed)
 

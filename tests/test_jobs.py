@@ -48,7 +48,7 @@ def test_a_run_is_trained_stopped_and_resumed_to_the_same_end(runs, small):
     assert same(run, straight)
 
 
-def test_the_process_is_of_a_session_of_its_own_and_ends_politely(runs):
+def test_a_job_has_its_own_session_and_stops_on_sigterm(runs):
     run = recorder.create(runs, "job", TASK, MODEL, LONG)
     jobs.start(run)
     process = trainer(run)
@@ -57,7 +57,7 @@ def test_the_process_is_of_a_session_of_its_own_and_ends_politely(runs):
     until(lambda: run.info().status == "stopped")
 
 
-def test_a_killed_process_leaves_a_failed_run_that_says_so_and_goes_on(runs):
+def test_a_killed_job_leaves_a_failed_run_that_can_be_resumed(runs):
     run = recorder.create(runs, "job", TASK, MODEL, replace(TRAINING, steps=20_000, snapshot_every=500))
     jobs.start(run)
     until(lambda: run.info().steps_done >= 500)
@@ -80,7 +80,7 @@ def test_a_crash_is_reported_with_its_last_message(runs):
     assert "resume.safetensors is damaged" in run.info().message
 
 
-def test_what_a_process_prints_last_is_its_message(runs):
+def test_the_last_line_that_a_job_prints_is_its_message(runs):
     run = recorder.create(runs, "job", TASK, MODEL, LONG)
     jobs.start(run)
     with run.log.open("a") as log:
@@ -100,7 +100,7 @@ def test_a_damaged_state_of_a_killed_run_is_reported_when_it_is_resumed(runs):
         jobs.start(run)
 
 
-def test_a_second_start_is_refused_and_disturbs_nothing(runs):
+def test_a_second_start_is_refused_and_the_first_job_goes_on(runs):
     run = recorder.create(runs, "job", TASK, MODEL, LONG)
     jobs.start(run)
     said = run.log.read_bytes()
@@ -119,7 +119,7 @@ def test_last_words_are_those_of_the_last_process(runs):
     assert "killed without a word" in run.info().message
 
 
-def test_what_cannot_be_started_is_said_in_a_sentence(runs):
+def test_a_job_that_cannot_be_started_gets_one_sentence(runs):
     run = recorder.create(runs, "job", TASK, MODEL, LONG)
     (runs.root / ".starting").mkdir()
     with pytest.raises(UserError, match="job could not be started: Is a directory"):
@@ -127,7 +127,7 @@ def test_what_cannot_be_started_is_said_in_a_sentence(runs):
     (runs.root / ".starting").rmdir()
 
 
-def test_only_so_many_at_once(runs, monkeypatch):
+def test_only_a_limited_number_of_jobs_run_at_once(runs, monkeypatch):
     monkeypatch.setattr(jobs, "LIMIT", 1)
     jobs.start(recorder.create(runs, "one", TASK, MODEL, LONG))
     other = recorder.create(runs, "other", TASK, MODEL, LONG)
@@ -137,7 +137,7 @@ def test_only_so_many_at_once(runs, monkeypatch):
     assert other.info().status == "stopped"
 
 
-def test_a_run_shorter_than_its_start_is_done(runs):
+def test_a_job_that_ends_while_it_is_being_started_is_done(runs):
     run = recorder.create(runs, "short", TASK, MODEL, replace(TRAINING, steps=1))
     jobs.start(run)
     until(lambda: run.info().status == "done")

@@ -37,7 +37,7 @@ def test_functions(function, x, y, answer):
     assert f"= {answer} " in task.written(example, [answer])
 
 
-def test_the_random_table_has_no_rule_but_stays():
+def test_the_random_table_is_the_same_each_time():
     task = ModularAddition(p=31, function="random", train_share=0.5)
     batch = task.training_set(TRAINING)
     again = ModularAddition(p=31, function="random", train_share=0.5).training_set(TRAINING)
@@ -57,7 +57,7 @@ def test_pairs_are_read_however_they_are_written(typed):
 
 
 @pytest.mark.parametrize(("typed", "said"), [("113+1", "'113' is not below 113"), ("37-95", "is not a pair")])
-def test_what_is_no_pair_is_refused(typed, said):
+def test_invalid_pairs_are_refused(typed, said):
     with pytest.raises(UserError, match=said):
         TASK.encode(typed)
 
@@ -90,7 +90,7 @@ def test_a_number_of_training_examples_is_refused():
         TASK.train_stream(TrainingConfig(finite=100))
 
 
-def test_all_pairs_may_be_drawn_afresh():
+def test_training_data_may_be_infinite():
     task = ModularAddition(p=13, train_share=1.0)
     stream = task.train_stream(TrainingConfig(batch_size=4000))
     seen = {tuple(row) for row in stream.next().tokens.tolist()}

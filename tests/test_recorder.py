@@ -32,7 +32,7 @@ def test_finite_runs_record_their_test_losses(tmp_path):
     assert metrics["test_loss_per_token"].shape == (30, 3)
 
 
-def test_half_precision_is_kept_only_where_losses_stay(tmp_path):
+def test_float16_is_used_only_where_the_loss_stays_within_its_tolerance(tmp_path):
     training = TrainingConfig(steps=2, batch_size=8, snapshot_dtype="float16", snapshot_every=1)
     run = recorder.create(Runs(tmp_path), "half", TASK, MODEL, training)
     recorder.train(run)
@@ -45,7 +45,7 @@ def test_half_precision_is_kept_only_where_losses_stay(tmp_path):
     assert loss == pytest.approx(exact, rel=0.01)
 
 
-def test_single_precision_is_kept_where_half_would_change_the_loss(tmp_path, monkeypatch):
+def test_float32_is_kept_where_float16_would_change_the_loss(tmp_path, monkeypatch):
     """A weight beyond the range of float16, as training may make one."""
     draw = Transformer._draw_weights
 
@@ -66,7 +66,7 @@ def test_single_precision_is_kept_where_half_would_change_the_loss(tmp_path, mon
 
 
 @pytest.mark.parametrize("name", ["", ".", "..", "a/b", "../out", ".hidden", "a b", "x" * 65, "é", "a\n"])
-def test_names_that_are_no_folder_names_are_refused(tmp_path, name):
+def test_names_that_cannot_be_folder_names_are_refused(tmp_path, name):
     with pytest.raises(UserError, match="cannot be the name of a run"):
         recorder.create(Runs(tmp_path), name, TASK, MODEL, TRAINING)
     assert list(tmp_path.iterdir()) == []
@@ -98,7 +98,7 @@ def test_a_run_that_would_not_fit_is_not_created(tmp_path):
     assert Runs(tmp_path).names() == []
 
 
-def test_of_two_who_want_a_name_one_gets_it(tmp_path):
+def test_of_two_creations_of_one_name_one_succeeds(tmp_path):
     made, refused = [], []
     at_once = threading.Barrier(4)
 
@@ -135,7 +135,7 @@ def test_of_two_who_want_a_name_one_gets_it(tmp_path):
     ],
     ids=["infinite", "finite", "skip trigrams", "induction", "shuffled", "modular"],
 )
-def test_a_stopped_run_goes_on_to_the_same_end(tmp_path, task, training):
+def test_a_run_stopped_and_resumed_equals_the_uninterrupted_run(tmp_path, task, training):
     runs = Runs(tmp_path)
     model = task.model_config(d_model=16, n_heads=2, d_head=8, d_mlp=32, n_layers=2)
     straight = recorder.create(runs, "straight", task, model, training)
@@ -151,7 +151,7 @@ def test_a_stopped_run_goes_on_to_the_same_end(tmp_path, task, training):
     assert same(stopped, straight)
 
 
-def test_a_run_killed_before_its_second_snapshot_opens_and_goes_on(tmp_path, small):
+def test_a_run_killed_before_its_second_snapshot_opens_and_resumes(tmp_path, small):
     run = recorder.create(Runs(tmp_path), "early", TASK, MODEL, TRAINING)
 
     def die(measured):
@@ -175,7 +175,7 @@ def test_a_run_without_its_state_does_not_start_over(tmp_path):
     assert (run.folder / "metrics.safetensors").read_bytes() == before
 
 
-def test_what_a_killed_process_left_half_written_is_swept_up(tmp_path, small):
+def test_incomplete_files_of_a_killed_process_are_removed(tmp_path, small):
     run = recorder.create(Runs(tmp_path), "swept", TASK, MODEL, TRAINING)
     (run.folder / "snapshots").mkdir()
     for left in (run.folder / ".writing-abc", run.folder / "snapshots" / ".writing-def"):
@@ -185,7 +185,7 @@ def test_what_a_killed_process_left_half_written_is_swept_up(tmp_path, small):
     assert same(run, small)
 
 
-def test_a_snapshot_beyond_the_state_goes_when_the_run_goes_on(tmp_path, small):
+def test_a_snapshot_beyond_the_state_is_removed_on_resume(tmp_path, small):
     """A kill between writing a snapshot and writing the state leaves the files as they are arranged here."""
     run = recorder.create(Runs(tmp_path), "beyond", TASK, MODEL, TRAINING)
     recorder.train(run, should_stop=iter([False] * 14 + [True]).__next__)
@@ -198,7 +198,7 @@ def test_a_snapshot_beyond_the_state_goes_when_the_run_goes_on(tmp_path, small):
     assert same(run, small)
 
 
-def test_a_run_that_cannot_go_on_keeps_all_of_its_snapshots(tmp_path, small):
+def test_a_run_that_cannot_be_resumed_keeps_all_of_its_snapshots(tmp_path, small):
     run = recorder.create(Runs(tmp_path), "beyond", TASK, MODEL, TRAINING)
     recorder.train(run, should_stop=iter([False] * 14 + [True]).__next__)
     shutil.copy(small.snapshot_file(30), run.snapshot_file(30))
@@ -247,12 +247,12 @@ def test_a_second_ctrl_c_is_raised_at_once_while_the_update_is_finished(tmp_path
     assert (run.info().status, run.info().steps_done) == ("stopped", 13)
 
 
-def test_a_run_that_is_done_does_not_go_on(copied):
+def test_a_run_that_is_done_cannot_be_trained(copied):
     with pytest.raises(UserError, match="is done"):
         recorder.train(copied)
 
 
-def test_an_error_while_training_is_reported_and_the_run_goes_on_from_its_last_state(tmp_path, small):
+def test_an_error_while_training_is_reported_and_the_run_resumes_from_its_last_state(tmp_path, small):
     run = recorder.create(Runs(tmp_path), "broken", TASK, MODEL, TRAINING)
 
     def fail(measured):
@@ -268,7 +268,7 @@ def test_an_error_while_training_is_reported_and_the_run_goes_on_from_its_last_s
     assert run.info().message == ""
 
 
-def test_a_killed_run_opens_and_goes_on_to_the_same_end(tmp_path):
+def test_a_killed_and_resumed_run_equals_the_uninterrupted_run(tmp_path):
     """Kill the process for good at ten different moments; every one of them leaves a run that can go on."""
     training = TrainingConfig(steps=400, batch_size=16, seed=3, snapshot_every=5)
     runs = Runs(tmp_path)
@@ -303,7 +303,7 @@ def test_a_killed_run_opens_and_goes_on_to_the_same_end(tmp_path):
     assert same(killed, straight)
 
 
-def test_a_request_to_stop_is_heard_once(tmp_path, small):
+def test_a_request_to_stop_stops_one_training(tmp_path, small):
     run = recorder.create(Runs(tmp_path), "asked", TASK, MODEL, TRAINING)
 
     def ask(measured):
@@ -316,7 +316,7 @@ def test_a_request_to_stop_is_heard_once(tmp_path, small):
     assert same(run, small)
 
 
-def test_progress_is_told_between_snapshots(tmp_path, monkeypatch):
+def test_progress_is_written_between_snapshots(tmp_path, monkeypatch):
     monkeypatch.setattr("explorer.runs.recorder.REPORT_EVERY", 0)
     run = recorder.create(Runs(tmp_path), "told", TASK, MODEL, replace(TRAINING, snapshot_every=0, snapshot_share=1.0))
     told = []
@@ -333,7 +333,7 @@ def test_progress_is_told_between_snapshots(tmp_path, monkeypatch):
     assert {(status, rate) for done, _, status, rate in told if done} == {("running", True)}
 
 
-def test_numbers_that_float32_cannot_hold_in_full_are_nothing_while_a_run_trains(tmp_path):
+def test_subnormals_are_flushed_to_zero_while_a_run_trains(tmp_path):
     run = recorder.create(Runs(tmp_path), "tiny", TASK, MODEL, TRAINING)
     products = []
     recorder.train(
@@ -343,7 +343,7 @@ def test_numbers_that_float32_cannot_hold_in_full_are_nothing_while_a_run_trains
     assert float(torch.tensor([1e-30]) * torch.tensor([1e-10])) > 0
 
 
-def test_a_run_is_computed_with_the_threads_that_it_began_with(tmp_path):
+def test_a_run_is_trained_with_the_threads_it_was_created_with(tmp_path):
     """Sums are split between threads, so the last bits depend on them."""
     run = recorder.create(Runs(tmp_path), "two", TASK, MODEL, TRAINING, threads=2)
     seen = []
@@ -356,14 +356,14 @@ def test_a_run_is_computed_with_the_threads_that_it_began_with(tmp_path):
     assert recorder.create(Runs(tmp_path), "one", TASK, MODEL, TRAINING).info().threads == 1
 
 
-def test_a_stop_of_a_run_that_is_gone_makes_nothing(copied):
+def test_a_request_to_stop_a_removed_run_writes_nothing(copied):
     shutil.rmtree(copied.folder)
     recorder.request_stop(copied)
     assert not copied.folder.exists()
 
 
 @pytest.mark.parametrize("name", ["train_stream", "schedule"])
-def test_a_state_that_makes_no_sense_gets_one_sentence(tmp_path, name):
+def test_an_invalid_state_gets_one_sentence(tmp_path, name):
     run = recorder.create(Runs(tmp_path), "spoilt", TASK, MODEL, TRAINING)
     recorder.train(run, should_stop=lambda: True)
     state = load_file(run.folder / "resume.safetensors")
@@ -389,7 +389,7 @@ def test_two_processes_do_not_train_one_run(tmp_path):
     assert run.info().status == "done"
 
 
-def test_nothing_half_written_is_left_when_writing_fails(copied, monkeypatch):
+def test_no_incomplete_file_is_left_when_writing_fails(copied, monkeypatch):
     before = {path.name: path.read_bytes() for path in copied.folder.iterdir() if path.is_file()}
 
     def full(descriptor):

@@ -69,14 +69,14 @@ def test_every_model_is_new_and_the_ensemble_holds_the_same(small, tokens):
     torch.testing.assert_close(stack[2], other(tokens), rtol=1e-4, atol=1e-5)
 
 
-def test_an_unknown_run_is_refused_with_those_there_are(root, tmp_path):
+def test_an_unknown_run_is_refused_with_the_names_of_all_runs(root, tmp_path):
     with pytest.raises(UserError, match="there are small"):
         Runs(root).open("nope")
     with pytest.raises(UserError, match="holds none yet"):
         Runs(tmp_path / "nowhere").open("nope")
 
 
-def test_readers_do_not_take_each_other_for_a_trainer(copied):
+def test_concurrent_readers_do_not_count_as_training(copied):
     path = copied.folder / "run.json"
     path.write_text(path.read_text().replace('"status": "done"', '"status": "running"'))
     seen: list[set[str]] = []
@@ -183,7 +183,7 @@ def test_spoilt_metrics_get_one_sentence_that_names_them(copied, small, how):
     ],
     ids=str,
 )
-def test_a_run_json_that_makes_no_sense_gets_one_sentence(copied, change):
+def test_an_invalid_run_json_gets_one_sentence(copied, change):
     path = copied.folder / "run.json"
     path.write_text(json.dumps({**json.loads(path.read_text()), **change}))
     with pytest.raises(UserError, match=r"."):
@@ -191,7 +191,7 @@ def test_a_run_json_that_makes_no_sense_gets_one_sentence(copied, change):
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", "null", "[" * 100_000, "\x00"])
-def test_a_run_json_that_is_no_json_gets_one_sentence(copied, text):
+def test_a_run_json_that_is_not_json_gets_one_sentence(copied, text):
     (copied.folder / "run.json").write_text(text)
     with pytest.raises(UserError, match=r"small/run.json"):
         Runs(copied.folder.parent).open("small")

@@ -68,7 +68,7 @@ def test_snapshots_have_the_losses_that_were_recorded(run):
 
 
 @pytest.mark.parametrize("run", ["addition"], indirect=True)
-def test_addition_is_learnt(run):
+def test_addition_is_learned(run):
     """At least 90 of 100 random sums at the last step, none at step 0, every digit by the model itself."""
     task, ensemble = run.info().task, run.ensemble()
     ends = ensemble.select(slice(None, None, len(ensemble) - 1))
@@ -104,7 +104,7 @@ def test_digits_fall_one_after_another(run):
 
 
 @pytest.mark.parametrize("run", ["addition-finite"], indirect=True)
-def test_finite_data_are_memorised_long_before_they_are_understood(run):
+def test_finite_data_are_memorised_long_before_the_model_generalises(run):
     metrics = run.metrics()
     train, test = smooth(metrics["train_loss"]), smooth(metrics["test_loss"])
     memorised = int((train < 0.01).long().argmax())
@@ -117,7 +117,7 @@ def test_finite_data_are_memorised_long_before_they_are_understood(run):
 
 @pytest.mark.parametrize("run", NAMES, indirect=True)
 def test_a_talk_opens_before_the_first_fall(run):
-    """Where something is understood at all, which texts learnt by heart are not."""
+    """In runs that generalise, which memorised texts do not."""
     subject = Subject.load(run)
     step = subject.opening_step()
     assert step in subject.steps
@@ -191,7 +191,7 @@ def test_induction_heads_read_a_previous_token_head_of_the_first_interval(run):
 
 @pytest.mark.parametrize("run", ["induction"], indirect=True)
 def test_induction_is_the_golden_run(run):
-    """Its configuration is the notebook's, whose logged losses count 85 positions where 84 are asked for."""
+    """Its configuration is the notebook's, whose logged losses count 85 positions where 84 are answers."""
     loss = run.metrics()["train_loss"]
     assert loss[0].item() * 85 / 84 == pytest.approx(5.070853039892095, rel=1e-5)
     assert loss[50].item() * 85 / 84 == pytest.approx(5.017400270183791, rel=1e-5)
@@ -208,7 +208,7 @@ def test_some_tokens_of_a_copy_are_learnt_a_thousand_steps_after_the_others(run)
 
 
 @pytest.mark.parametrize("run", ["induction-finite"], indirect=True)
-def test_few_texts_are_learnt_by_heart(run):
+def test_few_texts_are_memorised(run):
     metrics = run.metrics()
     assert metrics["train_loss"][-1] < 1
     assert metrics["test_loss"][-1] > 10
@@ -216,7 +216,7 @@ def test_few_texts_are_learnt_by_heart(run):
 
 
 @pytest.mark.parametrize("run", ["modular-addition"], indirect=True)
-def test_modular_addition_is_memorised_and_understood_thousands_of_steps_later(run):
+def test_modular_addition_is_memorised_and_generalises_thousands_of_steps_later(run):
     metrics = run.metrics()
     train, accuracy = metrics["train_loss"], metrics["test_accuracy"][:, 0]
     steps = metrics["test_step"]

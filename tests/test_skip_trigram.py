@@ -45,7 +45,7 @@ def test_a_trigram_can_be_forced():
     assert ((batch.tokens == 15).sum(1) == 1).all()
 
 
-def test_losses_are_averaged_by_trigram_and_unknown_where_there_is_none():
+def test_losses_are_averaged_by_trigram_and_nan_where_there_is_none():
     batch = TASK.sample(30, torch.Generator().manual_seed(1)).rows(slice(0, 4))
     losses = torch.arange(4.0).double()[:, None]
     per_token = TASK.per_token(losses, batch)
@@ -86,7 +86,7 @@ def test_typed_letters_are_filled_up_and_answers_checked():
     ("typed", "said"),
     [("abc", "no triggers"), ("aBCd", "2 triggers"), ("abKd", "'K' is not a letter"), ("a" * 41, "41 letters")],
 )
-def test_what_is_no_text_is_refused(typed, said):
+def test_invalid_texts_are_refused(typed, said):
     with pytest.raises(UserError, match=said):
         TASK.encode(typed)
 
@@ -132,7 +132,7 @@ def test_a_stack_of_tables_gives_what_each_gives():
             torch.testing.assert_close(cache[name][i], values, rtol=1e-4, atol=1e-7)
 
 
-def test_the_table_learns_to_look_at_triggers():
+def test_the_table_learns_to_attend_to_triggers():
     preset = TASK.presets["table"]
     training = Training(TASK, TABLE, preset.training)
     losses = [measured.loss for measured, _ in training.updates()]

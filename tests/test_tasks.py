@@ -36,7 +36,7 @@ def test_there_are_four():
 
 
 @case
-def test_batches_ask_for_tokens_that_there_are(task, training):
+def test_batches_have_valid_tokens_positions_and_targets(task, training):
     for stream in (task.train_stream(training), task.test_stream(training)):
         batch = stream.next()
         assert batch.tokens.dtype == batch.positions.dtype == batch.targets.dtype == torch.int64
@@ -49,7 +49,7 @@ def test_batches_ask_for_tokens_that_there_are(task, training):
 
 
 @each
-def test_each_answer_answers_for_an_input_of_its_own(task):
+def test_each_output_token_stands_for_another_input_token(task):
     inputs = task.answered_inputs
     assert len(set(inputs)) == len(inputs) == len(task.answer_tokens)
     assert set(inputs) <= set(range(len(task.tokens)))
@@ -61,7 +61,7 @@ def test_a_trigger_is_answered_by_its_own_token():
 
 
 @case
-def test_a_uniform_guess_costs_what_the_references_say(task, training):
+def test_the_loss_of_a_uniform_guess_is_the_first_reference(task, training):
     batch = task.train_stream(training).next()
     logits = torch.zeros(2, *batch.targets.shape, len(task.answer_tokens))  # of two snapshots
     losses = task.losses(logits, batch)
@@ -75,7 +75,7 @@ def test_a_uniform_guess_costs_what_the_references_say(task, training):
 
 
 @case
-def test_streams_are_drawn_from_the_seed_and_go_on_where_they_were(task, training):
+def test_streams_depend_on_the_seed_and_resume_from_their_state(task, training):
     for make in (task.train_stream, task.test_stream):
         one, other = make(training), make(training)
         for _ in range(3):
@@ -93,7 +93,7 @@ def test_streams_are_drawn_from_the_seed_and_go_on_where_they_were(task, trainin
 
 
 @case
-def test_what_is_tested_was_not_learnt(task, training):
+def test_test_examples_are_not_in_the_training_data(task, training):
     learnt = task.training_set(training)
     assert task.n_train(training) == (0 if learnt is None else len(learnt.tokens))
     tested = task.test_stream(training).next()
@@ -102,7 +102,7 @@ def test_what_is_tested_was_not_learnt(task, training):
         assert not (learnt.tokens[:, None] == tested.tokens[None]).all(-1).any()
 
 
-def test_shuffled_batches_see_every_example_once_a_round():
+def test_shuffled_batches_have_every_example_once_per_pass():
     stream = TRIGRAMS.train_stream(dataclasses.replace(SHUFFLED, batch_size=20))
     assert isinstance(stream, ShuffledStream)
     everything = TRIGRAMS.training_set(SHUFFLED).tokens
@@ -115,7 +115,7 @@ def test_shuffled_batches_see_every_example_once_a_round():
 
 
 @case
-def test_measures_have_the_lines_that_are_announced(task, training):
+def test_measures_have_the_declared_lines(task, training):
     batch = task.train_stream(training).next()
     logits = torch.nn.functional.one_hot(batch.targets, len(task.answer_tokens)).float()
     pattern = torch.ones(len(batch.tokens), 1, task.n_ctx, task.n_ctx)
@@ -146,7 +146,7 @@ def test_examples_are_read_and_written(task):
 
 @each
 @pytest.mark.parametrize("typed", ["", "   ", "\n", "!?", "9" * 100_000, "![x](y) <b>", "１+２", "💥", "1+2+3", "-1+2"])
-def test_what_cannot_be_read_gets_one_sentence_that_says_what_to_type(task, typed):
+def test_invalid_input_gets_one_sentence_that_says_what_to_type(task, typed):
     if task is INDUCTION and typed == "   ":
         assert task.encode(typed).text == typed
         return
@@ -171,7 +171,7 @@ def test_what_was_trained_on_is_known(task, training):
 
 
 @case
-def test_learnt_rows_are_told_from_others(task, training):
+def test_rows_of_the_training_data_are_found(task, training):
     learnt, others = task.training_set(training), task.test_stream(training).next()
     if learnt is None:
         assert task.learnt(others, training) is None

@@ -70,7 +70,7 @@ def test_rows_are_measured_before_their_update():
 
 
 @pytest.mark.parametrize("config", [INFINITE, FINITE], ids=["infinite", "finite"])
-def test_a_resumed_training_is_the_one_that_was_never_interrupted(config):
+def test_a_resumed_training_equals_the_uninterrupted_one(config):
     straight = Training(TASK, MODEL, config)
     expected = list(straight.updates())
     for stop in (1, 13):
@@ -89,7 +89,7 @@ def test_a_resumed_training_is_the_one_that_was_never_interrupted(config):
 
 
 @pytest.mark.parametrize("kind", TASKS.values(), ids=TASKS)
-def test_weights_are_those_that_torchs_own_optimiser_gives(kind):
+def test_weights_equal_those_of_torch_optim_adamw(kind):
     preset = next(iter(kind.presets.values()))
     task = kind(**preset.task)
     settings = replace(preset.training, steps=6, batch_size=16, warmup=2, weight_decay=0.5)
@@ -146,7 +146,7 @@ def test_training_ends_below_the_threshold_and_a_state_remembers_it():
     assert not list(later.updates())
 
 
-def test_a_loss_that_was_not_measured_moves_nothing():
+def test_a_loss_that_was_not_measured_causes_no_snapshot():
     schedule = SnapshotSchedule(TrainingConfig(steps=1000, snapshot_moved=0.2, snapshot_share=1.0))
     nan = float("nan")
     assert not schedule.wants(1, torch.tensor([nan, 2.0]).double())
@@ -187,7 +187,7 @@ def test_memory_is_estimated_near_what_a_run_takes(tmp_path, model, changed):
     assert 0.8 * taken < memory_needed(task, cfg, settings) < 3 * taken
 
 
-def test_only_long_steps_are_shared_between_threads():
+def test_only_long_updates_use_several_threads():
     before = torch.get_num_threads()
     try:
         torch.set_num_threads(2)
@@ -213,7 +213,7 @@ def test_a_gpu_gives_the_same_losses(config):
     assert resumed.over
 
 
-def test_what_does_not_fit_is_refused_with_the_estimate():
+def test_a_training_that_does_not_fit_in_memory_is_refused_with_the_estimate():
     cfg = TASK.model_config(d_model=65_536, d_mlp=65_536, n_heads=64, d_head=65_536)
     with pytest.raises(UserError, match=r"about [\d,.]+ GiB of memory, and [\d,.]+ GiB are free"):
         check_memory(TASK, cfg, INFINITE)
@@ -225,7 +225,7 @@ def test_what_does_not_fit_is_refused_with_the_estimate():
     check_memory(TASK, MODEL, FINITE)
 
 
-def test_kept_weights_do_not_follow_the_live_ones():
+def test_returned_weights_are_copies():
     training = Training(TASK, MODEL, INFINITE)
     updates = training.updates()
     next(updates)
@@ -284,7 +284,7 @@ def test_a_state_of_another_training_is_refused():
         training.restore(state)
 
 
-def test_weights_that_are_no_longer_finite_are_never_kept():
+def test_no_snapshot_has_weights_that_are_not_finite():
     """The loss is finite still, but its gradient is not: the weights after that update are no snapshot."""
     task = Addition(n_digits=2)
     cfg = task.model_config(d_model=16, n_heads=2, d_head=8, d_mlp=32, layer_norm=True)
@@ -297,8 +297,8 @@ def test_weights_that_are_no_longer_finite_are_never_kept():
 
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="a matter of glibc")
-def test_a_process_that_trains_keeps_the_memory_that_it_has_freed():
-    """Memory that comes from the system is met page by page: each round below takes up to 2,048 of 4 KiB."""
+def test_a_process_that_trains_keeps_freed_memory():
+    """Each page of memory that comes from the system is a page fault: up to 2,048 of 4 KiB in each round below."""
     program = """
 import resource, torch
 from explorer.training.process import run_apart
@@ -316,7 +316,7 @@ print(run_apart(lambda: (pages(), pages())[1], 1))
     assert int(done.stdout) < 2 * 2048
 
 
-def test_subnormals_are_flushed_on_every_thread_also_after_this_process_has_computed():
+def test_subnormals_are_flushed_on_every_thread_of_a_warmed_up_process():
     """Two threads share a product whose every element is subnormal."""
     program = """
 import torch
@@ -332,7 +332,7 @@ print(products(), run_apart(products, 2), products())
     assert done.stdout.split() == [str(2**20), "0", str(2**20)]
 
 
-def test_what_work_in_a_thread_of_its_own_raises_is_raised():
+def test_an_error_in_the_training_thread_is_raised_in_the_calling_thread():
     def fail():
         raise LookupError("nothing there")
 

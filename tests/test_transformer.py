@@ -90,7 +90,7 @@ def test_modular_addition_starts_at_its_first_losses():
     assert losses[n_train:].mean().item() == pytest.approx(4.76419632, rel=1e-6)
 
 
-def test_sinusoidal_positions_are_fixed_waves():
+def test_sinusoidal_positions_are_sines_and_cosines():
     model = Transformer(CONFIGS["sinusoidal"], seed=0)
     waves = model.pos_embed.W_pos * math.sqrt(16)
     assert waves[0].tolist() == [1, 0] * 8
@@ -100,7 +100,7 @@ def test_sinusoidal_positions_are_fixed_waves():
     assert "pos_embed.W_pos" not in dict(model.named_parameters())
 
 
-def test_layer_norm_is_the_unbiased_one():
+def test_layer_norm_uses_the_unbiased_standard_deviation():
     model = Transformer(CONFIGS["layer norm, gelu"], seed=0)
     x = torch.randn(2, 3, 16, generator=torch.Generator().manual_seed(0))
     expected = (x - x.mean(-1, keepdim=True)) / (x.std(-1, keepdim=True) + 1e-4)
@@ -158,14 +158,14 @@ def test_axes_name_every_axis(model, tokens):
 
 
 def test_result_hook_does_not_change_the_output(plain, tokens):
-    """Per-head results are computed only when somebody listens, by another product."""
+    """With a hook there, the output is computed by another product."""
     with plain.hooks(forward={"blocks.0.attn.hook_result": lambda x, name: None}):
         torch.testing.assert_close(plain(tokens), plain(tokens.clone()))
         with_results = plain(tokens)
     torch.testing.assert_close(with_results, plain(tokens))
 
 
-def test_forward_hook_replaces_what_flows_on(plain, tokens):
+def test_forward_hook_replaces_the_activation(plain, tokens):
     with plain.hooks(forward={"blocks.0.hook_attn_out": lambda x, name: torch.zeros_like(x)}):
         _, cache = plain.run_with_cache(tokens)
     assert (cache["blocks.0.hook_attn_out"] == 0).all()
@@ -188,7 +188,7 @@ def test_backward_hooks_on_one_tensor_run_in_the_order_of_the_backward_pass(plai
     assert seen == list(reversed(names))
 
 
-def test_hooks_come_off_one_by_one_and_all_at_once(plain, tokens):
+def test_hooks_are_removed_one_by_one_and_all_at_once(plain, tokens):
     calls = []
     first = plain.add_hook("hook_embed", lambda x, name: calls.append("first"))
     plain.add_hook("hook_embed", lambda x, name: calls.append("second"))
@@ -217,7 +217,7 @@ def test_a_wrong_name_among_right_ones_leaves_no_hook_behind(plain, tokens):
     assert torch.equal(plain(tokens), expected)
 
 
-def test_a_hook_may_take_itself_off(plain, tokens):
+def test_a_hook_may_remove_itself(plain, tokens):
     calls = []
     handles = []
     handles.append(plain.add_hook("hook_embed", lambda x, name: handles[0].remove()))
@@ -232,7 +232,7 @@ HOOKED = {**CONFIGS, "table": ModelConfig(12, 10, 9, n_heads=1, architecture="ta
 
 @pytest.mark.parametrize("stacked", [False, True], ids=["one model", "a stack"])
 @pytest.mark.parametrize("cfg", HOOKED.values(), ids=HOOKED)
-def test_a_hook_that_changes_an_activation_in_place_leaves_the_weights_alone(cfg, stacked, tokens):
+def test_an_in_place_hook_does_not_change_the_weights(cfg, stacked, tokens):
     one = new_model(cfg, seed=0).state_dict()
     weights = {name: torch.stack([weight, weight + 1]) if stacked else weight for name, weight in one.items()}
     model = model_from_weights(cfg, {name: weight.clone() for name, weight in weights.items()})
@@ -251,8 +251,8 @@ def test_positions_have_the_batch_axis_of_the_tokens(model, tokens):
     assert torch.equal(cache["hook_pos_embed_grad"], cache["hook_embed_grad"])
 
 
-def test_backward_hooks_work_on_weights_that_ask_for_no_gradient(plain, tokens):
-    """In float64, where the two ways round alike."""
+def test_backward_hooks_work_on_weights_that_require_no_gradient(plain, tokens):
+    """In float64, since the two backward passes round differently."""
     plain = plain.double()
     frozen = Transformer.from_weights(plain.cfg, plain.state_dict())
     seen = {}
@@ -303,12 +303,12 @@ def test_gradients_in_the_cache_are_those_of_autograd(model, tokens):
         assert moved == pytest.approx(cache[f"{name}_grad"][place].item(), rel=1e-3, abs=1e-8), name
 
 
-def test_gradients_leave_no_trace_on_the_model(plain, tokens):
+def test_run_with_cache_does_not_change_the_grad_of_weights(plain, tokens):
     plain.run_with_cache(tokens, loss=lambda logits: logits.sum())
     assert all(weight.grad is None for weight in plain.parameters())
 
 
-def test_gradients_need_no_weights_that_ask_for_them(plain, tokens):
+def test_gradients_in_the_cache_need_no_weights_that_require_them(plain, tokens):
     frozen = Transformer.from_weights(plain.cfg, plain.state_dict())
     _, expected = plain.run_with_cache(tokens, loss=lambda logits: logits.square().sum())
     _, found = frozen.run_with_cache(tokens, loss=lambda logits: logits.square().sum())

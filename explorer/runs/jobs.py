@@ -1,7 +1,7 @@
-"""A training run as a process of its own, which goes on whatever becomes of the app that started it.
+"""A job trains a run in a process of its own, which outlives the app that started it.
 
-Nothing is remembered here: that a run is being trained, how far it is and why it failed all stand in the run on disk,
-so any app on the same folder can watch it and stop it (`recorder.request_stop`).
+Nothing is remembered here. That a run is being trained, how far it got and why it failed is written in the run on
+disk, so any app that reads the same folder can watch it and stop it (`recorder.request_stop`).
 
     python -m explorer.runs.jobs FOLDER RUN      is that process
 """
@@ -21,17 +21,21 @@ from explorer.errors import UserError
 from explorer.runs import Run, Runs, recorder
 
 CORES = os.cpu_count() or 1
-LIMIT = max(2, CORES // 2)  # runs at once; they share the cores, since threads that wait sleep
-START_WITHIN = 120  # seconds for a process to begin, on a machine that is busy
+LIMIT = max(2, CORES // 2)  # jobs at once; they share the cores, since waiting threads sleep
+START_WITHIN = 120  # seconds for a process to start, on a busy machine
 
 
 def in_training(runs: Runs) -> list[str]:
-    """The names of the runs that are being trained now, by whichever process."""
+    """The names of the runs that are being trained now, by any process."""
     return [name for name in runs.names() if Run(runs.root / name).is_training()]
 
 
 def check_room(runs: Runs) -> None:
-    """Raises UserError where no more runs may be trained at once."""
+    """See that one more run may be trained at once.
+
+    Raises:
+        UserError: `LIMIT` runs are being trained already.
+    """
     busy = in_training(runs)
     if len(busy) >= LIMIT:
         raise UserError(
@@ -41,7 +45,10 @@ def check_room(runs: Runs) -> None:
 
 
 def start(run: Run) -> None:
-    """Train ``run`` from where it stands, in a process of its own. Returns once its first snapshot is there.
+    """Train a run from where it stands, in a process of its own. Returns when its first snapshot is on disk.
+
+    Args:
+        run: is not done and not being trained.
 
     Raises:
         UserError: too many runs are being trained, or the process ended at once; the sentence says why.
@@ -68,17 +75,17 @@ def _launched(run: Run) -> subprocess.Popen:
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=subprocess.STDOUT,
-            start_new_session=True,  # what is sent to the app's terminal, such as Ctrl-C, does not reach it
+            start_new_session=True,  # Ctrl-C in the app's terminal does not reach it
         )
     threading.Thread(target=process.wait, daemon=True).start()  # so that it leaves no zombie
     return process
 
 
 def _wait_for(run: Run, process: subprocess.Popen, before: tuple[object, ...]) -> None:
-    """Until the process trains, which changes the run's files from what they were ``before``."""
+    """Wait until the process trains, which changes the run's version from ``before``."""
     began = time.monotonic()
     while run.version()[1:] == before or run.info().status != "running" or not run.steps():
-        if process.poll() == 0:  # it was short
+        if process.poll() == 0:  # the training was short
             return
         if process.returncode is not None:
             raise UserError(f"{run.name} could not be trained: {run.last_words()}")
@@ -89,7 +96,7 @@ def _wait_for(run: Run, process: subprocess.Popen, before: tuple[object, ...]) -
 
 
 def main(folder: str, name: str) -> int:
-    """Train to the end, to a polite kill, or until somebody asks for a stop."""
+    """Train until the run is done, SIGTERM is received, or somebody requests a stop."""
     received: list[int] = []
     signal.signal(signal.SIGTERM, lambda number, frame: received.append(number))
     try:
@@ -102,5 +109,5 @@ def main(folder: str, name: str) -> int:
 
 if __name__ == "__main__":
     with contextlib.suppress(OSError):
-        os.nice(5)  # whoever watches comes first
+        os.nice(5)  # the app that shows the run has priority
     sys.exit(main(*sys.argv[1:]))

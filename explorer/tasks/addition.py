@@ -3,7 +3,7 @@
 With n = 5, ``12345 + 67890 = 080235`` is a row of 18 tokens::
 
     1 2 3 4 5 + 6 7 8 9 0 = 0 8 0 2 3 5      tokens 0-9, + is 10, = is 11
-                          ^ ^ ^ ^ ^ ^        at "=" and after, the next token is asked for: 6 answers
+                          ^ ^ ^ ^ ^ ^        at "=" and after it, the next token is predicted: 6 answers
 
 Column i counts from the right, units are column 0. The carry into column i is 1 when the digits to its right add
 up to a power of ten or more. Here the carries are, from the units up, 0 0 1 1 1 0.
@@ -54,7 +54,7 @@ class Addition(Task):
             training=TrainingConfig(steps=3000, lr=1e-3, weight_decay=0.1, cooldown=0.5, snapshot_dtype="float16"),
         ),
         "quick-finite": Preset(
-            about="750 sums: memorised first, understood a thousand steps later.",
+            about="750 sums: memorised first, generalised a thousand steps later.",
             model=SMALL,
             training=TrainingConfig(
                 steps=4500,
@@ -102,11 +102,11 @@ class Addition(Task):
 
     @property
     def references(self) -> tuple[Reference, ...]:
-        """Uniform guess, everything but the carries learnt, and perfect.
+        """A uniform guess, everything but the carries, and perfect.
 
-        Two uniform digits carry with probability p_1 = 0.45; a column that also receives a carry, with
-        p_{k+1} = (45 + 10 p_k) / 100. Whoever cannot tell the carry into a column pays its entropy there: nothing
-        for the units, and the leading digit *is* a carry.
+        Two uniform digits make a carry with probability p_1 = 0.45; in a column that also receives a carry it is
+        p_{k+1} = (45 + 10 p_k) / 100. If the carry into a column is unknown, the loss of its digit is the entropy of
+        that carry: 0 for the units, and the leading digit *is* a carry.
         """
         carry, entropies = 0.0, []
         for _ in range(self.n_digits + 1):
@@ -122,9 +122,14 @@ class Addition(Task):
     # --- Its data ---
 
     def sums(self, x: Tensor, y: Tensor) -> Batch:
-        """The batch of the sums of digits ``x`` and ``y``, each (batch n_digits), most significant first.
+        """A batch of given sums.
 
-        ``extra["carries"]`` is the carry into each column, (batch n_digits+1), units first: its first is always 0.
+        Args:
+            x, y: (batch n_digits) int64, digits, most significant first.
+
+        Returns:
+            The batch. ``extra["carries"]`` is the carry into each column, (batch n_digits+1), units first: the first is
+            always 0.
         """
         carries, digits = [torch.zeros_like(x[:, 0])], []  # (batch,) each, units first
         for column in reversed(range(self.n_digits)):
@@ -139,7 +144,7 @@ class Addition(Task):
         return Batch(tokens, positions, answer, {"carries": torch.stack(carries, 1)})
 
     def sample(self, n: int, rng: torch.Generator) -> Batch:
-        """``n`` sums of uniform digits."""
+        """``n`` sums of uniform digits, drawn from ``rng``."""
         x = torch.randint(0, 10, (n, self.n_digits), generator=rng)
         y = torch.randint(0, 10, (n, self.n_digits), generator=rng)
         return self.sums(x, y)
@@ -159,11 +164,11 @@ class Addition(Task):
         return self.sample(training.finite, torch.Generator().manual_seed(training.seed))
 
     def test_stream(self, training: TrainingConfig) -> Stream:
-        """Fresh sums, none of them in the training data of a finite run."""
-        learnt = self.training_set(training)
-        if learnt is None:
+        """New sums; for finite data, none of them is in the training data."""
+        trained = self.training_set(training)
+        if trained is None:
             return self.endless_stream(training.test_batch_size, training.seed + 1)
-        known = self._identity(learnt)
+        known = self._identity(trained)
 
         def unseen(n: int, rng: torch.Generator) -> Batch:
             batch = self.sample(n, rng)
@@ -180,7 +185,7 @@ class Addition(Task):
         return tokens[:, :n], tokens[:, n + 1 : 2 * n + 1]
 
     def _identity(self, batch: Batch) -> Tensor:
-        """One number for each sum, (batch,). Ten digits overflow and may collide, which only costs a redraw."""
+        """A number for each sum, (batch,). With ten digits it overflows and may collide, which only costs a redraw."""
         powers = 10 ** torch.arange(2 * self.n_digits)
         return (torch.cat(self._terms(batch.tokens), 1) * powers).sum(1)
 
@@ -198,9 +203,9 @@ class Addition(Task):
         return Grid(Batch(batch.tokens, batch.positions[:, answer], batch.targets[:, answer]), sign=1)
 
     def classes(self, n: int, seed: int) -> Classes:
-        """Sums of each carry class that there is with so many digits; within its class, every sum is as likely."""
+        """Sums of each carry class that occurs with n digits, uniform within each class."""
         rng, names = torch.Generator().manual_seed(seed), tuple(CARRY_CLASSES)[: self.n_digits + 1]
-        # A column adds up to less than nine (kind 0), to nine (1) or to more (2). All ways, and how likely they are:
+        # A column adds up to less than nine (kind 0), to nine (1) or to more (2). All ways, and their probabilities:
         kinds = torch.arange(3**self.n_digits)[:, None] // 3 ** torch.arange(self.n_digits) % 3  # (way column)
         weights = torch.tensor([0.45, 0.1, 0.45])[kinds].prod(1)  # (way,)
         of_class = carry_class(torch.tensor([0, 9, 9])[kinds], torch.tensor([0, 0, 9])[kinds])  # (way,)
@@ -225,7 +230,7 @@ class Addition(Task):
         return "\n".join(line for line in lines if line.strip())
 
     def string_to_tokens(self, text: str, batch: bool = False) -> Tensor:
-        """Digits, ``+`` and ``=`` as tokens, (pos,) or with ``batch`` (1 pos); white space is passed over.
+        """Digits, ``+`` and ``=`` as tokens, (pos,) or with ``batch`` (1 pos); white space is skipped.
 
         Raises:
             UserError: another character.
@@ -291,7 +296,7 @@ class Addition(Task):
         return f" {chain}  carries\n{self.tokens_to_string(example.tokens)}\n\n {said}  model\n{verdict}"
 
     def siblings(self, example: Example) -> Mapping[str, str]:
-        """Sums close to this one with more carries, or a longer chain of them."""
+        """Sums close to this one with more carries or a longer chain of carries."""
         x = self._terms(example.tokens[None])[0][0]
 
         def text(x: Tensor, y: Tensor) -> str:
@@ -308,11 +313,13 @@ class Addition(Task):
 
 
 def carry_class(x: Tensor, y: Tensor) -> Tensor:
-    """How far a carry runs in each sum: the carry classes of Quirke and Barez.
+    """The carry class of each sum: how far its longest carry propagates.
 
-    A column makes a carry when its own two digits add up to ten or more, and passes one on when they add up to nine.
-    Class 0 makes no carry. In class 1 none is passed on; in 2, 3, 4 and 5 the longest passes through exactly one, two
-    and three nines, and through four or more. What leaves the leading column counts no further.
+    A column makes a carry if its two digits add up to ten or more, and propagates one if they add up to nine. In class
+    0 no column makes a carry. In class 1 no carry is propagated; in 2, 3, 4 and 5 the longest is propagated through
+    exactly one, two and three nines, and through four or more. Propagation ends at the leading column.
+
+    Source: Quirke and Barez 2023, Understanding Addition in Transformers.
 
     Args:
         x, y: (batch n_digits) digits, most significant first.
@@ -320,7 +327,7 @@ def carry_class(x: Tensor, y: Tensor) -> Tensor:
     Returns:
         (batch,) int64.
     """
-    length = longest = torch.zeros_like(x[:, 0])  # in columns, of the chain that reaches a column
+    length = longest = torch.zeros_like(x[:, 0])  # columns in the chain of carries that ends in this one
     for total in (x + y).flip(1).unbind(1):  # units first
         passed = torch.where((total == 9) & (length > 0), length + 1, 0)
         length = torch.where(total >= 10, 1, passed)

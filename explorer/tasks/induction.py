@@ -1,13 +1,13 @@
-"""Induction heads: a stretch of random tokens comes again, twice, and whoever notices knows how it goes on.
+"""Induction heads: a stretch of random tokens is repeated twice, so that its continuation can be predicted.
 
-A row is 85 tokens: begin, and three intervals of 28 random tokens. A stretch of 16 that begins at a random place of the
-first interval is copied to a random place of the second and of the third. With a stretch of four::
+A row is 85 tokens: begin, and three intervals of 28 random tokens. A stretch of 16 that begins at a random position of
+the first interval is copied to a random position of the second and of the third. With a stretch of four::
 
     ^ . . a b c d . . . . . . . a b c d . .     tokens: ^ is 0, the others 1-127, uniform
                                 ^ ^ ^           here the next token follows from the first occurrence
 
-Each of 127 tokens has a character of its own, so that people can type: 1-95 are the printable ASCII characters from
-the space on, 96-127 are the letters from À to ß.
+Each of the 127 tokens has a character, so that people can type: 1-95 are the printable ASCII characters from the space
+on, 96-127 are the letters from À to ß.
 """
 
 import math
@@ -83,7 +83,7 @@ class Induction(Task):
             training=QUICK,
         ),
         "quick-finite": Preset(
-            about="512 texts: they are slowly learnt by heart, and unseen ones are not understood.",
+            about="512 texts: they are slowly memorised, without generalising to unseen ones.",
             model=MODEL,
             training=replace(QUICK, finite=512, full_batch=False, test_every=5, snapshot_moved=0.5),
         ),
@@ -93,7 +93,7 @@ class Induction(Task):
             training=NOTEBOOK,
         ),
         "notebook-finite": Preset(
-            about="The notebook's 512 texts in shuffled batches, tested on 640 others that it never understands.",
+            about="The notebook's 512 texts in shuffled batches, tested on 640 others, to which it never generalises.",
             model=MODEL,
             training=replace(NOTEBOOK, finite=512, full_batch=False, test_batch_size=640, test_every=10),
         ),
@@ -124,7 +124,7 @@ class Induction(Task):
 
     @property
     def loss_names(self) -> tuple[str, ...]:
-        """By copy and by the place in the stretch of the token that is asked for."""
+        """By copy and by the position in the stretch of the token that is predicted."""
         return tuple(f"copy {c}, token {t}" for c in range(1, N_COPIES + 1) for t in range(2, self.stretch + 1))
 
     @property
@@ -133,7 +133,7 @@ class Induction(Task):
 
     @property
     def references(self) -> tuple[Reference, ...]:
-        """A uniform guess, and following the first occurrence, which is wrong only where tokens meet by chance."""
+        """A uniform guess, and copying from the first occurrence, wrong only where a token recurs by chance."""
         n = len(self.loss_names)
         return Reference("uniform guess", (math.log(len(CHARACTERS)),) * n), Reference("optimal", (0.0,) * n)
 
@@ -144,7 +144,7 @@ class Induction(Task):
     # --- Its data ---
 
     def sample(self, n: int, rng: np.random.RandomState) -> Batch:
-        """``n`` texts. ``extra["starts"]`` are the positions where the stretch and its copies begin, (batch 3)."""
+        """``n`` texts, drawn from ``rng``. ``extra["starts"]`` is where the stretch and its copies begin, (batch 3)."""
         tokens = rng.randint(1, len(self.tokens), (n, self.n_ctx))
         tokens[:, 0] = 0
         first = [1 + self.interval * i for i in range(1 + N_COPIES)]
@@ -170,14 +170,14 @@ class Induction(Task):
         return self.sample(training.finite, np.random.RandomState(training.seed))
 
     def train_stream(self, training: TrainingConfig) -> Stream:
-        """As for every task; of endless data the first batch is left out, as the golden runs had only looked at it."""
+        """As for every task, but infinite data start with the second batch, as in the golden runs."""
         stream = super().train_stream(training)
         if not training.finite:
             stream.next()
         return stream
 
     def test_stream(self, training: TrainingConfig) -> Stream:
-        """For finite data the same held-back texts each time. Of 127^84 that there are, none is met twice."""
+        """For finite data the same held-out texts each time. There are 127^84 texts, so none occurs twice."""
         if training.finite:
             return FixedStream(self.sample(training.test_batch_size, np.random.RandomState(training.seed + 1)))
         return self.endless_stream(training.test_batch_size, training.seed + 1)
@@ -195,7 +195,7 @@ class Induction(Task):
         }
 
     def _text(self, words: str, at: int) -> str:
-        """Random characters, none of them small letters, with ``words`` at this place of each interval."""
+        """Random characters, none of them a lower-case letter, with ``words`` at this position of each interval."""
         words = words[: self.stretch]
         at = min(at, self.interval - len(words))
         others = [character for character in CHARACTERS if not character.islower() and character != " "]
@@ -205,7 +205,7 @@ class Induction(Task):
         return "".join(part[:at] + words + part[at + len(words) :] for part in intervals)
 
     def encode(self, text: str) -> Example:
-        """Asked is wherever a token has come before, and what came after it then comes again, or the text ends."""
+        """Answers are predicted at each token that is followed by what followed its last occurrence, or by nothing."""
         most = self.n_ctx - 1
         form = f"type up to {most} characters in which something comes again, such as abcd abc."
         check_length(text, form, most)
@@ -236,12 +236,12 @@ class Induction(Task):
         )
 
     def written(self, example: Example, answer: Sequence[int]) -> str:
-        """The text in rows of an interval; below each row what the model said, where it was asked."""
+        """The text in rows of an interval; below each row the model's predictions at the positions of answers."""
         text = "".join(self.tokens[token] for token in example.tokens[1:].tolist())
         text += " " if int(example.positions[-1]) == len(text) else ""  # what comes after the end
         said, wrong = [" "] * len(text), [" "] * len(text)
         for position, token, right in zip(example.positions.tolist(), answer, example.targets.tolist(), strict=True):
-            said[position] = self.tokens[token]  # position i asks for the token at i + 1, which is character i
+            said[position] = self.tokens[token]  # position i predicts the token at i + 1, which is character i
             wrong[position] = " " if token == right else "^"
         lines = []
         for start in range(0, len(text), self.interval):
@@ -251,7 +251,7 @@ class Induction(Task):
         return "\n".join(lines).rstrip()
 
     def siblings(self, example: Example) -> Mapping[str, str]:
-        """The text backwards, where other tokens follow each other."""
+        """The text backwards, in which other tokens follow each other."""
         try:
             backwards = self.encode(example.text[::-1]).text
         except UserError:
@@ -260,7 +260,7 @@ class Induction(Task):
 
 
 class _NumpyStream:
-    """Endless texts from numpy's legacy generator, whose stream the golden runs used."""
+    """Infinite texts from numpy's legacy generator, which the golden runs used."""
 
     def __init__(self, task: Induction, batch_size: int, seed: int):
         self._task, self._batch_size = task, batch_size

@@ -1,12 +1,12 @@
-"""Arithmetic modulo a prime p, of which a share of all pairs is learnt: the task that groks.
+"""Arithmetic modulo a prime p, trained on a share of all pairs: the task that groks.
 
-A row is x, y and an equals sign; at it the answer is asked for. With p = 113::
+A row is x, y and an equals sign, at which the answer is predicted. With p = 113::
 
     37 95 =        tokens: a number is itself, = is 113
-          ^        at "=" the answer is asked for: 19, since 37 + 95 = 132 = 113 + 19
+          ^        at "=" the answer is predicted: 19, since 37 + 95 = 132 = 113 + 19
 
-The pairs that are learnt are memorised within a few hundred steps. Thousands of steps later the model understands the
-others as well.
+The training pairs are memorised within a few hundred steps. Thousands of steps later the model generalises to the
+others.
 """
 
 import math
@@ -44,7 +44,7 @@ class ModularAddition(Task):
         "of x and y modulo p: x + y, x - y, x² + xy + y², or a table drawn at random", default="add"
     )
     train_share: float = setting(
-        "share of all pairs that are learnt, the rest is for tests; 1: all, drawn afresh", 0.001, 1, default=0.3
+        "share of all pairs to train on, the rest is for tests; 1: all, infinite data", 0.001, 1, default=0.3
     )
 
     name: ClassVar[str] = "modular-addition"
@@ -52,7 +52,7 @@ class ModularAddition(Task):
     token_noun: ClassVar[str] = "pair"
     presets: ClassVar[Mapping[str, Preset]] = {
         "quick": Preset(
-            about="A smaller prime: memorised by step 400, understood five thousand steps later.",
+            about="A smaller prime: memorised by step 400, generalised five thousand steps later.",
             model={"d_model": 64, "n_heads": 4, "d_head": 16, "d_mlp": 128},
             training=TrainingConfig(
                 steps=8000,
@@ -66,7 +66,7 @@ class ModularAddition(Task):
             task={"p": 59, "train_share": 0.4},
         ),
         "quick-infinite": Preset(
-            about="Every pair may be drawn, so nothing is to be memorised: it is understood within a thousand steps.",
+            about="Every pair may be drawn, so there is nothing to memorise: it is learned within a thousand steps.",
             model={"d_model": 64, "n_heads": 4, "d_head": 16, "d_mlp": 128},
             training=TrainingConfig(
                 steps=2000,
@@ -90,7 +90,7 @@ class ModularAddition(Task):
         check_settings(self)
         if any(self.p % divisor == 0 for divisor in range(2, math.isqrt(self.p) + 1)):
             raise UserError(f"p is {self.p}, which is no prime; take {_next_prime(self.p)}.")
-        if self.train_share < 1 and not 0 < self._n_learnt < self.p**2:
+        if self.train_share < 1 and not 0 < self._n_train_pairs < self.p**2:
             raise UserError(f"train_share is {self.train_share}; of {self.p**2:,} pairs that leaves none for training.")
 
     # --- What it looks like ---
@@ -125,44 +125,44 @@ class ModularAddition(Task):
     # --- Its data ---
 
     def _batch(self, pairs: Tensor) -> Batch:
-        """The batch of pairs (batch 2)."""
+        """A batch of pairs, (batch 2)."""
         x, y = pairs.unbind(1)
         equals = torch.full_like(pairs[:, :1], self.p)
         answers = FUNCTIONS[self.function](x, y, self.p)
         return Batch(torch.cat([pairs, equals], 1), torch.full_like(equals, 2), answers[:, None])
 
     def sample(self, n: int, rng: torch.Generator) -> Batch:
-        """``n`` uniform pairs, any of which may come twice."""
+        """``n`` uniform pairs, with replacement, drawn from ``rng``."""
         return self._batch(torch.randint(0, self.p, (n, 2), generator=rng))
 
     @property
-    def _n_learnt(self) -> int:
+    def _n_train_pairs(self) -> int:
         return int(self.train_share * self.p**2)
 
     def _split(self, training: TrainingConfig) -> tuple[Batch, Batch]:
-        """The pairs to learn and the others, shuffled by the seed."""
+        """The training pairs and the others, shuffled by the seed."""
         if training.finite:
-            raise UserError("finite is not a setting of this task; set train_share, the share of all pairs to learn.")
+            raise UserError("finite is not a setting of this task; set train_share, the share of pairs to train on.")
         pairs = [(x, y) for x in range(self.p) for y in range(self.p)]
         random.Random(training.seed).shuffle(pairs)
         batch = self._batch(torch.tensor(pairs))
-        return batch.rows(slice(None, self._n_learnt)), batch.rows(slice(self._n_learnt, None))
+        return batch.rows(slice(None, self._n_train_pairs)), batch.rows(slice(self._n_train_pairs, None))
 
     def n_train(self, training: TrainingConfig) -> int:
-        return self._n_learnt if self.train_share < 1 else 0
+        return self._n_train_pairs if self.train_share < 1 else 0
 
     def n_test(self, training: TrainingConfig) -> int:
-        return self.p**2 - self._n_learnt if self.train_share < 1 else training.test_batch_size
+        return self.p**2 - self._n_train_pairs if self.train_share < 1 else training.test_batch_size
 
     def endless_stream(self, batch_size: int, seed: int) -> Stream:
         return SampledStream(self.sample, batch_size, torch.Generator().manual_seed(seed))
 
     def training_set(self, training: TrainingConfig) -> Batch | None:
-        learnt, _ = self._split(training)
-        return learnt if self.train_share < 1 else None
+        train, _ = self._split(training)
+        return train if self.train_share < 1 else None
 
     def test_stream(self, training: TrainingConfig) -> Stream:
-        """All pairs that are not learnt; where all are, fresh ones."""
+        """All pairs that are not trained on; if all are, random ones."""
         _, others = self._split(training)
         if self.train_share < 1:
             return FixedStream(others)
@@ -177,7 +177,7 @@ class ModularAddition(Task):
         return Cycle(self.p, {"answer": Grid(self._batch(pairs), sign)})
 
     def classes(self, n: int, seed: int) -> Classes | None:
-        """Pairs whose sum or difference is the answer as it stands, and pairs that need the modulus."""
+        """Pairs whose sum or difference is the answer itself, and pairs that wrap around modulo p."""
         rng, pairs = torch.Generator().manual_seed(seed), torch.cartesian_prod(*[torch.arange(self.p)] * 2)
         x, y = pairs.unbind(1)
         if self.function == "add":
@@ -214,7 +214,7 @@ class ModularAddition(Task):
         check_length(text, form)
         if not text.strip():
             raise UserError(f"Nothing was typed; {form}")
-        # A comma or a space will do, for signs that no keyboard has.
+        # A comma or a space is accepted too, for signs that are not on a keyboard.
         match = re.fullmatch(rf"\s*([0-9]+)(?:\s*[{re.escape(sign)},]\s*|\s+)([0-9]+)\s*(?:=\s*([0-9]*))?\s*", text)
         if not match:
             raise UserError(f"{quoted(text)} is not a pair; {form}")
@@ -242,14 +242,14 @@ class ModularAddition(Task):
         return "\n".join([*lines, "", f"model: {said}  {verdict}"])
 
     def siblings(self, example: Example) -> Mapping[str, str]:
-        """The pair swapped, and one beside it that has the same sum."""
+        """The pair swapped, and a neighbour with the same sum."""
         x, y, _ = example.tokens.tolist()
         variations = {"swapped": self._text(y, x), "one more, one less": self._text(x + 1, y - 1)}
         return {label: sibling for label, sibling in variations.items() if sibling != example.text}
 
 
 def _random_table(p: int) -> Tensor:
-    """(x y) answers without any rule, the same for each p."""
+    """(x y) random answers, the same each time for each p."""
     return torch.randint(0, p, (p, p), generator=torch.Generator().manual_seed(p))
 
 

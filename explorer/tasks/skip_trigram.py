@@ -1,12 +1,12 @@
-"""Skip trigrams: one letter somewhere in the text decides what comes after its end.
+"""Skip trigrams: one letter somewhere in the text determines what comes after its end.
 
 A row is 42 tokens: begin, 40 letters, end. One of the letters is a trigger, A-J; the others are fillers, a-j, and mean
-nothing. At the end the token of the trigger is asked for: ``A ... = 0``, ``B ... = 1`` and so on::
+nothing. At the end the answer of the trigger is predicted: ``A ... = 0``, ``B ... = 1`` and so on::
 
     ^ h b g j C a i e d ... f =        tokens: ^ is 0, = is 1, a-j are 2-11, A-J are 12-21
-                              ^        at "=" the answer is asked for: 2, which belongs to C
+                              ^        at "=" the answer is predicted: 2, which belongs to C
 
-Each pair of a trigger and its answer is a trigram to be learnt on its own. The smallest model that can learn it is a
+Each pair of a trigger and its answer is a trigram that is learned separately. The smallest model that can learn it is a
 table: one attention score and one row of logits for each token (`explorer.model.table`).
 """
 
@@ -70,7 +70,7 @@ class SkipTrigram(Task):
             ),
         ),
         "table": Preset(
-            about="Attention stripped down to one score and one row of logits for each token.",
+            about="Attention reduced to a table: one score and one row of logits for each token.",
             model={"n_layers": 1, "n_heads": 1, "architecture": "table"},
             training=TrainingConfig(
                 steps=1000,
@@ -132,9 +132,9 @@ class SkipTrigram(Task):
     # --- Its data ---
 
     def sample(self, n: int, rng: torch.Generator, trigram: int | None = None) -> Batch:
-        """``n`` texts, of uniform trigrams or all of the one given.
+        """``n`` texts, drawn from ``rng``, of uniform trigrams or all of one ``trigram``.
 
-        ``extra["trigger"]`` is the position of each text's trigger, (batch,).
+        ``extra["trigger"]``, (batch,), is the position of each text's trigger.
         """
         letters, answers = self._drawn(n, rng)
         if trigram is not None:
@@ -164,11 +164,11 @@ class SkipTrigram(Task):
         return self.sample(training.finite, torch.Generator().manual_seed(training.seed))
 
     def test_stream(self, training: TrainingConfig) -> Stream:
-        """Fresh texts. Of 10^40 that there are, none is met twice."""
+        """New texts. There are 10^40 fillers alone, so none occurs twice."""
         return self.endless_stream(training.test_batch_size, training.seed + 1)
 
     def per_token(self, losses: Tensor, batch: Batch) -> Tensor:
-        """The mean over the texts of each trigram, (... token); nan where the batch has none."""
+        """The mean over the texts of each trigram, (... token); nan if the batch has none."""
         texts = (batch.targets == torch.arange(N_TRIGRAMS, device=losses.device)).to(losses.dtype)  # (batch token)
         return losses[..., 0] @ texts / texts.sum(0)
 
@@ -190,7 +190,7 @@ class SkipTrigram(Task):
     # --- What is measured on it ---
 
     def classes(self, n: int, seed: int) -> Classes:
-        """Texts by the third in which their trigger stands."""
+        """Texts by the third in which their trigger is."""
         rng, names = torch.Generator().manual_seed(seed), ("early", "middle", "late")
         letters, answers = self._drawn(3 * n, rng)
         ends = [0, *(N_LETTERS * third // 3 for third in (1, 2, 3))]
@@ -263,7 +263,7 @@ class SkipTrigram(Task):
         return "\n".join([*lines, "", f"{text[place]} … = {right}", f"model: {said}  {verdict}"])
 
     def siblings(self, example: Example) -> Mapping[str, str]:
-        """The same trigger elsewhere, and another one in its place."""
+        """The same trigger at other positions, and another trigger at the same position."""
         text = "".join(SYMBOLS[token] for token in example.tokens[1:-1].tolist())
         (place,) = [i for i, letter in enumerate(text) if letter.isupper()]
         trigger = text[place]
@@ -278,5 +278,5 @@ class SkipTrigram(Task):
 
 
 def _with_trigger(trigger: str, place: int) -> str:
-    """40 letters with the trigger at this place, counted from 1."""
+    """40 letters with the trigger at this position, counted from 1."""
     return LETTERS[: place - 1] + trigger + LETTERS[place:]

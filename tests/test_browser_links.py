@@ -1,0 +1,223 @@
+"""Links in a real browser: whatever is chosen is in the address, opens in a fresh browser, and Back goes back."""
+
+from collections.abc import Iterator
+from itertools import product
+
+import pytest
+from playwright.sync_api import Locator, Page, expect
+
+from explorer.runs import Runs
+from explorer.scene import At, Choice, Number, Scene, Several, Switch, Words, options_of, read, resolve, texts_of
+from explorer.views import all_views
+from explorer.views.opening import open_scene
+from explorer.views.subject import Subject
+from explorer.views.view import View
+from tests.browser import FILM, needs_chromium, stands_at
+
+pytestmark = needs_chromium
+PLACE = "() => location.pathname + location.search"
+
+
+def links(view: View, subject: Subject) -> Iterator[tuple[str, Scene]]:
+    """For each option of a view, its name and a scene in which it has an effect and is not the default."""
+    example = subject.first_example
+    declared = options_of(view.Options)
+    for name, option in declared.items():
+        earlier = dict(list(declared.items())[: list(declared).index(name)])
+        choices = {other: one for other, one in earlier.items() if isinstance(one, Choice) and one.widget == "buttons"}
+        at = At(subject, example, {})
+        for values in product(*(one.choices_at(at) for one in choices.values() if not one.when)):
+            texts = dict(zip(choices, map(str, values), strict=False))
+            options, _ = resolve(view.Options, subject, example, texts)
+            chosen = {other: getattr(options, other) for other in earlier}
+            here = At(subject, example, chosen)
+            text = other_than_default(option, here) if option.has_effect(here) else None
+            if text is not None:
+                options, problems = resolve(view.Options, subject, example, {**texts, name: text})
+                assert problems == []
+                yield name, Scene(view.name, subject.name, 20, example, texts_of(options, subject, example))
+                break
+
+
+def other_than_default(option, at: At) -> str | None:
+    """The text of a value that is not the default; None if there is none."""
+    match option:
+        case Choice():
+            others = [value for value in option.choices_at(at) if value != option.default(at)]
+            return option.written(others[-1]) if others else None
+        case Several():
+            others = [value for value in option.choices_at(at) if value not in option.default(at)]
+            return option.written((others[0], others[-1])) if others else None
+        case Number():
+            return option.written(option.limits(at)[1])
+        case Switch():
+            return "on"
+        case Words():
+            return "11+22"
+
+
+def control(page: Page, view: str, name: str) -> Locator:
+    return page.locator(f".st-key-{view}-{name}")
+
+
+def shows(page: Page, view: View, subject: Subject, scene: Scene, name: str) -> None:
+    """The widget of an option shows what the scene says."""
+    options, _ = resolve(view.Options, subject, scene.example, dict(scene.options))
+    declared = options_of(view.Options)
+    values = {other: getattr(options, other) for other in declared}
+    option, value = declared[name], values[name]
+    at = At(subject, scene.example, values)
+    where = control(page, view.name, name)
+    if option.place == "more":
+        page.get_by_test_id("stExpander").locator("summary").click()
+    match option:
+        case Choice(widget="buttons"):
+            expect(where.locator("[aria-checked=true]")).to_have_text(option.choices_at(at)[value])
+        case Choice(widget="slider"):
+            expect(where.get_by_role("slider")).to_have_attribute("aria-valuetext", option.choices_at(at)[value])
+        case Choice():
+            expect(where.get_by_role("combobox")).to_have_value(option.choices_at(at)[value])
+        case Several():
+            for one in value:
+                expect(where).to_contain_text(option.choices_at(at)[one])
+        case Number() | Words():
+            expect(where.locator("input").first).to_have_value(str(value))
+        case Switch():
+            expect(where.locator("input")).to_be_checked()
+
+
+@pytest.mark.parametrize("view", all_views().values(), ids=all_views())
+def test_a_link_opens_every_option_in_a_fresh_browser(browse, app_folder, view):
+    runs = Runs(app_folder)
+    subject = Subject.load(runs.open("copies" if view.name == "attention" else "small"))
+    named = set()
+    for name, scene in links(view, subject):
+        named.add(name)
+        scene = open_scene(str(scene), runs).scene  # in full
+        page = browse(f"/{scene}")
+        shows(page, view, subject, scene, name)
+        page.wait_for_function("query => location.search === '?' + query", arg=scene.query)
+        assert page.get_by_test_id("stAlertContentWarning").count() == 0
+        page.context.close()
+    assert named == set(options_of(view.Options))
+
+
+def test_every_choice_survives_a_reload(browse):
+    page = browse("/interventions?run=small&step=20")
+    page.get_by_role("combobox", name="Ablate").click()
+    page.get_by_role("option", name="L1H1").click()
+    page.keyboard.press("Escape")
+    page.get_by_text("mean", exact=True).click()
+    page.wait_for_function("() => location.search.endsWith('mode=mean&off=L0H0,L1H1')")
+    title = page.locator(".panel.tokens h3").nth(1)
+    expect(title).to_have_text("With the mean of L0H0, L1H1")
+    page.reload()
+    expect(title).to_have_text("With the mean of L0H0, L1H1")
+    expect(control(page, "interventions", "mode").locator("[aria-checked=true]")).to_have_text("mean")
+    stands_at(page, 20)
+
+
+def test_back_goes_back_one_page_or_run_a_press(browse):
+    page = browse("/?run=small&step=0")
+    at = page.evaluate("history.length")
+    for key, step in (("End", 40), ("ArrowLeft", 30)):
+        page.keyboard.press(key)
+        stands_at(page, step)
+        page.wait_for_function("step => new URLSearchParams(location.search).get('step') === String(step)", arg=step)
+    assert page.evaluate("history.length") == at  # steps replace the entry
+    first = page.evaluate(PLACE)
+
+    page.get_by_role("link", name="Attention").click()
+    page.wait_for_url("**/attention?*")
+    expect(page.locator(".panel.heatmaps h3")).to_contain_text("Attention patterns on")
+    control(page, "attention", "of").get_by_text("scores").click()
+    page.wait_for_function("() => location.search.includes('of=scores')")
+    second = page.evaluate(PLACE)
+
+    page.get_by_label("Run").first.click()
+    page.get_by_role("option", name="finite").click()
+    page.wait_for_function("() => location.search.includes('run=finite') && location.search.includes('of=scores')")
+    third = page.evaluate(PLACE)
+    assert page.evaluate("history.length") == at + 2
+
+    went = [(page.go_back, second, "small"), (page.go_back, first, "small")]
+    went += [(page.go_forward, second, "small"), (page.go_forward, third, "finite")]
+    for go, place, run in went:
+        go()
+        page.wait_for_function(f"place => ({PLACE})() === place", arg=place)
+        expect(page.get_by_label("Run").first).to_have_value(run)
+        stands_at(page, read(place)[0].step)
+    assert page.evaluate("history.length") == at + 2
+
+
+def test_switches_of_the_player_are_in_the_address_and_open_in_a_fresh_browser(browse):
+    page = browse("/?run=learnt&step=100")
+    losses, maps = page.locator(".panel.curves"), page.locator(".panel.heatmaps")
+    runs = []
+    page.on("websocket", lambda socket: runs.append(socket))
+    losses.get_by_role("button", name="log", exact=True).click()
+    losses.get_by_role("button", name="smooth", exact=True).click()
+    losses.locator(".key").nth(1).click()
+    page.wait_for_function("() => location.search.includes('losses.smooth:off')")
+    maps.get_by_role("button", name="rescale").click()
+    maps.locator(".stage").click(position={"x": 30, "y": 50})
+    name = page.locator(".panel.curves .key").nth(1).text_content().rstrip("0123456789.–")
+    expected = sorted(
+        ["losses.log", "losses.smooth:off", f"losses.hidden:{name}", "patterns.rescale", "patterns.enlarged:L0H0"]
+    )
+    page.wait_for_function(
+        "tokens => new URLSearchParams(location.search).get('player') === tokens", arg=" ".join(expected)
+    )
+    length = page.evaluate("history.length")
+    address = page.url
+
+    page.keyboard.press("End")  # a rerun leaves them where they are
+    stands_at(page, 400)
+    page.wait_for_function("() => location.search.includes('step=400') && location.search.includes('losses.log')")
+    assert page.evaluate("history.length") == length
+
+    fresh = browse(address.split("8599")[1])
+    losses, maps = fresh.locator(".panel.curves"), fresh.locator(".panel.heatmaps")
+    stands_at(fresh, 100)
+    expect(losses.get_by_role("button", name="log", exact=True)).to_have_attribute("aria-pressed", "true")
+    expect(losses.get_by_role("button", name="smooth", exact=True)).to_have_attribute("aria-pressed", "false")
+    expect(losses.locator(".key").nth(1)).to_have_attribute("aria-pressed", "false")
+    expect(maps.get_by_role("button", name="rescale")).to_have_attribute("aria-pressed", "true")
+    expect(maps.locator(".stage")).to_have_class("stage zoomed")
+    assert fresh.url == address
+
+
+def test_switches_of_a_link_win_over_those_of_the_page_before(browse):
+    page = browse("/?run=small&step=20")
+    page.locator(".panel.curves").get_by_role("button", name="log", exact=True).click()
+    page.wait_for_function("() => location.search.includes('losses.log')")
+    page.get_by_role("link", name="Attention").click()
+    page.wait_for_url("**/attention?*")
+    page.wait_for_function("() => location.search.includes('losses.log')")  # losses are the same panel there
+    log = page.locator(".panel.curves").get_by_role("button", name="log", exact=True)
+    expect(log).to_have_attribute("aria-pressed", "true")
+    log.click()
+    page.wait_for_function("() => !location.search.includes('player=')")
+    page.go_back()
+    page.wait_for_function("() => location.pathname === '/' && location.search.includes('losses.log')")
+    expect(log).to_have_attribute("aria-pressed", "true")
+
+
+def test_the_link_is_copied_as_it_is_in_the_address(browse):
+    page = browse("/attention?run=small&step=20&of=scores", permissions=["clipboard-read", "clipboard-write"])
+    page.keyboard.press("End")
+    page.wait_for_function("() => location.search.includes('step=40')")
+    page.get_by_role("button", name="Copy link").click()
+    page.wait_for_function("async () => (await navigator.clipboard.readText()) === location.href")
+
+
+def test_a_link_with_much_that_does_not_fit_says_each_thing_once(browse):
+    page = browse("/attention?run=small&run=finite&step=19&show=all&colour=red&player=x")
+    alert = page.get_by_test_id("stAlert")
+    expect(alert).to_have_count(1)
+    for said in ("'run' is given 2 times", "'x' is no switch", "this is the nearest, at step 20", "no option 'colour'"):
+        expect(alert).to_contain_text(said)
+    expect(alert).to_contain_text("show is 'all'; it can be one, mean, heads.")
+    control(page, "attention", "of").get_by_text("scores").click()
+    expect(alert).to_have_count(0)
+    assert page.evaluate("film => film.player.film.steps.length", page.evaluate_handle(FILM)) > 1
