@@ -1,19 +1,29 @@
 """The other side of `benchmarks.player`: losses, maps and bars behind Streamlit's slider, drawn with plotly."""
 
+import os
+
 import plotly.graph_objects as go
 import streamlit as st
 from plotly.subplots import make_subplots
 
+from explorer.film.film import Film
 from explorer.film.panels.bars import Bars
 from explorer.film.panels.curves import Curves
 from explorer.film.panels.heatmaps import Heatmaps
-from explorer.pages import shared
+from explorer.runs import Runs
 from explorer.views import watch
+from explorer.views.subject import Subject
 
 st.set_page_config(layout="wide")
-shared.begin()
-subject = shared.subject()
-film = shared.viewed(watch.film, next(iter(subject.task.examples.values())))
+
+
+@st.cache_resource
+def made() -> Film:
+    subject = Subject.load(Runs(os.environ["EXPLORER_CHECKPOINTS"]).open("addition"))
+    return watch.film(subject, next(iter(subject.task.examples.values())))
+
+
+film = made()
 
 
 @st.fragment

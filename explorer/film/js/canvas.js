@@ -85,6 +85,16 @@ export class CanvasPanel extends Panel {
   }
 
   /**
+   * @param {CanvasRenderingContext2D} context
+   * @param {string} text
+   * @param {number} [size]
+   */
+  textWidth(context, text, size = 13) {
+    context.font = `400 ${size}px ${this.theme.font}`;
+    return context.measureText(text).width;
+  }
+
+  /**
    * @param {string} text
    * @param {number} x
    * @param {number} y

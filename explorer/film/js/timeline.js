@@ -88,7 +88,8 @@ export class Timeline extends CanvasPanel {
     if (!box) return;
     const [first, last] = [this.stepAt(box.left), this.stepAt(box.right)];
     for (const step of ticks(first, last, this.width < 560 ? 4 : 8)) {
-      this.write(context, count(step), this.x(step), box.bottom + 18, { align: "center" });
+      const inside = this.width - this.textWidth(context, count(step)) / 2; // the last is not cut off
+      this.write(context, count(step), Math.min(this.x(step), inside), box.bottom + 18, { align: "center" });
     }
     this.write(context, "step", box.right, box.bottom + 32, { align: "right" });
     context.fillStyle = theme.soft;
