@@ -181,7 +181,7 @@ def show_film(film: Film, figures: bool = True) -> None:
         figures: offer each panel as a plotly figure of the current snapshot.
     """
     session = st.session_state
-    play(film, key=state.PLAYER, step=session.step, switches=session.scene.switches, opened=session.opened)
+    play(film, key=state.PLAYER, step=session.step, switches=session.switches, opened=session.opened)
     titles = film.figures()
     if not figures or not titles:
         return

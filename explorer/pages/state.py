@@ -47,13 +47,12 @@ def begin(view: str) -> None:
     """
     session = st.session_state
     context = get_script_run_ctx()
+    sync_step()  # before the URL is loaded: where the player was stopped on another page is of no account then
     if "run" not in session:
-        session.run = session.step = session.example = session.player = None
-        session.options, session.refused, session.notices, session.opened = {}, {}, [], 0
+        session.options, session.refused, session.opened = {}, {}, 0
         _load_url(view)
     elif context is not None and context.is_history_navigation:
         _load_url(view)
-    sync_step()
     try:
         names = runs().names()
     except UserError as error:
@@ -73,7 +72,7 @@ def _load_url(view: str) -> None:
     scene, session.notices = read_pairs(view, pairs)
     session.run, session.step, session.example = scene.run, scene.step, scene.example
     session.options[view] = dict(scene.options)
-    session.player, session.opened = scene.player, session.opened + 1
+    session.switches, session.opened = scene.switches, session.opened + 1
     session.is_new = True  # what the run does not have is reported
     session.refused = {}
 

@@ -79,7 +79,8 @@ export class Player {
       return;
     }
     const { film, move, start, switches } = message;
-    if (move !== memory.move) {
+    const isMoved = move !== memory.move;
+    if (isMoved) {
       memory.move = move;
       memory.step = memory.reported = start;
       if (switches) takeUp(memory, switches);
@@ -87,7 +88,7 @@ export class Player {
     const { steps } = film;
     const old = this.film?.steps;
     // Whoever stood at the last snapshot of a run that is being trained goes on to the newest.
-    const grown = old && steps.length > old.length && old.every((step, i) => step === steps[i]);
+    const grown = !isMoved && old && steps.length > old.length && old.every((step, i) => step === steps[i]);
     // It has not been stopped there by hand, so there is nothing to report.
     if (grown && !this.playing && memory.step === old.at(-1)) memory.step = memory.reported = steps[steps.length - 1];
     const between = this.position % 1; // while playing
