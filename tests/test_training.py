@@ -340,3 +340,19 @@ def test_an_error_in_the_training_thread_is_raised_in_the_calling_thread():
         run_apart(fail, 1)
     assert run_apart(torch.get_num_threads, 2) == 2
     assert torch.get_num_threads() == 1
+
+
+def test_training_on_several_threads_is_deterministic():
+    """The table gathers its rows by token, whose gradient adds up the many occurrences of each token."""
+    task = SkipTrigram()
+    settings = TrainingConfig(steps=20, batch_size=1024, lr=1e-2)
+
+    def trained() -> dict[str, torch.Tensor]:
+        training = Training(task, task.model_config(n_heads=1, architecture="table"), settings)
+        for _ in training.updates():
+            pass
+        return training.weights()
+
+    first, *others = (run_apart(trained, 2) for _ in range(3))
+    for weights in others:
+        assert all(torch.equal(weights[name], weight) for name, weight in first.items())

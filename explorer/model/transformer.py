@@ -195,8 +195,8 @@ class Embed(nn.Module):
             rows: of one model, or of a stack.
             tokens: (batch pos), for a stack also (snapshot batch pos).
         """
-        if rows.ndim == 2:
-            return rows[tokens]
+        if rows.ndim == 2:  # unlike rows[tokens], its gradient is deterministic on several threads
+            return nn.functional.embedding(tokens, rows)
         snapshot = torch.arange(len(rows), device=tokens.device)[:, None, None]
         return rows[snapshot, tokens]
 
