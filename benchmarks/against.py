@@ -2,9 +2,9 @@
 
     python -m benchmarks.against REVISION
 
-Checks the revision out in a temporary folder, and measures both versions in turns, in headless Chromium on this machine:
-the time from the command to the first painted film, from a click to the film of another page, and from a move of the
-pointer on the losses to its paint. Prints medians of both, and their ratio.
+Checks the revision out in a temporary folder, and measures both versions in turns, in headless Chromium on this
+machine: the time from the command to the first painted film, from a click to the film of another page, and from a move
+of the pointer on the losses to its paint. Prints medians of both, and their ratio.
 """
 
 import shutil

@@ -25,10 +25,10 @@ def links(view: View, subject: Subject) -> Iterator[tuple[str, Scene]]:
     declared = options_of(view.options_type)
     for name, option in declared.items():
         earlier = dict(list(declared.items())[: list(declared).index(name)])
-        choices = {other: one for other, one in earlier.items() if isinstance(one, Choice) and one.widget == "buttons"}
+        choices = {other: one for other, one in earlier.items() if isinstance(one, Choice) and not one.when}
         context = Context(subject, example, {})
-        for values in product(*(one.choices_at(context) for one in choices.values() if not one.when)):
-            texts = dict(zip(choices, map(str, values), strict=False))
+        for values in product(*(one.choices_at(context) for one in choices.values())):
+            texts = dict(zip(choices, map(str, values), strict=True))
             options, _ = resolve(view.options_type, subject, example, texts)
             chosen = {other: getattr(options, other) for other in earlier}
             here = Context(subject, example, chosen)

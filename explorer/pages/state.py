@@ -4,7 +4,6 @@ The session state holds ``run`` (a name), ``step`` (of the snapshot), ``example`
 texts of its options). Widgets display and change it; the URL in the browser mirrors it.
 """
 
-import os
 from collections.abc import Callable, Hashable, Mapping
 from contextlib import nullcontext
 from pathlib import Path
@@ -19,12 +18,13 @@ from explorer.options import options_of, resolve, texts_of
 from explorer.pages.cache import caches
 from explorer.pages.plain import plain
 from explorer.runs import Runs
+from explorer.runs.store import default_folder
 from explorer.scene import Scene, read_pairs
 from explorer.views.opening import fit_to_run
 from explorer.views.subject import Subject
 from explorer.views.view import View
 
-CHECKPOINTS = Path(__file__).parents[2] / "checkpoints"
+PROJECT = Path(__file__).parents[2]
 PLAYER = "player"  # every page has one player, under one key
 NO_RUNS = "There are no runs yet. Train one on the page Train, or with `python -m explorer train addition`."
 Value = TypeVar("Value")
@@ -32,7 +32,7 @@ Value = TypeVar("Value")
 
 def runs() -> Runs:
     """The runs in the folder named by ``EXPLORER_CHECKPOINTS``, or in the project's own ``checkpoints``."""
-    return Runs(os.environ.get("EXPLORER_CHECKPOINTS", CHECKPOINTS))
+    return Runs(default_folder(beside=PROJECT))
 
 
 # --- The scene ---
