@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import streamlit as st
+from streamlit.navigation.page import StreamlitPage
 
 from explorer.pages import address, runs, state, train
 from explorer.pages.explore import page_of
@@ -15,8 +16,8 @@ SECTIONS = ("Look", "Look inside")
 
 st.set_page_config(page_title="Phase-change explorer", page_icon=ICON, layout="wide")
 st.logo(ICON, size="large")
-# The page begins below Streamlit's own bar, which must not hide the player's when people scroll. The player does not
-# fade while a run that is being trained brings it more.
+# Keep the page below Streamlit's header, which would cover the player's controls when scrolling. Do not fade the player
+# while a training run updates it.
 st.html(
     "<style>.stMainBlockContainer { padding-top: 4rem; padding-bottom: 3rem; }"
     "[data-testid=stHeader] { background: transparent; pointer-events: none; }"
@@ -24,7 +25,7 @@ st.html(
     ".st-key-player[data-stale=true] { opacity: 1 !important; }</style>"
 )
 opening = next(iter(all_views()))
-pages: dict[str, list] = {section: [] for section in SECTIONS}
+pages: dict[str, list[StreamlitPage]] = {section: [] for section in SECTIONS}
 for name, view in all_views().items():
     icon = f":material/{view.icon}:"
     page = st.Page(page_of(view), title=view.title, icon=icon, url_path=name, default=name == opening)
@@ -33,10 +34,10 @@ pages["Runs"] = [
     st.Page(train.page, title="Train", icon=":material/model_training:", url_path="train"),
     st.Page(runs.page, title="Runs", icon=":material/folder_open:", url_path="runs"),
 ]
-chosen = st.navigation(pages, expanded=True)
-here = chosen.url_path or opening
-state.begin(here)
+current = st.navigation(pages, expanded=True)
+name = current.url_path or opening
+state.begin(name)
 sidebar()
-st.session_state.scene = Scene(here, st.session_state.run, st.session_state.step, st.session_state.example)
-chosen.run()
+st.session_state.scene = Scene(name, st.session_state.run, st.session_state.step, st.session_state.example)
+current.run()
 address.write(st.session_state.scene)

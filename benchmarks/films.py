@@ -72,7 +72,7 @@ def measure(run: Run) -> None:
         "Phase changes": lambda: phase_changes.film(subject, text),
         "Attention, one example": lambda: attention.example_film(subject, text, "pattern"),
         "Attention, mean of a batch": lambda: attention.mean_film(subject, "pattern"),
-        "Attention, what heads do": lambda: attention.scores_film(subject, list(attention.probes(subject))[-1]),
+        "Attention, head scores": lambda: attention.scores_film(subject, next(iter(attention.datasets(subject)))),
         "Activations, values of the heads": lambda: activations.film(
             subject, text, "blocks.0.attn.hook_v", "activation"
         ),
@@ -82,14 +82,14 @@ def measure(run: Run) -> None:
         "Attribution": lambda: attribution.film(subject, text, 0),
         "Circuits, OV": lambda: circuits.film(subject, "ov", 0, text),
         "Weights": lambda: weights.film(subject),
-        "Interventions, a head ablated": lambda: interventions.off_film(subject, text, ("L0H0",), "mean"),
-        "Interventions, each by itself": lambda: interventions.each_film(subject, "mean"),
+        "Interventions, a head ablated": lambda: interventions.ablation_film(subject, text, ("L0H0",), "mean"),
+        "Interventions, each ablated": lambda: interventions.ablate_each_film(subject, "mean"),
         "Try": lambda: try_it.film(subject, text),
     }
-    for what in fourier.possible(subject):
+    for what in fourier.available(subject):
         views[f"Fourier, {what}"] = lambda what=what: fourier.film(subject, what, fourier.answers(subject)[0])
     if phase_changes.has_classes(subject):
-        views["Phase changes, by kind"] = lambda: phase_changes.class_film(subject)
+        views["Phase changes, by class"] = lambda: phase_changes.class_film(subject)
     print(f"Film of each page, built and packed, median of {REPEATS}")
     for page, build in views.items():
         size = len(build().packed) / 1e6

@@ -1,4 +1,4 @@
-"""Helpers of the tests that look into films."""
+"""Helpers of the tests of films."""
 
 import numpy as np
 

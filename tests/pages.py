@@ -13,7 +13,7 @@ APP = str(SHIPPED.parent / "streamlit_app.py")
 PAGES = {"Watch": "", "Phase changes": "phase-changes", "Attention": "attention", "Activations": "activations"}
 PAGES |= {"Try it": "try"}
 INSIDE = ("attribution", "circuits", "weights", "interventions", "fourier", "compare")
-EXAMPLES = ("choice.example.named", "interventions.second.named")  # what is chosen there is not how something is shown
+EXAMPLES = ("choice.example.named", "interventions.second.named")  # they select an example, not a way of showing it
 
 
 def opening(page: str = "", **query: str) -> AppTest:
@@ -25,16 +25,16 @@ def opening(page: str = "", **query: str) -> AppTest:
 
 
 def go_to(app: AppTest, page: str) -> AppTest:
-    """Change to the page at this place of the URL."""
+    """Open another page by its URL path."""
     app._page_hash = calc_hash(page)
     return app.run()
 
 
 def header(app: AppTest) -> dict:
-    """What the player was given: the JSON headers of its message and of its film."""
+    """The JSON headers of the message and the film that the player received."""
     (player,) = [one for one in app.get("bidi_component") if one.proto.component_name.endswith(".player")]
     message, found = player.proto.bytes, {}
-    for _ in range(2):  # where the player should stand, then the film
+    for _ in range(2):  # the position, then the film
         end = 4 + int.from_bytes(message[:4], "little")
         found |= json.loads(message[4:end])
         message = message[end:]
@@ -42,13 +42,13 @@ def header(app: AppTest) -> dict:
 
 
 def stop_at(app: AppTest, step: int) -> AppTest:
-    """What happens when somebody lets go of the player at a step."""
+    """Simulate releasing the player at a step."""
     app.session_state["player"] = {"stopped": {"step": step, "at": step}}
     return app.run()
 
 
 def address(app: AppTest) -> Scene:
-    """The scene that the address in the browser says after this run of the script."""
+    """The scene in the browser's URL after this run of the script."""
     (component,) = [one for one in app.get("bidi_component") if one.proto.component_name.endswith(".address")]
     data = json.loads(component.proto.json)
     scene, problems = read(f"{data['view']}?{data['query']}")
@@ -57,7 +57,7 @@ def address(app: AppTest) -> Scene:
 
 
 def warnings(app: AppTest) -> str:
-    """What the page warns of, without what keeps it from being markdown."""
+    """The warnings on the page, without the escapes for markdown."""
     return "\n".join(warning.value for warning in app.warning).replace("\\", "").replace("\u2060", "")
 
 
@@ -66,7 +66,7 @@ def healthy(app: AppTest) -> bool:
 
 
 def every_choice(app: AppTest, above: int = 0) -> Iterator[None]:
-    """Choose everything that there is to choose between, one after another; what there is may depend on it."""
+    """Try every option of every control in turn; options may depend on each other."""
     groups = [group for group in app.get("button_group") if group.key not in EXAMPLES][above:]
     if not groups:
         yield
@@ -84,6 +84,6 @@ def press(app: AppTest, label: str) -> None:
 
 
 def progress(app: AppTest) -> str:
-    """What the one progress bar says, without what keeps it from being markdown."""
+    """The text of the only progress bar, without the escapes for markdown."""
     (bar,) = app.get("progress")
     return bar.proto.text.replace("\\", "").replace("\u2060", "")

@@ -6,8 +6,9 @@ from itertools import product
 import pytest
 from playwright.sync_api import Locator, Page, expect
 
+from explorer.options import Choice, Context, FreeText, Number, Several, Switch, options_of, resolve, texts_of
 from explorer.runs import Runs
-from explorer.scene import At, Choice, Number, Scene, Several, Switch, Words, options_of, read, resolve, texts_of
+from explorer.scene import Scene, read
 from explorer.views import all_views
 from explorer.views.opening import open_scene
 from explorer.views.subject import Subject
@@ -21,38 +22,38 @@ PLACE = "() => location.pathname + location.search"
 def links(view: View, subject: Subject) -> Iterator[tuple[str, Scene]]:
     """For each option of a view, its name and a scene in which it has an effect and is not the default."""
     example = subject.first_example
-    declared = options_of(view.Options)
+    declared = options_of(view.options_type)
     for name, option in declared.items():
         earlier = dict(list(declared.items())[: list(declared).index(name)])
         choices = {other: one for other, one in earlier.items() if isinstance(one, Choice) and one.widget == "buttons"}
-        at = At(subject, example, {})
-        for values in product(*(one.choices_at(at) for one in choices.values() if not one.when)):
+        context = Context(subject, example, {})
+        for values in product(*(one.choices_at(context) for one in choices.values() if not one.when)):
             texts = dict(zip(choices, map(str, values), strict=False))
-            options, _ = resolve(view.Options, subject, example, texts)
+            options, _ = resolve(view.options_type, subject, example, texts)
             chosen = {other: getattr(options, other) for other in earlier}
-            here = At(subject, example, chosen)
+            here = Context(subject, example, chosen)
             text = other_than_default(option, here) if option.has_effect(here) else None
             if text is not None:
-                options, problems = resolve(view.Options, subject, example, {**texts, name: text})
+                options, problems = resolve(view.options_type, subject, example, {**texts, name: text})
                 assert problems == []
                 yield name, Scene(view.name, subject.name, 20, example, texts_of(options, subject, example))
                 break
 
 
-def other_than_default(option, at: At) -> str | None:
+def other_than_default(option, context: Context) -> str | None:
     """The text of a value that is not the default; None if there is none."""
     match option:
         case Choice():
-            others = [value for value in option.choices_at(at) if value != option.default(at)]
-            return option.written(others[-1]) if others else None
+            others = [value for value in option.choices_at(context) if value != option.default(context)]
+            return option.text_of(others[-1]) if others else None
         case Several():
-            others = [value for value in option.choices_at(at) if value not in option.default(at)]
-            return option.written((others[0], others[-1])) if others else None
+            others = [value for value in option.choices_at(context) if value not in option.default(context)]
+            return option.text_of((others[0], others[-1])) if others else None
         case Number():
-            return option.written(option.limits(at)[1])
+            return option.text_of(option.limits(context)[1])
         case Switch():
             return "on"
-        case Words():
+        case FreeText():
             return "11+22"
 
 
@@ -62,25 +63,25 @@ def control(page: Page, view: str, name: str) -> Locator:
 
 def shows(page: Page, view: View, subject: Subject, scene: Scene, name: str) -> None:
     """The widget of an option shows what the scene says."""
-    options, _ = resolve(view.Options, subject, scene.example, dict(scene.options))
-    declared = options_of(view.Options)
+    options, _ = resolve(view.options_type, subject, scene.example, dict(scene.options))
+    declared = options_of(view.options_type)
     values = {other: getattr(options, other) for other in declared}
     option, value = declared[name], values[name]
-    at = At(subject, scene.example, values)
+    context = Context(subject, scene.example, values)
     where = control(page, view.name, name)
     if option.place == "more":
         page.get_by_test_id("stExpander").locator("summary").click()
     match option:
         case Choice(widget="buttons"):
-            expect(where.locator("[aria-checked=true]")).to_have_text(option.choices_at(at)[value])
+            expect(where.locator("[aria-checked=true]")).to_have_text(option.choices_at(context)[value])
         case Choice(widget="slider"):
-            expect(where.get_by_role("slider")).to_have_attribute("aria-valuetext", option.choices_at(at)[value])
+            expect(where.get_by_role("slider")).to_have_attribute("aria-valuetext", option.choices_at(context)[value])
         case Choice():
-            expect(where.get_by_role("combobox")).to_have_value(option.choices_at(at)[value])
+            expect(where.get_by_role("combobox")).to_have_value(option.choices_at(context)[value])
         case Several():
             for one in value:
-                expect(where).to_contain_text(option.choices_at(at)[one])
-        case Number() | Words():
+                expect(where).to_contain_text(option.choices_at(context)[one])
+        case Number() | FreeText():
             expect(where.locator("input").first).to_have_value(str(value))
         case Switch():
             expect(where.locator("input")).to_be_checked()
@@ -99,7 +100,7 @@ def test_a_link_opens_every_option_in_a_fresh_browser(browse, app_folder, view):
         page.wait_for_function("query => location.search === '?' + query", arg=scene.query)
         assert page.get_by_test_id("stAlertContentWarning").count() == 0
         page.context.close()
-    assert named == set(options_of(view.Options))
+    assert named == set(options_of(view.options_type))
 
 
 def test_every_choice_survives_a_reload(browse):
@@ -110,9 +111,9 @@ def test_every_choice_survives_a_reload(browse):
     page.get_by_text("mean", exact=True).click()
     page.wait_for_function("() => location.search.endsWith('mode=mean&off=L0H0,L1H1')")
     title = page.locator(".panel.tokens h3").nth(1)
-    expect(title).to_have_text("With the mean of L0H0, L1H1")
+    expect(title).to_have_text("L0H0, L1H1 ablated (mean)")
     page.reload()
-    expect(title).to_have_text("With the mean of L0H0, L1H1")
+    expect(title).to_have_text("L0H0, L1H1 ablated (mean)")
     expect(control(page, "interventions", "mode").locator("[aria-checked=true]")).to_have_text("mean")
     stands_at(page, 20)
 
@@ -215,7 +216,7 @@ def test_a_link_with_much_that_does_not_fit_says_each_thing_once(browse):
     page = browse("/attention?run=small&run=finite&step=19&show=all&colour=red&player=x")
     alert = page.get_by_test_id("stAlert")
     expect(alert).to_have_count(1)
-    for said in ("'run' is given 2 times", "'x' is no switch", "this is the nearest, at step 20", "no option 'colour'"):
+    for said in ("'run' is given 2 times", "'x' is no switch", "showing the nearest, at step 20", "no option 'colour'"):
         expect(alert).to_contain_text(said)
     expect(alert).to_contain_text("show is 'all'; it can be one, mean, heads.")
     control(page, "attention", "of").get_by_text("scores").click()

@@ -1,4 +1,4 @@
-"""Panels of a film as figures that do not move."""
+"""Panels of one snapshot as plotly figures."""
 
 import math
 
@@ -24,8 +24,6 @@ from explorer.views import (
 from explorer.views.subject import Subject
 from tests.conftest import TRAINING
 from tests.films import of
-
-# --- Figures ---
 
 
 @pytest.mark.parametrize("kind", [Curves, Raster, Heatmaps, Columns, Scatter])
@@ -70,8 +68,8 @@ def test_every_panel_with_numbers_can_be_a_figure(subject, copies):
             assert film.figure(id, 20).data
 
 
-def test_labels_are_shown_letter_by_letter(copies):
-    """The token < is not the beginning of a tag."""
+def test_labels_are_escaped(copies):
+    """The token < does not open a tag."""
     film = attention.example_film(copies, "<b>ab<b>a", "pattern")
     drawn = film.figure(list(film.figures())[1], 0)
     assert drawn.layout.yaxis.ticktext[1] == "&lt; (1)"
@@ -84,8 +82,8 @@ def test_the_basis_and_its_gram_matrix(subject):
     assert basis.data[0].z[0].tolist() == pytest.approx([1 / math.sqrt(10)] * 10)
 
 
-def test_long_tasks_of_many_digits_have_panels_too(tmp_path):
-    """Ten digits: six kinds of sum, ten columns, more lines than the palette has colours."""
+def test_ten_digits_have_panels_too(tmp_path):
+    """Six classes of sums, ten columns, more lines than the palette has colours."""
     task = Addition(n_digits=10)
     run = recorder.create(
         Runs(tmp_path), "ten", task, task.model_config(d_model=8, n_heads=1, d_head=8, d_mlp=8), TRAINING

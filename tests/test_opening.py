@@ -8,9 +8,9 @@ from explorer.cli.main import main
 from explorer.errors import UserError
 from explorer.film.panels.curves import Curves
 from explorer.film.panels.heatmaps import Heatmaps
+from explorer.options import resolve
 from explorer.runs import Runs
-from explorer.scene import resolve
-from explorer.views import all_views, find_views, view_named
+from explorer.views import all_views, find_views, get_view
 from explorer.views.opening import open_scene
 from explorer.views.subject import Subject
 from tests.conftest import SHIPPED
@@ -21,7 +21,7 @@ NEW_VIEW = '''
 from dataclasses import dataclass
 
 from explorer.film.film import Film
-from explorer.scene import switch
+from explorer.options import switch
 from explorer.views import panels
 from explorer.views.view import View
 
@@ -31,11 +31,11 @@ class Options:
     squared: bool = switch("Squared")
 
 
-class Embeddings(View):
+class Embeddings(View[Options]):
     name, title, icon, place = "embeddings", "Embeddings", "token", (1, 9)
-    Options = Options
+    options_type = Options
 
-    def film(self, subject, example, options, *beside):
+    def film(self, subject, example, options, second=None):
         norms = subject.ensemble.weights["embed.W_E"].norm(dim=-1) ** (2 if options.squared else 1)
         curves = dict(zip(subject.task.tokens, norms.unbind(1), strict=True))
         return Film(subject.steps, [panels.over_snapshots(subject, "norms", "Norms", curves, unit="norm")])
@@ -58,9 +58,9 @@ def new_views(tmp_path, monkeypatch):
 def test_a_new_view_is_one_file(new_views, subject):
     assert list(new_views) == ["embeddings"]
     view = new_views["embeddings"]
-    options, problems = resolve(view.Options, subject, subject.first_example, {"squared": "on"})
+    options, problems = resolve(view.options_type, subject, subject.first_example, {"squared": "on"})
     assert problems == []
-    plain, _ = resolve(view.Options, subject, subject.first_example, {})
+    plain, _ = resolve(view.options_type, subject, subject.first_example, {})
     squared, norms = (
         view.film(subject, subject.first_example, chosen).panels[0].lines[3].values for chosen in (options, plain)
     )
@@ -73,7 +73,7 @@ def test_every_file_of_a_view_is_found_in_the_order_of_the_navigation():
         *("attention", "activations", "attribution", "circuits", "fourier", "weights", "interventions"),
     ]
     with pytest.raises(UserError, match="There is no view 'nope'; there are watch, "):
-        view_named("nope")
+        get_view("nope")
 
 
 # --- The command line ---
@@ -102,7 +102,7 @@ def test_a_scene_is_printed_in_full_and_in_one_form(capsys):
         ("nope?run=addition", ["There is no view 'nope'; there are watch,"]),
         ("attention?run=nope", ["There is no run 'nope'; there are addition,"]),
         ("attention?run=../addition", ["There is no run '../addition'"]),
-        ("watch?run=addition&step=102", ["addition has no snapshot at step 102; this is the nearest, at step 101."]),
+        ("watch?run=addition&step=102", ["addition has no snapshot at step 102; showing the nearest, at step 101."]),
         ("watch?run=addition&example=what", ["'what' is not a sum"]),
         ("watch?run=addition&run=induction", ["'run' is given 2 times"]),
         ("weights?run=addition&layer=1&step=x", ["step is 'x'", "There is no option 'layer'; this view has none."]),

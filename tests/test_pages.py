@@ -57,7 +57,7 @@ def test_every_page_shows_every_shipped_run_and_all_its_examples(monkeypatch, pa
 
 @pytest.mark.parametrize("run", Runs(SHIPPED).names())
 @pytest.mark.parametrize("page", [*INSIDE, "phase-changes", "attention"])
-def test_everything_that_can_be_shown_is_shown_of_every_shipped_run(monkeypatch, page, run):
+def test_every_option_is_shown_of_every_shipped_run(monkeypatch, page, run):
     monkeypatch.setenv("EXPLORER_CHECKPOINTS", str(SHIPPED))
     app = opening(page, run=run)
     steps = list(Runs(SHIPPED).open(run).info().snapshots)
@@ -74,7 +74,7 @@ def test_everything_that_can_be_shown_is_shown_of_every_shipped_run(monkeypatch,
         seen.add(shown)
 
 
-def test_a_shipped_run_of_another_task_brings_its_own_example(monkeypatch):
+def test_a_run_of_another_task_opens_with_its_own_example(monkeypatch):
     monkeypatch.setenv("EXPLORER_CHECKPOINTS", str(SHIPPED))
     app = opening("", run="addition", example="12345+67890")
     app.text_input(key="choice.example").set_value("no sum").run()
@@ -92,7 +92,7 @@ def test_finite_runs_show_train_and_test(opened):
     assert [line["dashed"] for line in lines[:4]] == [True, False, False, True]
 
 
-def test_run_step_and_example_stand_in_the_url_and_survive_a_change_of_page(opened):
+def test_run_step_and_example_are_kept_in_the_url_and_across_pages(opened):
     app = opened("", run="small", step="20", example="48+76")
     assert header(app)["start"] == 20
     stop_at(app, 30)
@@ -104,7 +104,7 @@ def test_run_step_and_example_stand_in_the_url_and_survive_a_change_of_page(open
         assert (scene.view, scene.run, scene.step, scene.example) == (page or "watch", "small", 30, "48+76")
 
 
-def test_a_stop_of_the_player_does_not_send_the_film_again(opened):
+def test_moving_the_player_does_not_resend_the_film(opened):
     app = opened("", run="small", step="0")
     before = app.get("bidi_component")[0].proto.bytes
     stop_at(app, 30)
@@ -112,7 +112,7 @@ def test_a_stop_of_the_player_does_not_send_the_film_again(opened):
     assert app.selectbox(key="choice.step").value == 30
 
 
-def test_the_sidebar_moves_the_player_and_the_player_the_sidebar(opened):
+def test_the_sidebar_and_the_player_move_each_other(opened):
     app = opened("", run="small", step="0")
     stop_at(app, 30)
     app.selectbox(key="choice.step").set_value(10).run()
@@ -142,7 +142,7 @@ def test_two_sessions_do_not_disturb_each_other(opened):
 
 @pytest.mark.parametrize("typed", ["abc", "", "123+1", "9" * 100_000, "![x](y) $x$ <b>"])
 @pytest.mark.parametrize("page", ["", "try"])
-def test_bad_input_gets_one_sentence_and_breaks_nothing(opened, page, typed):
+def test_invalid_input_is_reported_in_one_sentence(opened, page, typed):
     app = opened(page, run="small")
     app.text_input(key="choice.example").set_value(typed).run()
     assert not app.exception
@@ -155,12 +155,12 @@ def test_bad_input_gets_one_sentence_and_breaks_nothing(opened, page, typed):
 
 
 @pytest.mark.parametrize(
-    ("query", "said"),
+    ("query", "message"),
     [
-        ({"run": "nope"}, "There is no run 'nope'; this is finite."),
-        ({"run": "**x**](y)"}, "There is no run '**x**](y)'; this is finite."),
+        ({"run": "nope"}, "There is no run 'nope'; showing finite instead."),
+        ({"run": "**x**](y)"}, "There is no run '**x**](y)'; showing finite instead."),
         ({"run": "small", "step": "abc"}, "step is 'abc'; it must be a whole number"),
-        ({"run": "small", "step": "19"}, "no snapshot at step 19; this is the nearest, at step 20."),
+        ({"run": "small", "step": "19"}, "no snapshot at step 19; showing the nearest, at step 20."),
         ({"run": ["small", "finite"]}, "'run' is given 2 times; give it once."),
         ({"run": "small", "example": "what"}, "'what' is not a sum"),
         ({"run": "small", "foo": "1"}, "There is no option 'foo'; this view has none."),
@@ -168,18 +168,18 @@ def test_bad_input_gets_one_sentence_and_breaks_nothing(opened, page, typed):
     ],
     ids=["unknown run", "markdown", "bad step", "missing step", "repeated", "no example", "no option", "no switch"],
 )
-def test_a_bad_url_still_opens_and_says_what_does_not_fit(opened, query, said):
+def test_an_invalid_url_opens_and_is_reported(opened, query, message):
     app = opened("", **query)
     assert healthy(app)
-    assert said in warnings(app)
+    assert message in warnings(app)
     header(app)
     stop_at(app, 30)
-    assert said in warnings(app)  # until somebody chooses something
+    assert message in warnings(app)  # until the user changes something
     app.text_input(key="choice.example").set_value("1+2").run()
     assert not app.warning
 
 
-def test_options_of_a_link_are_taken_up_and_what_does_not_fit_has_its_default(opened):
+def test_options_of_a_link_are_used_and_invalid_ones_have_their_default(opened):
     app = opened("attention", run="small", show="mean", of="scores")
     assert "before softmax, mean over" in header(app)["panels"][1]["title"]
     assert dict(address(app).options) == {"show": "mean", "of": "scores"}
@@ -189,11 +189,11 @@ def test_options_of_a_link_are_taken_up_and_what_does_not_fit_has_its_default(op
     assert dict(address(app).options) == {"show": "mean"}  # "on" has no effect here
     app = opened("interventions", run="small", off="l1h0,L9H9,L0N3")
     assert "There is no L9H9" in warnings(app)
-    assert header(app)["panels"][1]["title"] == "Without L1H0, L0N3"
+    assert header(app)["panels"][1]["title"] == "L1H0, L0N3 ablated (zero)"
     assert dict(address(app).options) == {"off": "L1H0,L0N3"}
 
 
-def test_options_are_remembered_for_each_view_and_left_out_where_they_are_the_default(opened):
+def test_options_are_remembered_per_view_and_defaults_are_not_in_the_url(opened):
     app = opened("attention", run="small")
     assert address(app).options == ()
     app.get("button_group")[0].set_value("mean over a batch").run()
@@ -206,7 +206,7 @@ def test_a_step_between_snapshots_opens_at_the_nearest(opened):
     assert header(opened("", run="small", step="19"))["start"] == 20
 
 
-def test_try_shows_answers_and_offers_harder_siblings(opened):
+def test_try_shows_answers_and_offers_harder_variations(opened):
     app = opened("try", run="small", example="48+76=100")
     assert [panel["kind"] for panel in header(app)["panels"]] == ["tokens", "text", "bars", "curves"]
     assert "is wrong" in app.info[0].value
@@ -248,7 +248,7 @@ def test_attention_can_be_averaged_over_a_batch(opened):
     assert "mean over 32 unseen examples" in header(app)["panels"][1]["title"]
 
 
-def test_phase_changes_stand_in_a_table_and_smoothing_in_the_film(opened):
+def test_phase_changes_are_in_a_table_and_smoothing_is_in_the_film(opened):
     app = opened("phase-changes", run="finite")
     table = app.dataframe[0].value
     assert set(table["digit"]) == {f"{d}, {kind}" for d in ("hundreds", "tens", "units") for kind in ("test", "train")}
@@ -260,38 +260,38 @@ def test_phase_changes_stand_in_a_table_and_smoothing_in_the_film(opened):
     assert app.select_slider(key="phase-changes.smoothing").value == 0.5
 
 
-def test_components_are_switched_off_by_name_and_what_there_is_not_is_explained(opened):
+def test_components_are_ablated_by_name_and_unknown_ones_reported(opened):
     app = opened("interventions", run="small")
     off = app.multiselect(key="interventions.off")
     assert off.value == ["L0H0"]
-    assert header(app)["panels"][1]["title"] == "Without L0H0"
+    assert header(app)["panels"][1]["title"] == "L0H0 ablated (zero)"
     off.set_value(["L1 MLP", "l0n3"]).run()
     assert healthy(app)
-    assert header(app)["panels"][1]["title"] == "Without L1 MLP, L0N3"
+    assert header(app)["panels"][1]["title"] == "L1 MLP, L0N3 ablated (zero)"
     app.multiselect(key="interventions.off").set_value(["L1H0", "<b>L9H9", "L7H0", " "]).run()
     assert not app.exception
     assert "no component of a model" in app.error[0].value
     assert "There is no L7H0" in app.error[1].value
-    assert header(app)["panels"][1]["title"] == "Without L1H0"
+    assert header(app)["panels"][1]["title"] == "L1H0 ablated (zero)"
     app.multiselect(key="interventions.off").set_value([]).run()
     assert healthy(app)
-    assert header(app)["panels"][1]["title"] == "With nothing ablated"
+    assert header(app)["panels"][1]["title"] == "Nothing ablated"
 
 
-def test_a_second_example_is_patched_and_a_bad_one_explained(opened):
+def test_a_second_example_is_patched_and_an_invalid_one_reported(opened):
     app = opened("interventions", run="small", example="48+76")
     app.get("button_group")[0].set_value("patch").run()
     assert healthy(app)
     assert app.text_input(key="interventions.second").value == "48+52"
     assert app.selectbox(key="interventions.answer").options == ["tens: 2 or 0", "units: 4 or 0"]
     film = header(app)
-    for text, said in (("76+48", "the same right answers"), ("no sum", "is not a sum")):
+    for text, message in (("76+48", "the same right answers"), ("no sum", "is not a sum")):
         app.text_input(key="interventions.second").set_value(text).run()
         assert not app.exception
         assert len(app.error) == 1
-        assert said in app.error[0].value
+        assert message in app.error[0].value
         assert app.text_input(key="interventions.second").value == text
-        assert header(app) == film  # what was there stays
+        assert header(app) == film  # the film stays
     app.text_input(key="interventions.second").set_value(" ").run()
     assert healthy(app)
     assert "Type a second sum" in app.info[0].value
@@ -299,12 +299,12 @@ def test_a_second_example_is_patched_and_a_bad_one_explained(opened):
     assert healthy(app)
     app.selectbox(key="interventions.answer").set_value(2).run()
     assert "for 4 rather than 3, units" in header(app)["panels"][1]["title"]
-    app.text_input(key="choice.example").set_value("11+22").run()  # now both are one: another is taken
+    app.text_input(key="choice.example").set_value("11+22").run()  # now both are the same: another is used
     assert healthy(app)
     assert app.text_input(key="interventions.second").value != "11+22"
 
 
-def test_heads_positions_and_neurons_are_chosen_and_the_most_changed_is_one_click_away(opened):
+def test_heads_positions_and_units_can_be_selected_also_from_the_largest_changes(opened):
     app = opened("activations", run="small", example="48+76")
     app.selectbox(key="activations.hook").set_value("blocks.0.attn.hook_v").run()
     app.multiselect(key="activations.heads").set_value([1]).run()
@@ -325,11 +325,11 @@ def test_heads_positions_and_neurons_are_chosen_and_the_most_changed_is_one_clic
     assert app.multiselect(key="activations.units").value == []
     app.selectbox(key="activations.last").set_value(app.selectbox(key="activations.first").value).run()
     assert not app.exception
-    assert "choose two" in app.error[0].value
+    assert "choose two different ones" in app.error[0].value
 
 
 @pytest.mark.parametrize("page", [*PAGES.values(), *INSIDE])
-def test_a_panel_of_a_snapshot_can_be_had_as_a_figure(opened, page):
+def test_a_panel_can_be_shown_as_a_figure(opened, page):
     app = opened(page, run="finite")
     assert not app.get("plotly_chart")
     app.toggle(key="still").set_value(True).run()
@@ -340,14 +340,14 @@ def test_a_panel_of_a_snapshot_can_be_had_as_a_figure(opened, page):
         assert len(app.get("plotly_chart")) == 1
 
 
-def test_there_is_nothing_to_compare_one_run_with(root, monkeypatch):
+def test_a_single_run_has_nothing_to_compare_with(root, monkeypatch):
     monkeypatch.setenv("EXPLORER_CHECKPOINTS", str(root))
     app = opening("compare", run="small")
     assert healthy(app)
     assert "no second run" in app.info[0].value
 
 
-def test_another_run_is_beside_the_chosen_one(opened):
+def test_a_second_run_is_shown_beside_the_selected_one(opened):
     app = opened("compare", run="small", step="20")
     assert app.selectbox(key="compare.beside").value == "finite"
     film = header(app)
@@ -357,7 +357,7 @@ def test_another_run_is_beside_the_chosen_one(opened):
     assert app.selectbox(key="compare.beside").value == "small"
 
 
-def test_runs_lists_what_there_is_and_chooses(opened):
+def test_runs_are_listed_and_can_be_selected(opened):
     app = opened("runs", run="small")
     assert not app.exception
     text = " ".join(element.value for element in [*app.markdown, *app.caption])
@@ -368,7 +368,7 @@ def test_runs_lists_what_there_is_and_chooses(opened):
 
 
 @pytest.mark.parametrize("how", HOW)
-def test_a_spoilt_snapshot_is_named_and_the_rest_still_plays(folder, small, tmp_path, monkeypatch, how):
+def test_a_corrupt_snapshot_is_reported_and_the_others_are_shown(folder, small, tmp_path, monkeypatch, how):
     shutil.copytree(folder / "small", tmp_path / "small")
     spoil(tmp_path / "small" / "snapshots" / "step-000010.safetensors", how, small)
     monkeypatch.setenv("EXPLORER_CHECKPOINTS", str(tmp_path))
@@ -378,7 +378,7 @@ def test_a_spoilt_snapshot_is_named_and_the_rest_still_plays(folder, small, tmp_
     assert header(app)["steps"] == [0, 20, 30, 40]
 
 
-def test_a_run_that_cannot_be_read_says_so_and_others_can_be_chosen(folder, tmp_path, monkeypatch):
+def test_an_unreadable_run_is_reported_and_others_can_be_selected(folder, tmp_path, monkeypatch):
     shutil.copytree(folder, tmp_path / "runs")
     (tmp_path / "runs" / "finite" / "run.json").write_text("{")
     monkeypatch.setenv("EXPLORER_CHECKPOINTS", str(tmp_path / "runs"))
@@ -390,7 +390,7 @@ def test_a_run_that_cannot_be_read_says_so_and_others_can_be_chosen(folder, tmp_
     assert header(app)["steps"] == [0, 10, 20, 30, 40]
 
 
-def test_without_runs_a_page_says_what_to_do(tmp_path, monkeypatch):
+def test_pages_without_runs_explain_how_to_train_one(tmp_path, monkeypatch):
     monkeypatch.setenv("EXPLORER_CHECKPOINTS", str(tmp_path))
     for page in (*PAGES.values(), "runs"):
         app = go_to(AppTest.from_file(APP, default_timeout=60), page)

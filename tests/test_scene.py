@@ -1,4 +1,4 @@
-"""Scenes: one value, one line of text, and options that are declared once."""
+"""Scenes as values and as lines of text, and the options of views."""
 
 from dataclasses import dataclass
 from urllib.parse import parse_qsl
@@ -8,20 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as some
 
 from explorer.errors import UserError
-from explorer.scene import (
-    COMMON,
-    LONGEST,
-    Scene,
-    choice,
-    number,
-    options_of,
-    read,
-    resolve,
-    several,
-    switch,
-    texts_of,
-    words,
-)
+from explorer.options import choice, free_text, number, options_of, resolve, several, switch, texts_of
+from explorer.scene import COMMON, MAX_LENGTH, Scene, read
 
 NAMES = some.from_regex(r"[a-z][a-z0-9-]{0,12}", fullmatch=True)
 TEXTS = some.text(max_size=40).filter(lambda text: not any("\ud800" <= c <= "\udfff" for c in text))
@@ -43,31 +31,31 @@ SCENES = some.builds(
 
 
 @given(SCENES)
-def test_a_scene_survives_being_written_and_read(scene):
+def test_a_scene_is_equal_after_writing_and_reading(scene):
     assert read(str(scene)) == (scene, [])
 
 
 @given(SCENES)
-def test_a_whole_address_is_the_same_scene(scene):
+def test_a_complete_url_is_the_same_scene(scene):
     assert read(f"http://localhost:8501/base/{scene}") == (scene, [])
 
 
 @given(some.text(max_size=200))
-def test_whatever_is_read_can_be_written_and_read_again(line):
-    """What does not fit is told, and what is left is a scene like any other."""
+def test_any_line_reads_as_a_scene_that_can_be_written_and_read(line):
+    """Invalid parts are reported; the rest is a scene like any other."""
     scene, _ = read(line, "watch")
     if scene.view.isidentifier():
         assert read(str(scene)) == (scene, [])
 
 
 @given(some.dictionaries(some.sampled_from(["show", "layer", "all", "neuron", "typed", "foo"]), TEXTS, max_size=6))
-def test_whatever_options_are_read_is_a_choice_that_survives_being_written(texts):
+def test_any_texts_resolve_to_options_that_are_equal_after_writing_and_reading(texts):
     options, _ = resolve(Options, Run(), "abc", texts)
     written = dict(texts_of(options, Run(), "abc"))
     assert resolve(Options, Run(), "abc", written) == (options, [])
 
 
-def test_a_line_is_written_as_people_read_it():
+def test_a_line_is_legible():
     scene = Scene("attention", "induction", 980, "abcd, abcd", (("show", "heads"),), "losses.log patterns.rescale")
     assert str(scene) == (
         "attention?run=induction&step=980&example=abcd,+abcd&show=heads&player=losses.log+patterns.rescale"
@@ -77,7 +65,7 @@ def test_a_line_is_written_as_people_read_it():
 
 
 @pytest.mark.parametrize(
-    ("line", "said"),
+    ("line", "messages"),
     [
         ("attention?run=a&run=b", ["'run' is given 2 times; give it once."]),
         ("attention?step=1&step=2&step=3&show=a&show=b", ["'step' is given 3 times", "'show' is given 2 times"]),
@@ -87,22 +75,22 @@ def test_a_line_is_written_as_people_read_it():
         ("attention?step=99999999999", ["step is '99999999999'"]),
         ("attention?player=x+y.z", ["'x' is no switch of a panel", "'y.z' is no switch of a panel"]),
         ("attention?" + "a=1&" * 100, ["no link to a view"]),
-        ("attention?example=" + "a" * LONGEST, ["The link has 4,018 characters; at most 4,000 are read."]),
+        ("attention?example=" + "a" * MAX_LENGTH, ["The link has 4,018 characters; at most 4,000 are read."]),
         ("http://[/attention", ["no link to a view; write it as VIEW?run=RUN&step=STEP."]),
     ],
 )
-def test_each_thing_that_cannot_be_read_gets_a_sentence_and_its_default(line, said):
+def test_each_invalid_part_is_reported_and_has_its_default(line, messages):
     scene, problems = read(line)
-    assert len(problems) == len(said)
-    assert all(some in problem for some, problem in zip(said, problems, strict=True))
+    assert len(problems) == len(messages)
+    assert all(message in problem for message, problem in zip(messages, problems, strict=True))
     assert (scene.run, scene.step, scene.example, scene.options, scene.player) == (None, None, None, (), "")
 
 
-def test_the_view_of_an_address_without_one_is_the_opening_view():
+def test_a_url_without_a_view_is_of_the_default_view():
     assert read("http://localhost:8501/?run=a", "watch") == (Scene("watch", "a"), [])
 
 
-def test_switches_of_the_player_are_taken_apart():
+def test_switches_of_the_player_are_parsed():
     scene, _ = read("watch?player=losses.log+losses.smooth:off+patterns.enlarged:L1H0+a-b.hidden:units,c%2520d")
     assert scene.switches == [
         ("a-b", "hidden", ["units", "c d"]),
@@ -116,17 +104,17 @@ def test_switches_of_the_player_are_taken_apart():
 
 
 class Run:
-    """What a view would look at."""
+    """Stands for a loaded run."""
 
     layers = ("one", "two")
 
 
-def _check(at, text):
+def _check(context, text):
     if "x" in text:
         raise UserError(f"{text!r} has an x; leave it out.")
 
 
-def _spelled(at, text):
+def _parse_other(context, text):
     if not text.startswith("n"):
         raise UserError(f"There is no {text!r}; there are n1 to n9.")
     return text.lower()
@@ -136,15 +124,19 @@ def _spelled(at, text):
 class Options:
     show: str = choice("Show", {"qk": "QK circuit", "ov": "OV circuit"})
     layer: int = choice(
-        "Layer", lambda at: dict(enumerate(at.subject.layers)), when=lambda at: at.chosen["show"] == "ov"
+        "Layer",
+        lambda context: dict(enumerate(context.subject.layers)),
+        when=lambda context: context.chosen["show"] == "ov",
     )
-    all: tuple = several("All", {1: "one", 2: "two", 3: "three"}, usual=lambda at: (1,), spelled=_spelled)
-    neuron: int = number("Neuron", 0, lambda at: len(at.example))
+    all: tuple = several(
+        "All", {1: "one", 2: "two", 3: "three"}, preferred=lambda context: (1,), parse_other=_parse_other
+    )
+    neuron: int = number("Neuron", 0, lambda context: len(context.example))
     basis: bool = switch("Basis")
-    typed: str = words("Typed", _check, suggestions=lambda at: {at.example: "the same"})
+    typed: str = free_text("Typed", _check, suggestions=lambda context: {context.example: "the same"})
 
 
-def test_options_have_their_defaults_and_are_left_out_then():
+def test_options_have_defaults_which_are_not_written():
     options, problems = resolve(Options, Run(), "abc", {})
     assert (options, problems) == (Options("qk", 0, (1,), 0, False, "abc"), [])
     assert texts_of(options, Run(), "abc") == ()
@@ -164,7 +156,7 @@ def test_an_option_without_effect_is_neither_read_nor_written():
 
 
 @pytest.mark.parametrize(
-    ("texts", "said"),
+    ("texts", "message"),
     [
         ({"show": "k"}, "show is 'k'; it can be qk, ov."),
         ({"show": "ov", "layer": "2"}, "layer is '2'; it can be 0, 1."),
@@ -176,20 +168,20 @@ def test_an_option_without_effect_is_neither_read_nor_written():
         ({"foo": "1"}, "There is no option 'foo'; there are show, layer, all, neuron, basis, typed."),
     ],
 )
-def test_what_does_not_fit_is_named_and_has_its_default(texts, said):
+def test_an_invalid_option_is_reported_and_has_its_default(texts, message):
     options, problems = resolve(Options, Run(), "abc", texts)
-    assert problems == [said]
-    usual, _ = resolve(Options, Run(), "abc", {name: text for name, text in texts.items() if name == "show"})
-    assert options == (usual if "all" not in texts else Options("qk", 0, (), 0, False, "abc"))
+    assert problems == [message]
+    defaults, _ = resolve(Options, Run(), "abc", {name: text for name, text in texts.items() if name == "show"})
+    assert options == (defaults if "all" not in texts else Options("qk", 0, (), 0, False, "abc"))
 
 
-def test_of_several_values_those_that_fit_are_kept():
+def test_valid_values_among_several_are_kept():
     options, problems = resolve(Options, Run(), "abc", {"all": "2,9,N3,2, ,8"})
     assert options.all == (2,)
     assert [problem[:15] for problem in problems] == ["There is no '8'", "There is no '9'", "There is no 'N3"]
 
 
-def test_no_option_may_take_the_name_of_what_every_scene_has():
+def test_an_option_with_the_name_of_a_parameter_of_every_scene_is_refused():
     @dataclass(frozen=True)
     class Taken:
         step: int = number("Step", 0, 9)

@@ -39,7 +39,7 @@ def test_a_run_is_trained_from_the_page_watched_stopped_and_resumed(training):
     assert len(header(app.run())["steps"]) > len(first)
     assert "running, step" in progress(app)
 
-    again = opening("train", run="skip-trigram")  # as after a refresh, or in an app that was started anew
+    again = opening("train", run="skip-trigram")  # as after a reload, or in a restarted app
     assert "running" in progress(again)
     press(again, "Stop")
     until(lambda: run.info().status == "stopped")
@@ -50,7 +50,7 @@ def test_a_run_is_trained_from_the_page_watched_stopped_and_resumed(training):
     assert run.info().status == "running"
 
 
-def test_what_cannot_be_trained_is_refused_in_a_sentence_and_nothing_is_made(training):
+def test_invalid_settings_are_refused_and_no_run_is_created(training):
     app = opening("train")
     app.selectbox(key="train.task").set_value("modular-addition").run()
     p = app.number_input(key="train.modular-addition.quick.Task.p")
@@ -76,7 +76,7 @@ def test_what_cannot_be_trained_is_refused_in_a_sentence_and_nothing_is_made(tra
     assert training.names() == []
 
 
-def test_a_run_too_many_is_refused_before_it_is_made(training, monkeypatch):
+def test_runs_beyond_the_limit_are_refused_before_creation(training, monkeypatch):
     monkeypatch.setattr(jobs, "LIMIT", 1)
     jobs.start(recorder.create(training, "busy", TASK, MODEL, LONG))
     app = opening("train")
@@ -85,7 +85,7 @@ def test_a_run_too_many_is_refused_before_it_is_made(training, monkeypatch):
     assert training.names() == ["busy"]
 
 
-def test_another_run_can_be_watched_and_settings_outlive_a_look_at_another_page(training):
+def test_another_run_can_be_watched_and_settings_persist_across_pages(training):
     for name, task in (("one", TASK), ("other", SkipTrigram())):
         model = task.model_config(d_model=16, n_heads=2, d_head=8, d_mlp=32)
         recorder.train(recorder.create(training, name, task, model, LONG), should_stop=lambda: True)
@@ -103,7 +103,7 @@ def test_another_run_can_be_watched_and_settings_outlive_a_look_at_another_page(
     assert app.number_input(key="train.addition.quick.Training.steps").value == 1234
 
 
-def test_a_failed_run_says_why_and_can_be_resumed(training):
+def test_a_failed_run_shows_its_error_and_can_be_resumed(training):
     run = recorder.create(training, "broken", TASK, MODEL, replace(LONG, steps=20))
 
     def fail(measured):
@@ -118,7 +118,7 @@ def test_a_failed_run_says_why_and_can_be_resumed(training):
     until(lambda: run.info().status == "done")
 
 
-def test_every_preset_can_be_chosen_and_says_what_it_takes(training):
+def test_every_preset_can_be_selected_and_shows_its_cost(training):
     app = opening("train")
     seen = []
     for task in app.selectbox(key="train.task").options:

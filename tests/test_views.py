@@ -1,4 +1,4 @@
-"""Films of a run: what they say is what the measures say."""
+"""Films of a run have the values of the measures."""
 
 import numpy as np
 import pytest
@@ -22,12 +22,12 @@ from tests.films import of, values
 # --- Phase changes ---
 
 
-def test_onsets_of_addition_are_ordered_as_its_curves_show(shipped):
+def test_onsets_of_addition_agree_in_table_seismograph_and_flags(shipped):
     found = phase_changes.phases(shipped)
     assert [phase.name for phase in found] == ["100k", "10k", "tens", "thousands", "units", "hundreds"]
     assert all(phase.onset is not None and phase.ends > phase.onset for phase in found)
     assert [phase.width for phase in found[1:]] == [phase.ends - phase.begins for phase in found[1:]]
-    assert found[0].begins is None  # it begins below, as it is only ever 0 or 1
+    assert found[0].begins is None  # the loss starts below that level: this digit is 0 or 1
     raster = phase_changes.seismograph(shipped)
     assert raster.rows == [phase.name for phase in found]
     assert raster.onsets.tolist() == [phase.onset for phase in found]
@@ -37,16 +37,16 @@ def test_onsets_of_addition_are_ordered_as_its_curves_show(shipped):
     assert flags == {f"{phase.name}: onset": phase.onset for phase in found}
 
 
-def test_smoothing_leaves_onsets_where_they_are_and_stands_in_the_film(shipped):
+def test_smoothing_does_not_move_onsets_and_is_passed_to_the_film(shipped):
     rough, smooth = (phase_changes.phases(shipped, beta) for beta in (0.5, 0.98))
-    settled = {phase.name: phase.onset for phase in smooth}
+    onsets = {phase.name: phase.onset for phase in smooth}
     for phase in rough:
-        assert settled[phase.name] == pytest.approx(phase.onset, abs=40), phase.name
+        assert onsets[phase.name] == pytest.approx(phase.onset, abs=40), phase.name
     assert phase_changes.film(shipped, "1+1", 0.99).panels[0].smoothing == 0.99
 
 
-def test_losses_that_are_measured_now_and_then_are_smoothed_by_steps():
-    """Unseen pairs every tenth step, learnt ones at every step: one smoothing moves neither by much."""
+def test_smoothing_is_per_step_for_losses_measured_every_few_steps():
+    """Test losses every tenth step, training losses at every step: the same smoothing shifts neither onset by much."""
     subject = Subject.load(Runs(SHIPPED).open("modular-addition"))
     onsets = {beta: {p.name: p.onset for p in phase_changes.phases(subject, beta)} for beta in (0.0, 0.9, 0.99)}
     for name, onset in onsets[0.0].items():
@@ -54,8 +54,8 @@ def test_losses_that_are_measured_now_and_then_are_smoothed_by_steps():
         assert onsets[0.99][name] == pytest.approx(onset, abs=120)
 
 
-def test_kinds_are_measured_on_unseen_examples_only():
-    """Half of the learnt pairs would be right from step 250 on."""
+def test_classes_are_measured_on_unseen_examples_only():
+    """Of the training pairs, half would be right from step 250 on."""
     subject = Subject.load(Runs(SHIPPED).open("modular-addition"))
     _, losses, right = phase_changes.class_film(subject).panels
     early = [i for i, step in enumerate(subject.steps) if 500 < step < 2000]
@@ -64,16 +64,16 @@ def test_kinds_are_measured_on_unseen_examples_only():
     assert min(line.values[-1] for line in right.lines) > 0.99
 
 
-def test_where_nothing_falls_there_is_no_onset():
+def test_losses_that_do_not_fall_have_no_onset():
     subject = Subject.load(Runs(SHIPPED).open("induction-finite"))
     found = phase_changes.phases(subject)
     assert {phase.onset for phase in found if phase.name.endswith("test")} == {None}
     onsets = phase_changes.seismograph(subject).onsets
     assert np.isnan(onsets).sum() >= 30
-    assert np.isfinite(onsets[: np.isfinite(onsets).sum()]).all()  # those that fall stand first
+    assert np.isfinite(onsets[: np.isfinite(onsets).sum()]).all()  # losses that fall come first
 
 
-def test_every_kind_of_sum_has_a_loss_and_a_share_of_right_answers(shipped):
+def test_every_class_of_sums_has_a_loss_and_an_accuracy(shipped):
     _, losses, right = phase_changes.class_film(shipped).panels
     names = [line.label.split(":")[0] for line in losses.lines]
     assert names == ["S0", "S1", "S2", "S3", "S4", "S5"]
@@ -84,19 +84,19 @@ def test_every_kind_of_sum_has_a_loss_and_a_share_of_right_answers(shipped):
     assert losses.lines[1].values[-1] < losses.lines[5].values[-1]  # a carry through four nines is harder
 
 
-def test_a_task_without_kinds_says_so(copies):
-    with pytest.raises(UserError, match="tells no kinds of text apart"):
+def test_a_task_without_classes_is_refused(copies):
+    with pytest.raises(UserError, match="has no classes of texts"):
         phase_changes.class_film(copies)
 
 
 # --- Attention and activations ---
 
 
-@pytest.mark.parametrize("kind", attention.KINDS)
+@pytest.mark.parametrize("kind", attention.QUANTITIES)
 def test_attention_of_one_example_is_that_of_the_hook_point(subject, kind):
     _, maps = attention.example_film(subject, "48+76", kind).panels
     example = subject.task.encode("48+76")
-    hook = f"blocks.1.attn.{attention.KINDS[kind]}"
+    hook = f"blocks.1.attn.{attention.QUANTITIES[kind].hook}"
     loss = subject.loss_on(example.batch) if kind == "gradient" else None
     _, cache = subject.ensemble.run(example.tokens[None], [hook.removesuffix("_grad")], loss)
     expected = cache[hook][:, 0, 1]  # (snapshot query key) of L1H1
@@ -106,16 +106,16 @@ def test_attention_of_one_example_is_that_of_the_hook_point(subject, kind):
     assert np.isnan(maps.values[:, 3][:, ~seen]).all()
 
 
-def test_stretches_that_come_again_are_outlined_where_induction_heads_look(copies):
+def test_repeats_are_outlined_where_induction_heads_attend(copies):
     example = copies.task.encode("abcdefgh..0123abcdefgh")
     _, maps = attention.example_film(copies, example.text, "pattern").panels
-    assert maps.outlines == [(15, 2, 8, 8)]  # a at position 15 looks at b, which is at 2
+    assert maps.outlines == [(15, 2, 8, 8)]  # a at position 15 attends to b at position 2
     assert example.tokens[15] == example.tokens[1]
 
 
-def test_repeated_tokens_are_a_probe_only_where_there_are_enough(subject, copies):
-    assert attention.probes(copies) == attention.PROBES
-    assert attention.probes(subject) == {"unseen": "unseen examples"}
+def test_repeated_tokens_are_offered_only_if_context_and_vocabulary_suffice(subject, copies):
+    assert attention.datasets(copies) == attention.DATASETS
+    assert attention.datasets(subject) == {"unseen": "unseen examples"}
     with pytest.raises(UserError, match="choose unseen examples instead"):
         attention.scores_film(subject, "repeated")
     panels = attention.scores_film(copies, "repeated").panels[1:]
@@ -127,7 +127,7 @@ def test_repeated_tokens_are_a_probe_only_where_there_are_enough(subject, copies
     ]
 
 
-def test_chosen_heads_positions_and_units_are_those_shown(subject):
+def test_only_selected_heads_positions_and_units_are_shown(subject):
     hook = "blocks.0.attn.hook_v"
     whole = activations.film(subject, "48+76", hook, "activation").panels[1]
     some = activations.film(subject, "48+76", hook, "activation", heads=(1,), positions=(2, 0), units=(7,)).panels[1]
@@ -136,7 +136,7 @@ def test_chosen_heads_positions_and_units_are_those_shown(subject):
     np.testing.assert_array_equal(some.values[:, 0, :, 0], whole.values[:, 1, [0, 2], 7])
 
 
-def test_what_is_chosen_and_not_there_does_not_count(subject):
+def test_selected_indices_that_do_not_exist_are_ignored(subject):
     shown = activations.film(subject, "48+76", "hook_embed", "activation", heads=(3,), positions=(99,)).panels[1]
     assert shown.values.shape == (5, 1, 9, 16)
 
@@ -152,7 +152,7 @@ def test_a_histogram_and_curves_are_of_the_same_values(subject):
     np.testing.assert_allclose(line, cache[hook][:, 0, 5, 3], rtol=1e-4, atol=1e-6)
 
 
-def test_one_unit_is_drawn_at_every_position_however_many(subject, copies):
+def test_a_single_unit_is_drawn_as_a_raster_over_many_positions(subject, copies):
     few = activations.film(subject, "48+76", "blocks.0.mlp.hook_post", "activation", "training", units=(3,))
     assert len(values(few.panels[-1])) == 9
     text = next(iter(copies.task.examples.values()))
@@ -163,7 +163,7 @@ def test_one_unit_is_drawn_at_every_position_however_many(subject, copies):
 
 
 @pytest.mark.parametrize("kind", activations.KINDS)
-def test_what_lies_in_the_future_is_no_attention(subject, kind):
+def test_masked_keys_are_empty(subject, kind):
     film = activations.film(subject, "48+76", "blocks.0.attn.hook_pattern", kind)
     (maps,) = of(Heatmaps, film)
     assert np.isnan(maps.values[..., np.triu_indices(9, 1)[0], np.triu_indices(9, 1)[1]]).all()
@@ -175,5 +175,5 @@ def test_the_most_changed_units_come_first_and_need_two_snapshots(subject):
     assert [change for _, _, change in found] == sorted((change for _, _, change in found), reverse=True)
     assert {head for head, _, _ in found} <= {"L0H0", "L0H1"}
     assert found == activations.most_changed(subject, "blocks.0.attn.hook_z", 40, 0)
-    with pytest.raises(UserError, match="Both snapshots are at step 40; choose two"):
+    with pytest.raises(UserError, match="Both snapshots are at step 40; choose two different ones"):
         activations.most_changed(subject, "blocks.0.attn.hook_z", 40, 40)

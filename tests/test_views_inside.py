@@ -1,4 +1,4 @@
-"""Films of what is inside a run, and of two runs: what they say is what the measures say."""
+"""Films of the inside of a model, and of two runs, have the values of the measures."""
 
 import numpy as np
 import pytest
@@ -27,7 +27,7 @@ from tests.films import of, values
 
 
 @pytest.mark.parametrize("form", attribution.FORMS)
-def test_the_parts_of_a_logit_add_up_on_screen(subject, form):
+def test_attributions_in_the_film_sum_to_the_logit(subject, form):
     film = attribution.film(subject, "48+76", 1, form)
     (columns,), (_, curves) = of(Columns, film), of(Curves, film)
     lines = values(curves)
@@ -38,16 +38,16 @@ def test_the_parts_of_a_logit_add_up_on_screen(subject, form):
     assert lens.values[:, 0, -1].max() <= 1
 
 
-def test_every_circuit_that_is_possible_can_be_shown(subject, copies):
-    assert "composition" in circuits.possible(copies)
+def test_every_available_circuit_is_shown(subject, copies):
+    assert "composition" in circuits.available(copies)
     for run, text in ((subject, "48+76"), (copies, "abcabc")):
-        for what in circuits.possible(run):
-            film = circuits.film(run, what, 9, text)  # the last layer, where there are not so many
+        for what in circuits.available(run):
+            film = circuits.film(run, what, 9, text)  # clipped to the last layer
             assert len(film.panels) > 1
 
 
-def test_digits_have_frequencies_and_columns(subject):
-    assert list(fourier.possible(subject)) == list(fourier.WHAT)
+def test_digits_have_frequency_panels(subject):
+    assert list(fourier.available(subject)) == list(fourier.MEASURES)
     assert fourier.answers(subject) == ("units", "tens")
     film = fourier.film(subject, "logits", "tens")
     (maps,) = of(Heatmaps, film)
@@ -57,17 +57,17 @@ def test_digits_have_frequencies_and_columns(subject):
     assert len(of(Scatter, fourier.film(subject, "circles", ""))) == 3
 
 
-def test_large_grids_are_looked_at_in_fewer_snapshots(subject, monkeypatch):
+def test_large_grids_use_fewer_snapshots(subject, monkeypatch):
     whole = fourier.film(subject, "pairs", "units")
-    monkeypatch.setattr(fourier, "MOST_PAIRS", 300)
+    monkeypatch.setattr(fourier, "MAX_PAIRS", 300)
     few = fourier.film(subject, "pairs", "units")
     assert few.steps == (0, 20, 40)
     for one, every in zip(of(Heatmaps, few), of(Heatmaps, whole), strict=True):
         np.testing.assert_allclose(one.values, every.values[::2], rtol=1e-4, atol=1e-6)
 
 
-def test_what_does_not_go_around_has_no_frequencies(copies):
-    assert fourier.possible(copies) == {}
+def test_tasks_without_numbers_modulo_n_have_no_frequencies(copies):
+    assert fourier.available(copies) == {}
     with pytest.raises(UserError, match="not numbers modulo n"):
         fourier.film(copies, "frequencies", "")
 
@@ -84,8 +84,8 @@ def test_the_path_of_the_weights_ends_where_training_does(subject):
 # --- Interventions ---
 
 
-def test_with_nothing_off_both_models_are_one(subject):
-    film = interventions.off_film(subject, "48+76", (), "zero")
+def test_ablating_nothing_shows_the_same_model_twice(subject):
+    film = interventions.ablation_film(subject, "48+76", (), "zero")
     whole, without = of(Tokens, film)
     np.testing.assert_array_equal(whole.answers, without.answers)
     one, other = values(of(Curves, film)[0]).values()
@@ -93,8 +93,8 @@ def test_with_nothing_off_both_models_are_one(subject):
     assert max(np.abs(line.values).max() for line in of(Curves, film)[1].lines) == 0
 
 
-def test_a_part_that_is_off_changes_answers_losses_and_attention_above_it(shipped):
-    film = interventions.off_film(shipped, "12345+67890", ("L0 MLP",), "zero")
+def test_ablation_changes_answers_and_losses(shipped):
+    film = interventions.ablation_film(shipped, "12345+67890", ("L0 MLP",), "zero")
     whole, without = of(Tokens, film)
     assert (whole.answers[-1] == whole.targets).all()
     assert (without.answers[-1] != without.targets).any()
@@ -103,49 +103,49 @@ def test_a_part_that_is_off_changes_answers_losses_and_attention_above_it(shippe
 
 
 def test_examples_that_differ_can_be_patched_and_others_are_refused(subject):
-    answers = interventions.telling(subject, "48+76", "11+22")
+    answers = interventions.differing_answers(subject, "48+76", "11+22")
     assert answers == {0: "hundreds: 1 or 0", 1: "tens: 2 or 3", 2: "units: 4 or 3"}
-    for what in interventions.patches(subject):
+    for what in interventions.patched_activations(subject):
         panel = interventions.patch_film(subject, "48+76", "11+22", what, 1).panels[-1]
         shown = panel.values if isinstance(panel, Heatmaps) else np.stack([line.values for line in panel.lines])
         assert np.isfinite(shown).any()
     with pytest.raises(UserError, match="the same right answers"):
-        interventions.telling(subject, "48+76", "76+48")
+        interventions.differing_answers(subject, "48+76", "76+48")
     with pytest.raises(UserError, match="same right answer at hundreds"):
         interventions.patch_film(subject, "48+76", "50+75", "heads", 0)
 
 
 def test_the_position_that_differs_is_always_patched():
-    """Of 42 positions the first letter alone tells two texts apart, and brings the whole answer back."""
+    """Two texts of 42 positions differ in the first letter only; patching it restores the full answer."""
     subject = Subject.load(Runs(SHIPPED).open("skip-trigram"))
     one = subject.task.examples["B at the beginning"]
-    other = interventions.partners(subject, one)["C instead of B"]
+    other = interventions.corrupted_examples(subject, one)["C instead of B"]
     (maps,) = of(Heatmaps, interventions.patch_film(subject, one, other, "residual", 0))
     assert maps.columns[0] == "C (1)"
     assert maps.values[-1, 0, 0, 0] == pytest.approx(1, abs=1e-3)
     assert np.abs(maps.values[-1, 0, 0, 1:]).max() < 1e-3
 
 
-def test_shares_of_next_to_nothing_are_left_out(shipped):
+def test_shares_of_tiny_logit_differences_are_hidden(shipped):
     panel = interventions.patch_film(shipped, "12345+67890", "12345+87655", "heads", 0).panels[-1]
     shares = np.stack([line.values for line in panel.lines])
-    assert np.isnan(shares[:, 0]).all()  # a new model knows no difference
+    assert np.isnan(shares[:, 0]).all()  # an untrained model has nearly no difference
     assert np.isfinite(shares[:, -1]).all()
     assert np.nanmax(np.abs(shares)) < 5
 
 
-def test_examples_of_another_form_are_refused(copies):
-    with pytest.raises(UserError, match="ask at different places"):
-        interventions.telling(copies, "abcabc", "abcdabcd")
+def test_examples_with_other_answer_positions_are_refused(copies):
+    with pytest.raises(UserError, match="answers at different positions; type a second one of the same form"):
+        interventions.differing_answers(copies, "abcabc", "abcdabcd")
 
 
-def test_named_partners_are_those_that_can_be_patched(shipped):
+def test_offered_examples_can_be_patched(shipped):
     for text in shipped.task.examples.values():
-        for other in interventions.partners(shipped, text).values():
-            assert interventions.telling(shipped, text, other)
+        for other in interventions.corrupted_examples(shipped, text).values():
+            assert interventions.differing_answers(shipped, text, other)
     induction = Subject.load(Runs(SHIPPED).open("induction"))
     first = next(iter(induction.task.examples.values()))
-    assert list(interventions.partners(induction, first)) == ["another stretch there"]
+    assert list(interventions.corrupted_examples(induction, first)) == ["another stretch there"]
 
 
 # --- Two runs ---
@@ -170,20 +170,20 @@ def test_runs_side_by_side_at_the_same_loss():
     at = next(panel.at for panel in film.panels if panel.title.startswith("addition-finite: loss"))
     assert (np.diff(at) >= 0).all()
     assert at[0] <= 10
-    assert at[-1] == other.steps[-1]  # it never gets as far
+    assert at[-1] == other.steps[-1]  # its loss never falls as far
     late = one.steps.index(max(step for step in one.steps if step <= 900))
-    assert at[late] > 1400  # what one understands by then, the other does after it has memorised
+    assert at[late] > 1400  # what one has learnt by then, the other learns after memorising
     assert film.panels[0].blocks[0].startswith("addition at step 0    addition-finite at step")
 
 
-def test_runs_of_different_tasks_answer_examples_of_their_own(subject, copies):
+def test_runs_of_different_tasks_use_their_own_examples(subject, copies):
     film = compare.film(subject, copies, "48+76", "step")
     one, other = of(Tokens, film)
     assert one.prompt == list("48+76=")
     assert other.prompt[0] == "⊢"
 
 
-def test_a_run_is_compared_with_one_of_its_task(subject, shipped):
-    assert compare.partner(shipped, Runs(SHIPPED)) == "addition-finite"
-    assert compare.partner(subject, Runs(SHIPPED)) == "addition"  # of other numbers, but of addition
-    assert compare.partner(subject, Runs(subject.run.folder.parent)) is None
+def test_the_run_offered_for_comparison_has_the_same_task(subject, shipped):
+    assert compare.default_partner(shipped, Runs(SHIPPED)) == "addition-finite"
+    assert compare.default_partner(subject, Runs(SHIPPED)) == "addition"  # the same task with other settings
+    assert compare.default_partner(subject, Runs(subject.run.folder.parent)) is None

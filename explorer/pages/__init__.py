@@ -1,1 +1,1 @@
-"""The pages: widgets in, a view out. Only this folder, the player and the entry point know Streamlit."""
+"""The pages of the app. Only this folder, the player and the entry point import Streamlit."""

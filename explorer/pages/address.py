@@ -1,4 +1,4 @@
-"""The address in the browser, which says the scene on screen."""
+"""The URL in the browser, which mirrors the scene."""
 
 from collections.abc import Callable
 from functools import cache
@@ -19,8 +19,11 @@ def _component() -> Callable[..., object]:
 
 
 def write(scene: Scene) -> None:
-    """Let the address say ``scene``. Called once at the end of every run of the script.
+    """Write the scene to the URL. Called once at the end of each run of the script.
 
-    Streamlit's own `st.query_params` would add an entry to the browser's history for each snapshot.
+    Streamlit's `st.query_params` would add an entry to the browser's history for each snapshot.
+
+    Args:
+        scene: what is on screen.
     """
     _component()(key="address", data={"query": scene.query, "view": scene.view})

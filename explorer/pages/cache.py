@@ -1,4 +1,4 @@
-"""What is kept in memory for all sessions: runs that were read, and what views gave for them. Bounded in bytes."""
+"""Caches shared by all sessions: loaded runs and results of views, bounded in bytes."""
 
 import contextlib
 import dataclasses
@@ -15,9 +15,9 @@ from torch import Tensor
 from explorer.runs import Run
 from explorer.views.subject import Subject
 
-RUNS_KEPT = 2 * 2**30  # bytes of weights and losses
-VIEWS_KEPT = 512 * 2**20  # bytes of films
-LEAST_SIZE = 4096  # bytes that anything is taken to have
+MAX_RUN_BYTES = 2 * 2**30  # bytes of weights and losses
+MAX_RESULT_BYTES = 512 * 2**20  # bytes of films
+MIN_ENTRY_BYTES = 4096  # counted for every result besides its arrays
 Value = TypeVar("Value")
 
 
@@ -28,96 +28,104 @@ class _Entry(Generic[Value]):
     size: int
 
 
-class Kept(Generic[Value]):
-    """Values by key, at most ``room`` bytes of them; those used least recently go first.
+class ByteCache(Generic[Value]):
+    """A least-recently-used cache whose values take at most ``max_bytes``.
 
-    A value is made once, however many sessions ask for it, and again when its version has changed. Whoever asks for a
-    value that is being made waits for it; other keys are not held up.
+    A value is computed once for all sessions, and again when its version changes. Concurrent requests for a key wait
+    for one computation; other keys are not blocked.
     """
 
-    def __init__(self, room: int, size: Callable[[Value], int]):
+    def __init__(self, max_bytes: int, size: Callable[[Value], int]):
         self._size = size
         self._lock = threading.Lock()
-        self._entries: LRUCache[Hashable, _Entry[Value]] = LRUCache(room, getsizeof=lambda entry: entry.size)
-        self._making: WeakValueDictionary[Hashable, threading.Lock] = WeakValueDictionary()
+        self._entries: LRUCache[Hashable, _Entry[Value]] = LRUCache(max_bytes, getsizeof=lambda entry: entry.size)
+        self._computing: WeakValueDictionary[Hashable, threading.Lock] = WeakValueDictionary()
 
-    def get(self, key: Hashable, version: Hashable, make: Callable[[Value | None], Value]) -> Value:
-        """The value of ``key``.
+    def get(self, key: Hashable, version: Hashable, compute: Callable[[Value | None], Value]) -> Value:
+        """The value of ``key``, from the cache or computed.
 
         Args:
-            key: what is wanted.
-            version: of what the value is made of; a kept value of another version is made again.
-            make: makes the value; it is given the kept one of another version, if there is one.
+            key: of the value.
+            version: of the inputs; a cached value of another version is computed again.
+            compute: computes the value; its argument is the cached value of another version, or None.
         """
         with self._lock:
-            making = self._making.setdefault(key, threading.Lock())
-        with making:
+            computing = self._computing.setdefault(key, threading.Lock())
+        with computing:
             with self._lock:
                 entry = self._entries.get(key)
             if entry is None or entry.version != version:
-                value = make(None if entry is None else entry.value)
+                value = compute(None if entry is None else entry.value)
                 entry = _Entry(version, value, self._size(value))
                 with self._lock:
                     self._entries.pop(key, None)
-                    with contextlib.suppress(ValueError):  # larger than all the room there is: it is not kept
+                    with contextlib.suppress(ValueError):  # larger than the whole cache: not stored
                         self._entries[key] = entry
             return entry.value
 
 
 def nbytes(value: Any) -> int:
-    """The bytes of all arrays in a value made of dataclasses, mappings and sequences."""
+    """The bytes of all arrays and texts in a value.
+
+    Args:
+        value: made of dataclasses, mappings, sequences, arrays, tensors and texts.
+    """
     if isinstance(value, np.ndarray | Tensor):
         return int(value.nbytes)
     if isinstance(value, bytes | str):
         return len(value)
     if isinstance(value, Mapping):
-        return sum(nbytes(one) for one in value.values())
+        return sum(map(nbytes, value.values()))
     if isinstance(value, Sequence):
-        return sum(nbytes(one) for one in value)
+        return sum(map(nbytes, value))
     if dataclasses.is_dataclass(value):
-        return sum(nbytes(getattr(value, one.name)) for one in dataclasses.fields(value))
+        return sum(nbytes(getattr(value, field.name)) for field in dataclasses.fields(value))
     return 0
 
 
 @dataclasses.dataclass(frozen=True)
-class Memory:
-    """The runs and what views gave for them, one of each for all sessions."""
+class Caches:
+    """The loaded runs and the results of views, shared by all sessions."""
 
-    runs: Kept[Subject]
-    views: Kept[Any]
+    runs: ByteCache[Subject]
+    results: ByteCache[Any]
 
-    def read(self, run: Run) -> tuple[Hashable, Subject]:
-        """The version of the run as it is now, and the run.
+    def load(self, run: Run) -> tuple[Hashable, Subject]:
+        """The current version of a run, and the loaded run.
+
+        Args:
+            run: the run on disk.
 
         Raises:
-            UserError: it cannot be read.
+            UserError: the run cannot be read.
         """
         version = run.version()
         return version, self.runs.get(run.folder, version, lambda before: Subject.load(run, before))
 
-    def made(self, run: Run, make: Callable[..., Value], *parameters: Hashable, beside: Run | None = None) -> Value:
-        """What ``make(subject, *parameters)`` gives for a run.
+    def result(self, run: Run, make: Callable[..., Value], *parameters: Hashable, second: Run | None = None) -> Value:
+        """The cached result of ``make(subject, *parameters)`` for a run.
 
         Args:
-            run: its subject is the first argument of ``make``.
-            make: a function or a bound method. It is part of the key as an object: when the code of a view changes
-                while the app runs, there is a new function, and what the old one made is not used.
+            run: the run on disk; the loaded run is the first argument of ``make``.
+            make: a function or a bound method. The object is part of the cache key, so that results of old code are
+                not reused after a hot reload.
             parameters: further arguments.
-            beside: a second run, whose subject is the last argument.
+            second: a second run, which is the last argument.
 
         Raises:
             UserError: as ``make``, or a run cannot be read.
         """
-        runs = (run,) if beside is None else (run, beside)
-        versions, (subject, *others) = zip(*map(self.read, runs), strict=True)
-        key = (make, *(one.folder for one in runs), *parameters)
-        return self.views.get(key, versions, lambda _: make(subject, *parameters, *others))
+        runs = (run,) if second is None else (run, second)
+        versions, (subject, *others) = zip(*map(self.load, runs), strict=True)
+        key = (make, *(each.folder for each in runs), *parameters)
+        return self.results.get(key, versions, lambda _: make(subject, *parameters, *others))
 
 
 @st.cache_resource(show_spinner=False)
-def memory() -> Memory:
-    """The memory of this server."""
-    # A film holds its arrays and, once it was sent, the message made of them.
-    return Memory(
-        Kept(RUNS_KEPT, lambda run: run.nbytes), Kept(VIEWS_KEPT, lambda value: LEAST_SIZE + 2 * nbytes(value))
+def caches() -> Caches:
+    """The caches of this server."""
+    return Caches(
+        runs=ByteCache(MAX_RUN_BYTES, lambda run: run.nbytes),
+        # A film holds its arrays and, once it is sent, the message made of them.
+        results=ByteCache(MAX_RESULT_BYTES, lambda value: MIN_ENTRY_BYTES + 2 * nbytes(value)),
     )

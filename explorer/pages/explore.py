@@ -1,4 +1,4 @@
-"""The page of a view: widgets made from its options, its film, and what stands above and below it."""
+"""The page of a view: widgets for its options, its film, and the items above and below the film."""
 
 from collections.abc import Callable
 from typing import Any
@@ -9,23 +9,28 @@ import streamlit as st
 from explorer.errors import UserError
 from explorer.film.film import Film
 from explorer.film.player import play
-from explorer.pages import state as scene
+from explorer.options import Context, Option, Several, options_of, texts_of
+from explorer.pages import state
 from explorer.pages.plain import plain
 from explorer.pages.widgets import example_input, option_input
-from explorer.scene import At, Scene, Several, options_of, texts_of
+from explorer.scene import Scene
 from explorer.views.subject import Subject
 from explorer.views.view import Choices, Figures, Item, Links, Note, Table, View
 
 
 def page_of(view: View) -> Callable[[], None]:
-    """The page that shows a view of the chosen run. What cannot be shown is explained in a sentence."""
+    """A Streamlit page that shows a view of the selected run, or the message of a `UserError`.
+
+    Args:
+        view: the view.
+    """
 
     def page() -> None:
         if st.session_state.run is None:
-            st.info(scene.NO_RUNS)
+            st.info(state.NO_RUNS)
             return
         try:
-            _show(view, scene.subject())
+            _show(view, state.subject())
         except UserError as error:
             st.error(plain(str(error)))
 
@@ -34,25 +39,27 @@ def page_of(view: View) -> Callable[[], None]:
 
 
 def _show(view: View, subject: Subject) -> None:
-    state = st.session_state
-    options = scene.chosen(view, subject)
-    scene.show_notices()
+    session = st.session_state
+    options = state.current_options(view, subject)
+    state.show_notices()
     widgets = _Widgets(view, subject, options)
     with st.container(horizontal=True, vertical_alignment="bottom" if widgets.are_labelled else "center"):
         widgets.show_all("row")
-    if view.asks_example(options):
+    if view.uses_example(options):
         example_input(subject)
     widgets.show_all("after")
     widgets.show_more()
-    state.scene = Scene(view.name, subject.name, state.step, state.example, texts_of(options, subject, state.example))
-    if lacking := view.lacks(subject, state.example, options):
-        st.info(plain(lacking))
+    session.scene = Scene(
+        view.name, subject.name, session.step, session.example, texts_of(options, subject, session.example)
+    )
+    if problem := view.unavailable(subject, session.example, options):
+        st.info(plain(problem))
         return
-    for item in scene.viewed(view.above, state.example, options):
-        _item(item, widgets)
-    show_film(scene.viewed(view.film, state.example, options, beside=view.beside(options)))
-    for item in scene.viewed(view.below, state.example, options):
-        _item(item, widgets)
+    for item in state.cached(view.above, session.example, options):
+        _show_item(item, widgets)
+    show_film(state.cached(view.film, session.example, options, second_run=view.second_run(options)))
+    for item in state.cached(view.below, session.example, options):
+        _show_item(item, widgets)
 
 
 class _Widgets:
@@ -60,13 +67,13 @@ class _Widgets:
 
     def __init__(self, view: View, subject: Subject, options: Any):
         self.view, self.options, self.subject = view, options, subject
-        self._values = {name: getattr(options, name) for name in options_of(view.Options)}
-        self._shown = {}
+        self._values = {name: getattr(options, name) for name in options_of(view.options_type)}
+        self._shown: dict[str, tuple[Option, Context]] = {}
         earlier: dict[str, Any] = {}
-        for name, option in options_of(view.Options).items():
-            at = At(subject, st.session_state.example, earlier)
-            if option.has_effect(at):
-                self._shown[name] = (option, at)
+        for name, option in options_of(view.options_type).items():
+            context = Context(subject, st.session_state.example, earlier)
+            if option.has_effect(context):
+                self._shown[name] = (option, context)
             earlier = {**earlier, name: self._values[name]}
 
     @property
@@ -80,42 +87,38 @@ class _Widgets:
 
     def show(self, name: str) -> None:
         if name in self._shown:
-            option, at = self._shown[name]
+            option, context = self._shown[name]
             key = f"{self.view.name}.{name}"
-            option_input(key, option, at, self._values[name], lambda text: self.take({name: text}))
+            option_input(key, option, context, self._values[name], lambda text: self.set_options({name: text}))
 
     def show_more(self) -> None:
-        """Those behind the expander, whose title says what is chosen there."""
-        more = {name: at for name, (option, at) in self._shown.items() if option.place == "more"}
-        counts = []
-        for name, at in more.items():
-            option = self._shown[name][0]
-            if isinstance(option, Several) and not option.choices_at(at):
-                continue
-            counts.append(f"{len(self._values[name]) or 'all'} {option.label_at(at).lower()}")
+        """The widgets in the expander, whose title tells how many values are selected in each."""
+        counts = {}
+        for name, (option, context) in self._shown.items():
+            if option.place == "more" and isinstance(option, Several) and option.choices_at(context):
+                counts[name] = f"{len(self._values[name]) or 'all'} {option.label_at(context).lower()}"
         if counts:
-            with st.expander(f"Shown: {plain(', '.join(counts))}", icon=":material/tune:"):
-                for name, at in more.items():
-                    if self._shown[name][0].choices_at(at):
-                        self.show(name)
+            with st.expander(f"Shown: {plain(', '.join(counts.values()))}", icon=":material/tune:"):
+                for name in counts:
+                    self.show(name)
 
-    def take(self, texts: dict[str, str]) -> None:
-        scene.choose(self.view, self.options, texts)
+    def set_options(self, texts: dict[str, str]) -> None:
+        state.set_options(self.view, self.options, texts)
 
-    def go(self, example: str | None, values: dict[str, Any]) -> None:
-        """Change the scene as a link says."""
-        state = st.session_state
+    def follow_link(self, example: str | None, values: dict[str, Any]) -> None:
+        """Apply the changes of a `Link` to the scene."""
+        session = st.session_state
         if example is not None:
-            state.example = example
-            state.refused.pop("choice.example", None)
-        declared = options_of(self.view.Options)
-        self.take({name: declared[name].written(value) for name, value in values.items()})
+            session.example = example
+            session.refused.pop("choice.example", None)
+        declared = options_of(self.view.options_type)
+        self.set_options({name: declared[name].text_of(value) for name, value in values.items()})
 
 
-def _item(item: Item, widgets: _Widgets) -> None:
+def _show_item(item: Item, widgets: _Widgets) -> None:
     match item:
         case Note():
-            _note(item)
+            _show_note(item)
         case Links():
             with st.container(horizontal=True, vertical_alignment="center"):
                 if item.title:
@@ -124,72 +127,78 @@ def _item(item: Item, widgets: _Widgets) -> None:
                     st.button(
                         plain(link.label),
                         key=f"link.{i}.{link.label}",
-                        on_click=widgets.go,
+                        on_click=widgets.follow_link,
                         args=(link.example, dict(link.options)),
                         help=link.help or None,
                     )
         case Table():
-            _table(item)
+            _show_table(item)
         case Figures():
             for panel, column in zip(item.panels, st.columns(len(item.panels)), strict=True):
                 with column:
-                    picture(panel.figure(0, ()), key=f"figure.{panel.id}")
+                    show_figure(panel.figure(0, ()), key=f"figure.{panel.id}")
         case Choices():
             with st.container(horizontal=True, vertical_alignment="bottom"):
                 for name in item.names:
                     widgets.show(name)
 
 
-def _note(note: Note) -> None:
+def _show_note(note: Note) -> None:
     if note.is_heading:
         st.markdown(f"**{plain(note.text)}**")
-    elif note.is_problem:
+    elif note.is_error:
         st.error(plain(note.text))
-    elif note.is_quiet:
+    elif note.is_caption:
         st.caption(plain(note.text))
     else:
         st.info(plain(note.text))
 
 
-def _table(table: Table) -> None:
+def _show_table(table: Table) -> None:
     columns = {
         heading: pd.array(cells, dtype="Int64") if heading in table.steps else cells
         for heading, cells in table.columns.items()
     }
-    bars = st.column_config.ProgressColumn
-    look: dict[str, Any] = {heading: st.column_config.Column(help=sentence) for heading, sentence in table.help.items()}
+    config: dict[str, Any] = {}
     for heading, cells in table.columns.items():
-        said = table.help.get(heading)
+        tooltip = table.help.get(heading)
         if heading in table.probabilities:
-            look[heading] = bars(min_value=0, max_value=1, format="%.4f", help=said)
+            config[heading] = st.column_config.ProgressColumn(min_value=0, max_value=1, format="%.4f", help=tooltip)
         elif heading in table.steps:
-            look[heading] = st.column_config.NumberColumn(format="localized", help=said)
+            config[heading] = st.column_config.NumberColumn(format="localized", help=tooltip)
         elif all(isinstance(cell, float) for cell in cells):
-            look[heading] = st.column_config.NumberColumn(format="%.4g", help=said)
-    st.dataframe(pd.DataFrame(columns), hide_index=True, column_config=look)
+            config[heading] = st.column_config.NumberColumn(format="%.4g", help=tooltip)
+        elif tooltip:
+            config[heading] = st.column_config.Column(help=tooltip)
+    st.dataframe(pd.DataFrame(columns), hide_index=True, column_config=config)
 
 
 def show_film(film: Film, figures: bool = True) -> None:
     """Play a film at the session's step.
 
     Args:
-        film: what to play.
-        figures: whether people may have a panel of this snapshot as a figure.
+        film: the film.
+        figures: offer each panel as a plotly figure of the current snapshot.
     """
-    state = st.session_state
-    play(film, key=scene.PLAYER, step=state.step, switches=state.scene.switches, opened=state.opened)
+    session = st.session_state
+    play(film, key=state.PLAYER, step=session.step, switches=session.scene.switches, opened=session.opened)
     titles = film.figures()
     if not figures or not titles:
         return
-    if st.toggle("A panel of this snapshot as a figure, to zoom, point at and download", key="still"):
-        if state.get("still.panel") not in titles:
-            state["still.panel"] = list(titles)[min(1, len(titles) - 1)]  # the first below the timeline
+    if st.toggle("Show a panel of this snapshot as a figure, to zoom and download", key="still"):
+        if session.get("still.panel") not in titles:
+            session["still.panel"] = list(titles)[min(1, len(titles) - 1)]  # the first below the timeline
         id = st.selectbox(
             "Panel", list(titles), key="still.panel", format_func=titles.__getitem__, label_visibility="collapsed"
         )
-        picture(film.figure(id, state.step), key="still.figure")
+        show_figure(film.figure(id, session.step), key="still.figure")
 
 
-def picture(figure: Any, key: str) -> None:
-    """A figure that does not move."""
+def show_figure(figure: Any, key: str) -> None:
+    """Show a plotly figure.
+
+    Args:
+        figure: a plotly figure.
+        key: of the widget.
+    """
     st.plotly_chart(figure, key=key, config={"displaylogo": False, "toImageButtonOptions": {"scale": 2}})

@@ -1,12 +1,15 @@
-"""Text that anybody may have written, on a page that reads markdown."""
+"""Escaping of untrusted text for markdown."""
 
 import re
 
 
 def plain(text: str) -> str:
-    """``text`` as markdown that shows it letter by letter.
+    """``text`` escaped so that markdown shows it literally.
 
-    A word joiner, which is invisible, keeps Streamlit from making icons of ``:material/...:`` and links of addresses.
+    An invisible word joiner keeps Streamlit from turning ``:material/...:`` into icons and addresses into links.
+
+    Args:
+        text: any text.
     """
     escaped = re.sub(r"([\\`*_{}\[\]()#+\-.!|~$:<>&])", r"\\\1", text)
     return re.sub(r"(:|@|www)", "\\1\u2060", escaped)

@@ -1,4 +1,4 @@
-"""What there is to know of a run without reading its snapshots."""
+"""A summary of a run that does not read its snapshots."""
 
 import math
 from dataclasses import dataclass
@@ -7,11 +7,11 @@ import numpy as np
 import torch
 
 from explorer.analysis.phases import smooth
-from explorer.film.panels.figures import sparkline
+from explorer.film.panels.figures import Figure, sparkline
 from explorer.model.architectures import n_weights
 from explorer.runs import Run
 
-POINTS = 300  # of the small picture
+SPARKLINE_POINTS = 300
 
 
 @dataclass(frozen=True)
@@ -22,21 +22,26 @@ class RunCard:
     model: str
     progress: str
     final_losses: dict[str, float]  # name -> nats, smoothed
-    picture: object  # a figure
+    sparkline: Figure
 
 
 def card(run: Run) -> RunCard:
-    """Raises UserError where run.json or the metrics cannot be read."""
+    """The summary of a run.
+
+    Args:
+        run: the run.
+
+    Raises:
+        UserError: run.json or the metrics cannot be read.
+    """
     info = run.info()
     training = info.training
     metrics = run.metrics() if info.steps_done else {"train_loss": torch.empty(0)}
     curves = {"train": (np.arange(len(metrics["train_loss"])), smooth(metrics["train_loss"]).numpy())}
     if "test_loss" in metrics:
         curves["test"] = (metrics["test_step"].numpy(), smooth(metrics["test_loss"]).numpy())
-    thin = {
-        name: (x[:: math.ceil(len(x) / POINTS) or 1], y[:: math.ceil(len(y) / POINTS) or 1])
-        for name, (x, y) in curves.items()
-    }
+    every = {name: math.ceil(len(x) / SPARKLINE_POINTS) or 1 for name, (x, _) in curves.items()}
+    thinned = {name: (x[:: every[name]], y[:: every[name]]) for name, (x, y) in curves.items()}
     return RunCard(
         name=run.name,
         title=info.task.title,
@@ -45,5 +50,5 @@ def card(run: Run) -> RunCard:
         progress=f"{info.status}, {info.steps_done:,} of {training.steps:,} steps, {len(run.steps())} snapshots "
         f"in {training.snapshot_dtype}" + (f": {info.message}" if info.message else ""),
         final_losses={name: float(y[-1]) for name, (_, y) in curves.items() if len(y)},
-        picture=sparkline(thin),
+        sparkline=sparkline(thinned),
     )

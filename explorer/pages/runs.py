@@ -1,19 +1,19 @@
-"""The runs there are."""
+"""The page Runs: all runs, with their settings and final losses."""
 
 import streamlit as st
 
 from explorer.errors import UserError
-from explorer.pages import state as scene
+from explorer.pages import state
 from explorer.pages.plain import plain
 from explorer.pages.run_cards import RunCard, card
 from explorer.runs import Runs
 
 
 def page() -> None:
-    runs = scene.runs()
+    runs = state.runs()
     names = runs.names()
     if not names:
-        st.info(scene.NO_RUNS)
+        st.info(state.NO_RUNS)
     for name in names:
         try:
             run = runs.open(name)
@@ -28,18 +28,18 @@ def _card(root: str, name: str, version: tuple[object, ...]) -> RunCard:
 
 
 def _show(run: RunCard) -> None:
-    chosen = run.name == st.session_state.run
+    is_selected = run.name == st.session_state.run
     with st.container(border=True):
-        about, losses, picture = st.columns([5, 2, 4], vertical_alignment="center")
+        about, losses, sparkline = st.columns([5, 2, 4], vertical_alignment="center")
         about.markdown(f"**{plain(run.name)}** · {plain(run.title)}, {plain(run.data)}")
         about.caption("  \n".join(plain(line) for line in (run.model, run.progress)))
         about.button(
-            "Chosen" if chosen else "Choose",
+            "Selected" if is_selected else "Select",
             key=f"choose.{run.name}",
-            on_click=scene.choose_run,
+            on_click=state.choose_run,
             args=(run.name,),
-            disabled=chosen,
+            disabled=is_selected,
         )
         losses.caption("final loss, nats")
         losses.markdown("  \n".join(f"{name} **{loss:.4g}**" for name, loss in run.final_losses.items()))
-        picture.plotly_chart(run.picture, key=f"picture.{run.name}", config={"displayModeBar": False})
+        sparkline.plotly_chart(run.sparkline, key=f"picture.{run.name}", config={"displayModeBar": False})

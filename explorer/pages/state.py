@@ -1,24 +1,25 @@
 """The scene of a session: which run, snapshot, example and options are on screen.
 
 The session state holds ``run`` (a name), ``step`` (of the snapshot), ``example`` (a text) and ``options`` (view -> the
-texts of its options). Widgets show it and change it; the address in the browser says it.
+texts of its options). Widgets display and change it; the URL in the browser mirrors it.
 """
 
 import os
 from collections.abc import Callable, Hashable, Mapping
 from contextlib import nullcontext
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import streamlit as st
 from streamlit.runtime.scriptrunner import get_script_run_ctx
 
 from explorer.errors import UserError, quoted
 from explorer.film.player import take_stop
-from explorer.pages.cache import memory
+from explorer.options import options_of, resolve, texts_of
+from explorer.pages.cache import caches
 from explorer.pages.plain import plain
 from explorer.runs import Runs
-from explorer.scene import Scene, options_of, read_pairs, resolve, texts_of
+from explorer.scene import Scene, read_pairs
 from explorer.views.opening import fit_to_run
 from explorer.views.subject import Subject
 from explorer.views.view import View
@@ -26,6 +27,7 @@ from explorer.views.view import View
 CHECKPOINTS = Path(__file__).parents[2] / "checkpoints"
 PLAYER = "player"  # every page has one player, under one key
 NO_RUNS = "There are no runs yet. Train one on the page Train, or with `python -m explorer train addition`."
+Value = TypeVar("Value")
 
 
 def runs() -> Runs:
@@ -33,67 +35,71 @@ def runs() -> Runs:
     return Runs(os.environ.get("EXPLORER_CHECKPOINTS", CHECKPOINTS))
 
 
-# --- The scene, from the address and into it ---
+# --- The scene ---
 
 
 def begin(view: str) -> None:
-    """Take up the address when a session begins or goes back in its history, and what the player says; see that the
-    run exists.
+    """Load the scene from the URL when a session starts or navigates its history, set the step to the player's
+    position, and check that the run exists.
 
     Args:
         view: the name of the page.
     """
-    state = st.session_state
+    session = st.session_state
     context = get_script_run_ctx()
-    if "run" not in state:
-        state.run = state.step = state.example = state.player = None
-        state.options, state.refused, state.notices, state.opened = {}, {}, [], 0
-        _open(view)
+    if "run" not in session:
+        session.run = session.step = session.example = session.player = None
+        session.options, session.refused, session.notices, session.opened = {}, {}, [], 0
+        _load_url(view)
     elif context is not None and context.is_history_navigation:
-        _open(view)
-    follow()
+        _load_url(view)
+    sync_step()
     try:
-        there = runs().names()
+        names = runs().names()
     except UserError as error:
         st.error(plain(str(error)))
         st.stop()
-    first = next(iter(there), None)
-    if state.run not in there:
-        if state.run is not None and there:
-            state.notices.append(f"There is no run {quoted(state.run)}; this is {first}.")
-        state.run = first
+    first = next(iter(names), None)
+    if session.run not in names:
+        if session.run is not None and names:
+            session.notices.append(f"There is no run {quoted(session.run)}; showing {first} instead.")
+        session.run = first
 
 
-def _open(view: str) -> None:
-    """Take up the scene that the address says."""
-    state = st.session_state
+def _load_url(view: str) -> None:
+    """Load the scene from the URL."""
+    session = st.session_state
     pairs = [(name, text) for name in st.query_params for text in st.query_params.get_all(name)]
-    scene, state.notices = read_pairs(view, pairs)
-    state.run, state.step, state.example = scene.run, scene.step, scene.example
-    state.options[view] = dict(scene.options)
-    state.player, state.opened = scene.player, state.opened + 1
-    state.is_new = True  # what does not fit is said, not passed over
-    state.refused = {}
+    scene, session.notices = read_pairs(view, pairs)
+    session.run, session.step, session.example = scene.run, scene.step, scene.example
+    session.options[view] = dict(scene.options)
+    session.player, session.opened = scene.player, session.opened + 1
+    session.is_new = True  # what the run does not have is reported
+    session.refused = {}
 
 
-def follow() -> bool:
-    """Take up where people have stopped the player, if they have."""
+def sync_step() -> bool:
+    """Set the step to the one at which the user stopped the player. Returns whether the player was stopped."""
     stopped = take_stop(PLAYER)
     if stopped is not None:
         st.session_state.step = stopped
     return stopped is not None
 
 
-def settle(subject: Subject) -> None:
-    """See that step and example are ones that this run has. What a link has and does not fit is told."""
-    state = st.session_state
-    scene, problems = fit_to_run(Scene("", state.run, state.step, state.example), subject)
-    state.step, state.example = scene.step, scene.example
-    state.has_opened = state.pop("is_new", False)
-    if state.has_opened:
-        state.notices += problems
-    if state.pop("switched", False):  # what one run refuses, another may take
-        state.refused = {key: text for key, text in state.refused.items() if _is_example(subject, text)}
+def validate(subject: Subject) -> None:
+    """Replace a step or an example that the run does not have; if it came from a link, report it.
+
+    Args:
+        subject: the selected run.
+    """
+    session = st.session_state
+    scene, problems = fit_to_run(Scene("", session.run, session.step, session.example), subject)
+    session.step, session.example = scene.step, scene.example
+    session.has_opened = session.pop("is_new", False)
+    if session.has_opened:
+        session.notices += problems
+    if session.pop("switched", False):  # a text refused for one run may be valid for another
+        session.refused = {key: text for key, text in session.refused.items() if _is_example(subject, text)}
 
 
 def _is_example(subject: Subject, text: object) -> bool:
@@ -105,22 +111,26 @@ def _is_example(subject: Subject, text: object) -> bool:
 
 
 def show_notices() -> None:
-    """What did not fit in a link, until somebody chooses something."""
+    """Show what was invalid in a link, until the user changes something."""
     if notices := st.session_state.notices:
         st.warning("  \n".join(map(plain, notices)))
 
 
 def choose_run(name: str) -> None:
-    """Look at another run, at the step where its first phase change begins."""
-    state = st.session_state
-    state.run, state.step, state.switched, state.notices = name, None, True, []
+    """Select another run, at the step where its first phase change begins.
+
+    Args:
+        name: of the run.
+    """
+    session = st.session_state
+    session.run, session.step, session.switched, session.notices = name, None, True, []
 
 
-# --- The run and what views give for it ---
+# --- The run, and cached results of views ---
 
 
 def subject(quiet: bool = False) -> Subject:
-    """The chosen run, read once for all sessions.
+    """The selected run, cached across sessions.
 
     Args:
         quiet: show no spinner, which would push down what is on screen.
@@ -129,59 +139,69 @@ def subject(quiet: bool = False) -> Subject:
         UserError: it cannot be read.
     """
     with nullcontext() if quiet else st.spinner("Reading snapshots…"):
-        return memory().read(runs().open(st.session_state.run))[1]
+        return caches().load(runs().open(st.session_state.run))[1]
 
 
-def viewed(make: Callable[..., Any], *parameters: Hashable, beside: str | None = None, quiet: bool = False) -> Any:
-    """What ``make(subject, *parameters)`` gives for the chosen run, computed once for all sessions.
+def cached(
+    make: Callable[..., Value], *parameters: Hashable, second_run: str | None = None, quiet: bool = False
+) -> Value:
+    """The result of ``make(subject, *parameters)`` for the selected run, cached across sessions.
 
     Args:
         make: a function or a bound method of a view.
         parameters: its further arguments.
-        beside: the name of another run, whose subject is the last argument.
+        second_run: the name of a second run, which is the last argument.
         quiet: as for `subject`.
 
     Raises:
-        UserError: a run cannot be read, or ``make`` cannot use the parameters.
+        UserError: a run cannot be read, or as ``make``.
     """
-    run, other = runs().open(st.session_state.run), None if beside is None else runs().open(beside)
-    with nullcontext() if quiet else st.spinner("Asking every snapshot…"):
-        return memory().made(run, make, *parameters, beside=other)
+    run, second = runs().open(st.session_state.run), None if second_run is None else runs().open(second_run)
+    with nullcontext() if quiet else st.spinner("Computing all snapshots…"):
+        return caches().result(run, make, *parameters, second=second)
 
 
 # --- The options of a view ---
 
 
-def chosen(view: View, subject: Subject) -> Any:
-    """The options of a view as they are chosen for this run. What a link has and does not fit is told."""
-    state = st.session_state
-    kept: Mapping[str, str] = state.options.get(view.name, {})
-    texts = {name: text for name, text in kept.items() if "@" not in name}
-    options, problems = resolve(view.Options, subject, state.example, texts)
-    if state.pop("has_opened", False):
-        state.notices += problems
-        state.options[view.name] = {}
-        choose(view, options, dict(texts_of(options, subject, state.example)))
-    elif any("@" in name for name in kept):
-        own = {name: _key(view, options, name) for name in options_of(view.Options)}
-        texts |= {name: kept[key] for name, key in own.items() if key in kept}
-        options, _ = resolve(view.Options, subject, state.example, texts)
-    return options
-
-
-def choose(view: View, options: Any, texts: Mapping[str, str]) -> None:
-    """Remember texts of options of a view for this session.
+def current_options(view: View[Any], subject: Subject) -> Any:
+    """The current options of a view. Invalid options of a link are reported.
 
     Args:
         view: the view.
-        options: its options as they are.
-        texts: name -> text.
+        subject: the selected run.
+
+    Returns:
+        An instance of the view's ``options_type``.
     """
-    kept = st.session_state.options.setdefault(view.name, {})
-    kept.update({_key(view, options, name): text for name, text in texts.items()})
+    session = st.session_state
+    stored: Mapping[str, str] = session.options.get(view.name, {})
+    texts = {name: text for name, text in stored.items() if "@" not in name}
+    options, problems = resolve(view.options_type, subject, session.example, texts)
+    if session.pop("has_opened", False):
+        session.notices += problems
+        session.options[view.name] = {}
+        set_options(view, options, dict(texts_of(options, subject, session.example)))
+    elif any("@" in name for name in stored):
+        keys = {name: _option_key(view, options, name) for name in options_of(view.options_type)}
+        texts |= {name: stored[key] for name, key in keys.items() if key in stored}
+        options, _ = resolve(view.options_type, subject, session.example, texts)
+    return options
 
 
-def _key(view: View, options: Any, name: str) -> str:
-    """Where the text of an option is remembered: of one that depends on another, for each value of that one."""
-    per = options_of(view.Options)[name].per
+def set_options(view: View[Any], options: Any, texts: Mapping[str, str]) -> None:
+    """Store texts of options of a view in the session.
+
+    Args:
+        view: the view.
+        options: its current options.
+        texts: option name -> text.
+    """
+    stored = st.session_state.options.setdefault(view.name, {})
+    stored.update({_option_key(view, options, name): text for name, text in texts.items()})
+
+
+def _option_key(view: View[Any], options: Any, name: str) -> str:
+    """The key of an option's text; it includes the value of the option that it is stored per, if there is one."""
+    per = options_of(view.options_type)[name].per
     return f"{name}@{getattr(options, per)}" if per else name

@@ -1,15 +1,16 @@
-"""Train a run and watch it learn."""
+"""The page Train: start runs, and watch unfinished ones."""
 
 import dataclasses
 import typing
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import MISSING
 from typing import Any
 
 import streamlit as st
 
 from explorer.errors import UserError
 from explorer.model.transformer import ModelConfig
-from explorer.pages import state as scene
+from explorer.pages import state
 from explorer.pages.explore import show_film
 from explorer.pages.plain import plain
 from explorer.pages.training_runs import free_name, progress, unfinished
@@ -21,22 +22,22 @@ from explorer.tasks.task import Preset, Task
 from explorer.training.plan import Plan
 from explorer.views import watch
 
-REFRESH, IDLE_REFRESH = 2.0, 10.0  # seconds, while something is trained and while nothing is
-WIDTH = 184  # pixels, of a setting
-KEEP: dict[str, Any] = {"persist_state": "session"}  # what was chosen outlives a look at another page
+REFRESH, IDLE_REFRESH = 2.0, 10.0  # seconds, while a run is training and while none is
+WIDTH = 184  # pixels, of the input of a setting
+KEEP: dict[str, Any] = {"persist_state": "session"}  # inputs keep their values across pages
 
 
 def page() -> None:
-    state = st.session_state
+    session = st.session_state
     with st.container(border=True):
         _new_run()
-    not_done = unfinished(scene.runs())
+    not_done = unfinished(state.runs())
     busy = any(info.status == "running" for _, info in not_done)
     st.fragment(_progress, run_every=REFRESH if busy else IDLE_REFRESH)(busy)
-    if state.run is None or state.run not in {state.get("train.last"), *(run.name for run, _ in not_done)}:
+    if session.run is None or session.run not in {session.get("train.last"), *(run.name for run, _ in not_done)}:
         return
     try:
-        text = example_input(scene.subject()).text
+        text = example_input(state.subject()).text
     except UserError as error:
         st.error(plain(str(error)))
     else:
@@ -47,25 +48,25 @@ def page() -> None:
 
 
 def _new_run() -> None:
-    kind, name, preset = _choice()
-    plan = None
+    kind, name, preset = _choose_preset()
     with st.expander("Change settings", icon=":material/tune:"):
         settings = _settings(kind, name, preset)
+    plan = None
     try:
         plan = Plan.from_preset(kind, name, *settings)
     except UserError as error:
         st.error(plain(str(error)))
     if st.session_state.pop("train.started", False):
-        st.session_state["train.name"] = ""  # that one is taken now
+        st.session_state["train.name"] = ""  # the name is used now
     with st.container(horizontal=True, vertical_alignment="bottom"):
-        free = "" if plan is None else free_name(scene.runs(), plan.task, plan.training)
+        free = "" if plan is None else free_name(state.runs(), plan.task, plan.training)
         typed = st.text_input("Name", placeholder=free, width=280, key="train.name", max_chars=64, **KEEP)
         pressed = st.button("Start training", type="primary", icon=":material/play_arrow:", disabled=plan is None)
         if plan is not None:
             st.caption(plain(f"{plan.about()}; up to {jobs.LIMIT} runs at once"))
-    if pressed:
+    if pressed and plan is not None:
         try:
-            with st.spinner("Starting a process for it…"):
+            with st.spinner("Starting the training process…"):
                 _start(plan, typed.strip() or free)
         except UserError as error:
             st.error(plain(str(error)))
@@ -75,14 +76,14 @@ def _new_run() -> None:
 
 
 def _start(plan: Plan, name: str) -> None:
-    jobs.check_room(scene.runs())
-    run = recorder.create(scene.runs(), name, plan.task, plan.model, plan.training, plan.preset)
+    jobs.check_room(state.runs())
+    run = recorder.create(state.runs(), name, plan.task, plan.model, plan.training, plan.preset)
     jobs.start(run)
-    _watch(name)
+    _watch(run)
 
 
-def _choice() -> tuple[type[Task], str, Preset]:
-    """The task, the kind of data and the preset that people have chosen."""
+def _choose_preset() -> tuple[type[Task], str, Preset]:
+    """Selectors of task, data and preset."""
     with st.container(horizontal=True, vertical_alignment="bottom"):
         task = st.selectbox("Task", sorted(TASKS), key="train.task", width=240, **KEEP)
         kind = TASKS[task]
@@ -99,58 +100,57 @@ def _choice() -> tuple[type[Task], str, Preset]:
     return kind, name, presets[name]
 
 
-def _settings(kind: type[Task], name: str, preset: Preset) -> tuple[dict, dict, dict]:
-    """Settings of the task, the model and the training, changed or as in the preset."""
+def _settings(kind: type[Task], name: str, preset: Preset) -> tuple[dict[str, Any], dict[str, Any], dict[str, Any]]:
+    """Inputs for the settings of the task, the model and the training; they start with those of the preset."""
     key = f"train.{kind.name}.{name}"
-    task = {one.name: one.default for one in dataclasses.fields(kind)} | dict(preset.task)
-    shape = {one.name: one.default for one in dataclasses.fields(ModelConfig) if one.default is not dataclasses.MISSING}
-    groups = {
-        "Task": (kind, task),
-        "Model": (ModelConfig, shape | dict(preset.model)),
-        "Training": (TrainingConfig, dataclasses.asdict(preset.training)),
-    }
-    changed = []
-    for title, (cls, values) in groups.items():
-        if values:
-            st.markdown(f"**{title}**")
-        kinds = typing.get_type_hints(cls)
-        with st.container(horizontal=True, vertical_alignment="bottom"):
-            for field, value in values.items():
-                metadata = cls.__dataclass_fields__[field].metadata
-                values[field] = _widget(field, value, kinds[field], metadata, f"{key}.{title}.{field}")
-        changed.append(values)
-    return tuple(changed)
+    return (
+        _inputs("Task", kind, preset.task, key),
+        _inputs("Model", ModelConfig, preset.model, key),
+        _inputs("Training", TrainingConfig, dataclasses.asdict(preset.training), key),
+    )
 
 
-def _widget(name: str, value: Any, kind: Any, metadata: typing.Mapping[str, Any], key: str) -> Any:
+def _inputs(title: str, cls: type, preset: Mapping[str, Any], key: str) -> dict[str, Any]:
+    """An input for each field of a dataclass that has a default or is set by the preset."""
+    values, types = {}, typing.get_type_hints(cls)
+    if fields := [field for field in dataclasses.fields(cls) if field.name in preset or field.default is not MISSING]:
+        st.markdown(f"**{title}**")
+    with st.container(horizontal=True, vertical_alignment="bottom"):
+        for field in fields:
+            value, key_of_field = preset.get(field.name, field.default), f"{key}.{title}.{field.name}"
+            values[field.name] = _input(field.name, value, types[field.name], field.metadata, key_of_field)
+    return values
+
+
+def _input(name: str, value: Any, kind: Any, metadata: Mapping[str, Any], key: str) -> Any:
     about, low, high = metadata["about"], metadata["low"], metadata["high"]
     about = about[0].upper() + about[1:]
-    look: dict[str, Any] = {"key": key, "width": WIDTH, **KEEP}
+    common: dict[str, Any] = {"key": key, "width": WIDTH, **KEEP}
     if kind is bool:
-        return st.toggle(name, value, help=about, **look)
+        return st.toggle(name, value, help=about, **common)
     if choices := typing.get_args(kind):
-        return st.selectbox(name, choices, choices.index(value), help=about, **look)
-    # Without limits of its own: a number outside is refused in a sentence, not passed over.
+        return st.selectbox(name, choices, choices.index(value), help=about, **common)
+    # The input has no limits: a number out of range is reported, not silently clipped.
     step, form = (1, "%d") if kind is int else ((value or 0.1) / 10, "%g")
     limits = f"{about}. From {low:,} to {high:,}."
-    return st.number_input(name, value=kind(value), step=step, format=form, help=plain(limits), **look)
+    return st.number_input(name, value=kind(value), step=step, format=form, help=plain(limits), **common)
 
 
-# --- Runs that are not done ---
+# --- Unfinished runs ---
 
 
 def _progress(busy: bool) -> None:
-    """How far every run is that is not done."""
-    not_done = unfinished(scene.runs())
+    """Progress bars and buttons of the unfinished runs."""
+    not_done = unfinished(state.runs())
     for run, info in not_done:
         with st.container(border=True, horizontal=True, vertical_alignment="center"):
             st.progress(info.steps_done / info.training.steps, plain(progress(run.name, info)))
             if info.status == "running":
-                _button("Stop", "stop", run, recorder.request_stop, run)
+                _button("Stop", "stop", run, recorder.request_stop)
             else:
-                _button("Resume", "play_arrow", run, _resume, run)
+                _button("Resume", "play_arrow", run, _resume)
             if run.name != st.session_state.run:
-                _button("Watch", "visibility", run, _watch, run.name)
+                _button("Watch", "visibility", run, _watch)
     if problem := st.session_state.get("train.problem"):
         st.error(plain(problem))
     pressed = st.session_state.pop("train.pressed", False)
@@ -159,39 +159,39 @@ def _progress(busy: bool) -> None:
 
 
 def _film(text: str) -> None:
-    """The film of the run that is watched, with the snapshots that have come since."""
-    stopped = scene.follow()
+    """The film of the watched run, updated with new snapshots."""
+    stopped = state.sync_step()
     try:
-        subject = scene.subject(quiet=True)
-        scene.settle(subject)
-        if st.session_state.pop("train.newest", False):  # from where the player goes on with the run
+        subject = state.subject(quiet=True)
+        state.validate(subject)
+        if st.session_state.pop("train.newest", False):  # at the newest step, the player follows the run
             st.session_state.step = subject.steps[-1]
-        show_film(scene.viewed(watch.film, text, quiet=True), figures=False)
+        show_film(state.cached(watch.film, text, quiet=True), figures=False)
     except UserError as error:
         st.error(plain(str(error)))
-    if stopped:  # so that the sidebar and the URL follow; at the end, since what is not drawn again by then vanishes
+    if stopped:  # updates the sidebar and the URL; last, since elements not drawn before a rerun vanish
         st.rerun()
 
 
-def _button(label: str, icon: str, run: Run, act: Callable, *of: Any) -> None:
+def _button(label: str, icon: str, run: Run, action: Callable[[Run], object]) -> None:
     key = f"{label}.{run.name}"
-    st.button(label, key=key, icon=f":material/{icon}:", on_click=_tried, args=(act, *of))
+    st.button(label, key=key, icon=f":material/{icon}:", on_click=_guarded, args=(action, run))
 
 
-def _tried(act: Callable, *of: Any) -> None:
-    """Do something; what keeps it from being done is said on the page until something else is done."""
+def _guarded(action: Callable[[Run], object], run: Run) -> None:
+    """Call an action; a UserError stays on the page until the next action."""
     st.session_state["train.problem"], st.session_state["train.pressed"] = None, True
     try:
-        act(*of)
+        action(run)
     except UserError as error:
         st.session_state["train.problem"] = str(error)
 
 
 def _resume(run: Run) -> None:
     jobs.start(run)
-    _watch(run.name)
+    _watch(run)
 
 
-def _watch(name: str) -> None:
-    st.session_state["train.last"], st.session_state["train.newest"] = name, True
-    scene.choose_run(name)
+def _watch(run: Run) -> None:
+    st.session_state["train.last"], st.session_state["train.newest"] = run.name, True
+    state.choose_run(run.name)

@@ -1,7 +1,7 @@
-"""The widgets that several pages have: the run and the snapshot, the example, and those of a view's options.
+"""Shared widgets: the run and the snapshot, the example, and the options of a view.
 
-Each shows a value of the session's scene and changes it in a callback; none has a state of its own. A text that cannot
-be used stays in its box with a sentence below it, and what was on screen stays as well.
+Each displays a value of the session's scene and changes it in a callback, without state of its own. An invalid text
+stays in its input with an error message below it, and the film stays as it was.
 """
 
 from collections.abc import Callable, Mapping
@@ -10,37 +10,37 @@ from typing import Any
 import streamlit as st
 
 from explorer.errors import UserError
-from explorer.pages import state as scene
+from explorer.options import Choice, Context, FreeText, Number, Option, Several, Switch
+from explorer.pages import state
 from explorer.pages.plain import plain
-from explorer.scene import At, Choice, Number, Option, Several, Switch, Words
 from explorer.tasks.data import Example
 from explorer.views.subject import Subject
 
-SHORT_TEXT = 24  # tokens up to which a text box is narrow
+SHORT_TEXT = 24  # tokens; text inputs for longer examples are wide
 
 
 def sidebar() -> None:
-    """The run and the snapshot, for every page."""
-    state = st.session_state
+    """Select the run and the snapshot, on every page."""
+    session = st.session_state
     with st.sidebar:
-        names = scene.runs().names()
+        names = state.runs().names()
         if not names:
             return
-        state["choice.run"] = state.run
-        st.selectbox("Run", names, key="choice.run", on_change=lambda: scene.choose_run(state["choice.run"]))
+        session["choice.run"] = session.run
+        st.selectbox("Run", names, key="choice.run", on_change=lambda: state.choose_run(session["choice.run"]))
         try:
-            subject = scene.subject()
+            subject = state.subject()
         except UserError as error:
             st.error(plain(str(error)))
             return
-        scene.settle(subject)
-        state["choice.step"] = state.step
+        state.validate(subject)
+        session["choice.step"] = session.step
         st.selectbox(
             "Snapshot",
             subject.steps,
             key="choice.step",
             format_func=lambda step: f"step {step:,}",
-            on_change=lambda: state.update(step=state["choice.step"]),
+            on_change=lambda: session.update(step=session["choice.step"]),
         )
         st.caption(plain(facts(subject)))
         for problem in subject.problems:
@@ -48,32 +48,43 @@ def sidebar() -> None:
 
 
 def facts(subject: Subject) -> str:
-    """A run in a line."""
+    """A one-line description of a run.
+
+    Args:
+        subject: the run.
+    """
     info = subject.info
     done = f"{info.steps_done:,} steps, {len(subject.steps)} snapshots in {info.training.snapshot_dtype}"
-    progress = "being trained" if info.status == "running" else done
+    progress = "training" if info.status == "running" else done
     return f"{info.task.title} · {info.data} · {info.shape} · {progress}"
 
 
 def example_input(subject: Subject) -> Example:
-    """Choose or type an example."""
-    state, task = st.session_state, subject.task
+    """Choose or type an example.
+
+    Args:
+        subject: the selected run.
+
+    Returns:
+        The example on screen.
+    """
+    session, task = st.session_state, subject.task
     suggestions = {text: name for name, text in task.examples.items()}
-    _typed(
+    _text_input(
         "choice.example",
         label=f"Type a {task.noun}",
-        value=state.example,
+        value=session.example,
         check=task.encode,
-        take=lambda text: state.update(example=text),
+        take=lambda text: session.update(example=text),
         suggestions=suggestions,
-        suggested=f"or take one of these {task.noun}s",
+        suggested=f"or choose one of these {task.noun}s",
         placeholder=f"Type a {task.noun}, such as {next(iter(suggestions))}",
         is_short=task.n_ctx <= SHORT_TEXT,
     )
-    return task.encode(state.example)
+    return task.encode(session.example)
 
 
-def _typed(
+def _text_input(
     key: str,
     label: str,
     value: str,
@@ -84,20 +95,20 @@ def _typed(
     placeholder: str,
     is_short: bool,
 ) -> None:
-    """A box to type a text into, and texts to take.
+    """A text input with suggestions.
 
     Args:
         key: of the widgets.
         label: for screen readers.
         value: the text that is on screen.
-        check: raises UserError for a text that cannot be used.
-        take: called with a text that can.
+        check: raises UserError for an invalid text.
+        take: called with a valid text.
         suggestions: text -> label.
-        suggested: the label of all of them, for screen readers.
-        placeholder: shown in an empty box.
-        is_short: whether texts are.
+        suggested: the label of all suggestions, for screen readers.
+        placeholder: shown in an empty input.
+        is_short: use a narrow input.
     """
-    state, refused, picked = st.session_state, st.session_state.refused, f"{key}.named"
+    session, refused, picked = st.session_state, st.session_state.refused, f"{key}.named"
 
     def attempt(text: str) -> UserError | None:
         try:
@@ -106,18 +117,25 @@ def _typed(
             refused[key] = text
             return error
         refused.pop(key, None)
-        state.notices = []
+        session.notices = []
         take(text)
         return None
 
-    refusal = None if key not in refused else attempt(refused[key])  # what one run refuses, another may take
-    state[key] = refused.get(key, value)
-    state[picked] = value if value in suggestions else None
+    def on_typed() -> None:
+        attempt(session[key])
+
+    def on_picked() -> None:
+        attempt(session[picked] or value)
+
+    # A text that was refused may be valid by now, for another run or beside another example.
+    refusal = None if key not in refused else attempt(refused[key])
+    session[key] = refused.get(key, value)
+    session[picked] = value if value in suggestions else None
     with st.container(horizontal=True, vertical_alignment="center"):
         st.text_input(
             label,
             key=key,
-            on_change=lambda: attempt(state[key]),
+            on_change=on_typed,
             label_visibility="collapsed",
             placeholder=placeholder,
             icon=":material/edit:",
@@ -128,7 +146,7 @@ def _typed(
             list(suggestions),
             key=picked,
             format_func=lambda text: plain(suggestions[text]),
-            on_change=lambda: attempt(state[picked] or value),
+            on_change=on_picked,
             label_visibility="collapsed",
             wrap=True,
         )
@@ -136,104 +154,108 @@ def _typed(
         st.error(plain(str(refusal)))
 
 
-def option_input(key: str, option: Option, at: At, value: Any, take: Callable[[str], object]) -> None:
+def option_input(key: str, option: Option, context: Context, value: Any, take: Callable[[str], object]) -> None:
     """The widget of one option.
 
     Args:
         key: of the widget.
         option: the option.
-        at: where it is asked for its choices.
+        context: what its choices depend on.
         value: the value that is on screen.
-        take: called with the text of the value that somebody chooses.
+        take: called with the text of the chosen value.
     """
-    state = st.session_state
+    session = st.session_state
 
-    def taken() -> None:
-        state.notices = []
-        take(option.written(state[key]))
+    def on_change() -> None:
+        session.notices = []
+        take(option.text_of(session[key]))
 
-    look: dict[str, Any] = {
+    common: dict[str, Any] = {
         "key": key,
-        "on_change": taken,
+        "on_change": on_change,
         "label_visibility": "visible" if option.labelled else "collapsed",
         "help": option.help if option.labelled and option.help else None,
     }
     match option:
-        case Words():
-            suggestions = option.suggestions_at(at)
-            _typed(
+        case FreeText():
+            suggestions = option.suggestions_at(context)
+            _text_input(
                 key,
-                label=option.label_at(at),
+                label=option.label_at(context),
                 value=value,
-                check=lambda text: option.check(at, text),
-                take=lambda text: take(option.written(text)),
+                check=lambda text: option.check(context, text),
+                take=lambda text: take(option.text_of(text)),
                 suggestions=suggestions,
-                suggested="or take one of these",
-                placeholder=option.placeholder_at(at),
-                is_short=at.subject.task.n_ctx <= SHORT_TEXT,
+                suggested="or choose one of these",
+                placeholder=option.placeholder_at(context),
+                is_short=context.subject.task.n_ctx <= SHORT_TEXT,
             )
         case Several():
-            _several(key, option, at, value, take, look)
+            _several(key, option, context, value, take, common)
         case Number():
-            low, high = option.limits(at)
-            state[key] = value
-            st.number_input(option.label_at(at), low, high, width=140, **look)
+            low, high = option.limits(context)
+            session[key] = value
+            st.number_input(option.label_at(context), low, high, width=140, **common)
         case Switch():
-            state[key] = value
-            st.toggle(option.label_at(at), **{**look, "label_visibility": "visible"})
+            session[key] = value
+            st.toggle(option.label_at(context), **{**common, "label_visibility": "visible"})
         case Choice():
-            _choice(option, at, value, look)
+            _choice(option, context, value, common)
     if option.note:
         st.caption(option.note, width="content")
 
 
-def _choice(option: Choice, at: At, value: Any, look: dict[str, Any]) -> None:
-    choices, label = option.choices_at(at), option.label_at(at)
+def _choice(option: Choice, context: Context, value: Any, common: dict[str, Any]) -> None:
+    choices, label = option.choices_at(context), option.label_at(context)
     if len(choices) < 2 and option.widget == "buttons":
         return
-    st.session_state[look["key"]] = value
+    st.session_state[common["key"]] = value
     values = list(choices)
     if option.widget == "slider":
-        st.select_slider(label, values, format_func=choices.__getitem__, width=option.width, **look)
+        st.select_slider(label, values, format_func=choices.__getitem__, width=option.width, **common)
     elif option.widget == "list":
-        st.selectbox(label, values, format_func=choices.__getitem__, width=option.width, **look)
+        st.selectbox(label, values, format_func=choices.__getitem__, width=option.width, **common)
     else:
         st.segmented_control(
-            label, values, required=True, wrap=True, format_func=lambda value: plain(choices[value]), **look
+            label, values, required=True, wrap=True, format_func=lambda value: plain(choices[value]), **common
         )
 
 
 def _several(
-    key: str, option: Several, at: At, value: tuple[Any, ...], take: Callable[[str], object], look: dict[str, Any]
+    key: str,
+    option: Several,
+    context: Context,
+    value: tuple[Any, ...],
+    take: Callable[[str], object],
+    common: dict[str, Any],
 ) -> None:
-    """Some of several. What is typed and cannot be used stays in the box and is explained."""
-    state, refused, choices = st.session_state, st.session_state.refused, option.choices_at(at)
+    """A multi-select. Invalid entries stay in the input, with an error message each."""
+    session, refused, choices = st.session_state, st.session_state.refused, option.choices_at(context)
 
-    def taken() -> None:
-        values, problems = option.read_each(at, [str(one) for one in state[key]])
+    def on_change() -> None:
+        values, problems = option.read_each(context, [str(value) for value in session[key]])
         if problems:
-            refused[key] = list(state[key])
+            refused[key] = list(session[key])
         else:
             refused.pop(key, None)
-        state.notices = []
-        take(option.written(values))
+        session.notices = []
+        take(option.text_of(values))
 
-    state[key] = refused.get(key, list(value))
-    free = {} if option.spelled is None else {"accept_new_options": True}
+    session[key] = refused.get(key, list(value))
     st.multiselect(
-        option.label_at(at).capitalize() if option.place == "more" else option.label_at(at),
-        list(dict.fromkeys([*choices, *state[key]])),
-        format_func=lambda one: choices.get(one, str(one)),
-        placeholder=option.placeholder_at(at),
+        option.label_at(context).capitalize() if option.place == "more" else option.label_at(context),
+        list(dict.fromkeys([*choices, *session[key]])),
+        format_func=lambda value: choices.get(value, str(value)),
+        placeholder=option.placeholder_at(context),
         select_all=False,
         filter_mode="prefix",
+        accept_new_options=option.parse_other is not None,
         **{
-            **look,
-            **free,
-            "on_change": taken,
+            **common,
+            "on_change": on_change,
             "label_visibility": "visible" if option.place == "more" else "collapsed",
         },
     )
     if key in refused:
-        for problem in option.read_each(at, [str(one) for one in refused[key]])[1]:
+        for problem in option.read_each(context, [str(value) for value in refused[key]])[1]:
             st.error(plain(problem))

@@ -1,16 +1,22 @@
-"""What can be looked at: analysis composed into Films for one run. The views are found by looking into this folder."""
+"""Views: each composes analyses of a run into a film. All subclasses of `View` in this folder are discovered."""
 
 import functools
 import importlib
 import inspect
 import pkgutil
+from typing import Any
 
 from explorer.errors import UserError, quoted
 from explorer.views.view import View
 
 
-def find_views(package: str, path: list[str]) -> dict[str, View]:
-    """The views in the modules of a package, by name, in the order of the navigation."""
+def find_views(package: str, path: list[str]) -> dict[str, View[Any]]:
+    """The views in the modules of a package, by name, in the order of the navigation.
+
+    Args:
+        package: the dotted name of the package.
+        path: its folders.
+    """
     found = []
     for module in pkgutil.iter_modules(path, f"{package}."):
         for _, cls in inspect.getmembers(importlib.import_module(module.name), inspect.isclass):
@@ -20,16 +26,19 @@ def find_views(package: str, path: list[str]) -> dict[str, View]:
 
 
 @functools.cache
-def all_views() -> dict[str, View]:
-    """The views there are, by name, in the order of the navigation."""
+def all_views() -> dict[str, View[Any]]:
+    """All views by name, in the order of the navigation."""
     return find_views(__name__, list(__path__))
 
 
-def view_named(name: str) -> View:
-    """The view of that name.
+def get_view(name: str) -> View[Any]:
+    """The view called ``name``.
+
+    Args:
+        name: as in a link.
 
     Raises:
-        UserError: there is none; the sentence names those there are.
+        UserError: there is no such view; the message lists the available ones.
     """
     views = all_views()
     if name not in views:

@@ -1,6 +1,6 @@
 """Any activation or gradient of one example, at every snapshot."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,49 +16,50 @@ from explorer.film.panels.columns import Columns
 from explorer.film.panels.panel import Panel
 from explorer.film.panels.raster import Raster
 from explorer.model.architectures import activation_shapes
-from explorer.model.ensemble import Ensemble
 from explorer.model.hooks import hook_axes
-from explorer.scene import At, choice, several
+from explorer.options import Context, choice, several
 from explorer.tasks.data import Example
 from explorer.views import panels
 from explorer.views.subject import Subject
-from explorer.views.view import Choices, Item, Link, Links, Note, View, named
+from explorer.views.view import Choices, Item, Link, Links, Note, View, same_labels
 
 KINDS = ("activation", "gradient")
-FORMS = ("heatmap", "histogram", "training")
-Chosen = tuple[int, ...]  # indices on an axis; none means all
-USUAL_HOOK = "blocks.0.hook_resid_post"
-MOST_SERIES = 8  # in one histogram
-MOST_CURVES = 24  # in one panel; of more, only the mean
-MOST_CHANGED = 10  # units that are named
-MOST_NAMED = 6  # chosen places that a title names
+PLOTS: Mapping[str, str] = {"heatmap": "heatmap", "histogram": "histogram", "training": "over training"}
+Selection = tuple[int, ...]  # indices along an axis; empty means all
+DEFAULT_HOOK = "blocks.0.hook_resid_post"
+MAX_SERIES = 8  # in one histogram
+MAX_CURVES = 24  # in one panel; more values are summarised by their root mean square
+N_CHANGED = 10  # units listed as most changed
+MAX_NAMED = 6  # selected labels listed in a title
 BINS = 48
 
 
-def _hooks(at: At) -> dict[str, str]:
-    return {name: name for name in hook_names(at.subject)}
+def _hooks(context: Context) -> dict[str, str]:
+    return {name: name for name in hook_names(context.subject)}
 
 
-def _places(which: str) -> Callable[[At], dict[int, str]]:
-    """The choices of the option called ``which``: an axis of the chosen hook point."""
-    return lambda at: dict(enumerate(getattr(axes(at.subject, at.example, at.chosen["hook"]), which)))
+def _labels(which: str) -> Callable[[Context], dict[int, str]]:
+    """The choices of the option called ``which``: the labels of an axis of the chosen hook point."""
+    return lambda context: dict(
+        enumerate(getattr(axes(context.subject, context.example, context.chosen["hook"]), which))
+    )
 
 
-def _unit_axis(at: At) -> str:
-    return axes(at.subject, at.example, at.chosen["hook"]).unit_axis
+def _unit_axis(context: Context) -> str:
+    return axes(context.subject, context.example, context.chosen["hook"]).unit_axis
 
 
-def _has_units(at: At) -> bool:
-    return _unit_axis(at) != "key" and len(at.subject.steps) > 1
+def _has_units(context: Context) -> bool:
+    return _unit_axis(context) != "key" and len(context.subject.steps) > 1
 
 
-def _steps(at: At) -> dict[int, str]:
-    return {step: f"step {step:,}" for step in at.subject.steps}
+def _steps(context: Context) -> dict[int, str]:
+    return {step: f"step {step:,}" for step in context.subject.steps}
 
 
-def _usual_first(at: At) -> int:
-    """The opening step, or the first where that is the last."""
-    opening, steps = at.subject.opening_step(), at.subject.steps
+def _default_first(context: Context) -> int:
+    """The opening step, or the first step if the opening step is the last."""
+    opening, steps = context.subject.opening_step(), context.subject.steps
     return opening if opening != steps[-1] else steps[0]
 
 
@@ -70,75 +71,74 @@ class Options:
     hook: str = choice(
         "Hook point",
         _hooks,
-        usual=lambda at: USUAL_HOOK if USUAL_HOOK in _hooks(at) else hook_names(at.subject)[-1],
+        preferred=lambda context: DEFAULT_HOOK if DEFAULT_HOOK in _hooks(context) else hook_names(context.subject)[-1],
         widget="list",
         width=360,
         labelled=True,
     )
     kind: str = choice(
         "Activation or gradient",
-        named(KINDS),
+        same_labels(KINDS),
         labelled=True,
-        help="The gradient is that of the mean loss on the example's answers.",
+        help="Gradient: of the mean loss over the example's answers.",
     )
-    form: str = choice("As", {"heatmap": "heatmap", "histogram": "histogram", "training": "over training"})
-    heads: Chosen = several("Heads", _places("heads"), place="more", per="hook")
-    positions: Chosen = several("Positions", _places("positions"), place="more", per="hook")
-    units: Chosen = several(_unit_axis, _places("units"), place="more", per="hook")
-    first: int = choice("from", _steps, usual=_usual_first, **SNAPSHOT)
-    last: int = choice("to", _steps, usual=lambda at: at.subject.steps[-1], **SNAPSHOT)
+    form: str = choice("Plot", PLOTS)
+    heads: Selection = several("Heads", _labels("heads"), place="more", per="hook")
+    positions: Selection = several("Positions", _labels("positions"), place="more", per="hook")
+    units: Selection = several(_unit_axis, _labels("units"), place="more", per="hook")
+    first: int = choice("from", _steps, preferred=_default_first, **SNAPSHOT)
+    last: int = choice("to", _steps, preferred=lambda context: context.subject.steps[-1], **SNAPSHOT)
 
 
-class Activations(View):
+class Activations(View[Options]):
     name, title, icon, place = "activations", "Activations", "blur_on", (1, 1)
-    Options = Options
+    options_type = Options
 
-    def film(self, subject: Subject, example: str, options: Options, *beside: Subject) -> Film:
-        chosen = (options.heads, options.positions, options.units)
-        return film(subject, example, options.hook, options.kind, options.form, *chosen)
+    def film(self, subject: Subject, example: str, options: Options, second: Subject | None = None) -> Film:
+        selected = (options.heads, options.positions, options.units)
+        return film(subject, example, options.hook, options.kind, options.form, *selected)
 
     def below(self, subject: Subject, example: str, options: Options) -> Sequence[Item]:
         if axes(subject, example, options.hook).unit_axis == "key":
             return ()
-        heading = Note("Changed most between two snapshots", is_heading=True)
+        heading = Note("Largest changes between two snapshots", is_heading=True)
         if len(subject.steps) < 2:
-            return [heading, Note("This run has one snapshot yet.")]
+            return [heading, Note("This run has only one snapshot so far.")]
         items: list[Item] = [heading, Choices(["first", "last"])]
         try:
-            found = most_changed(subject, options.hook, options.first, options.last)
+            changes = most_changed(subject, options.hook, options.first, options.last)
         except UserError as error:
-            return [*items, Note(str(error), is_problem=True)]
-        return [*items, Links([_link(head, unit, change) for head, unit, change in found])]
+            return [*items, Note(str(error), is_error=True)]
+        return [*items, Links([_link(head, unit, change) for head, unit, change in changes])]
 
 
 def _link(head: str, unit: int, change: float) -> Link:
-    """A look at one unit alone, over training."""
+    """A link that shows one unit over training."""
     options: dict[str, Any] = {"form": "training", "units": (unit,)}
     if head:
         options["heads"] = (int(head.rsplit("H", 1)[1]),)
     return Link(
         f"{head} {unit}".strip() + f" · {change:.3g}",
-        help="Mean absolute difference on unseen examples. Click to see this unit alone, over training.",
+        help="Mean absolute difference on unseen examples. Click to show this unit over training.",
         options=options,
     )
 
 
 @dataclass(frozen=True)
-class Values:
-    """What a hook point has on one example, at every snapshot."""
+class Activation:
+    """The activation or gradient at a hook point on one example, at every snapshot."""
 
     title: str
-    maps: tuple[str, ...]  # heads, or one nameless map
+    maps: tuple[str, ...]  # names of heads, or ("",)
     values: Tensor  # (snapshot map pos unit)
     positions: tuple[str, ...]
     units: tuple[str, ...]
-    unit_axis: str
-    over_keys: bool  # whether positions are queries and units are keys
+    unit_axis: str  # "key" for attention, where positions are queries
 
 
 @dataclass(frozen=True)
 class Axes:
-    """What may be chosen of a hook point: a name for each head, position and unit."""
+    """The labels of the heads, positions and units of a hook point, to select from."""
 
     heads: tuple[str, ...]
     positions: tuple[str, ...]
@@ -147,12 +147,16 @@ class Axes:
 
 
 def hook_names(subject: Subject) -> tuple[str, ...]:
-    """The hook points of the run's model."""
+    """The names of all hook points of the run's model.
+
+    Args:
+        subject: the run.
+    """
     return tuple(activation_shapes(subject.info.model, 1))
 
 
 def axes(subject: Subject, text: str, hook: str) -> Axes:
-    """What there is to choose from.
+    """The labels to select from, for one example and hook point.
 
     Args:
         subject: the run.
@@ -167,16 +171,15 @@ def axes(subject: Subject, text: str, hook: str) -> Axes:
     if hook not in shapes:
         raise UserError(f"There is no hook point {quoted(hook)} in this model; choose another.")
     names = hook_axes(hook)
-    heads = (
-        tuple(head_name(hook, head) for head in range(shapes[hook][1 + names.index("head")])) if "head" in names else ()
-    )
+    n_heads = shapes[hook][1 + names.index("head")] if "head" in names else 0
     positions = _numbered(subject, example)
     units = positions if names[-1] == "key" else tuple(str(unit) for unit in range(shapes[hook][-1]))
-    return Axes(heads, positions, units, names[-1])
+    return Axes(_head_names(hook, n_heads), positions, units, names[-1])
 
 
-def head_name(hook: str, head: int) -> str:
-    return f"L{hook.split('.')[1]}H{head}"
+def _head_names(hook: str, n_heads: int) -> tuple[str, ...]:
+    """Of the heads of the block to which a hook point belongs."""
+    return tuple(f"L{hook.split('.')[1]}H{head}" for head in range(n_heads))
 
 
 def _numbered(subject: Subject, example: Example) -> tuple[str, ...]:
@@ -189,155 +192,194 @@ def film(
     text: str,
     hook: str,
     kind: str,
-    form: str = FORMS[0],
-    heads: Chosen = (),
-    positions: Chosen = (),
-    units: Chosen = (),
+    form: str = "heatmap",
+    heads: Selection = (),
+    positions: Selection = (),
+    units: Selection = (),
 ) -> Film:
-    """One hook point, as one of `KINDS` in one of `FORMS`.
+    """The activation or gradient at one hook point.
+
+    Args:
+        subject: the run.
+        text: an example of the run's task.
+        hook: the name of a hook point.
+        kind: one of `KINDS`; the gradient is that of the mean loss over the example's answers.
+        form: one of `PLOTS`.
+        heads: the heads to show.
+        positions: the positions to show.
+        units: the units to show. Indices that this example or hook point does not have are ignored.
 
     Raises:
         UserError: ``text`` is not an example of the run's task, or there is no such hook point.
     """
-    found = _chosen(_values(subject.ensemble, subject, text, hook, kind), heads, positions, units)
+    activation = _select(_activation(subject, text, hook, kind), heads, positions, units)
     draw = {"heatmap": _heatmap, "histogram": _histogram, "training": _over_training}[form]
-    return Film(subject.steps, [panels.timeline(subject), *draw(subject, found)])
+    return Film(subject.steps, [panels.timeline(subject), *draw(subject, activation)])
 
 
 def most_changed(subject: Subject, hook: str, before: int, after: int) -> list[tuple[str, int, float]]:
     """The units that differ most between two snapshots, on unseen examples.
 
+    Args:
+        subject: the run.
+        hook: the name of a hook point.
+        before: the step of a snapshot.
+        after: the step of another snapshot.
+
     Returns:
-        Head or "", unit, and the mean absolute difference, the largest first.
+        (head or "", unit, mean absolute difference), the largest difference first.
 
     Raises:
-        UserError: no such hook point, or it has no units; the snapshots are one.
+        UserError: there is no such hook point, it has no units, or both snapshots are the same.
     """
     if before == after:
-        raise UserError(f"Both snapshots are at step {before:,}; choose two.")
+        raise UserError(f"Both snapshots are at step {before:,}; choose two different ones.")
     at = sorted((subject.steps.index(before), subject.steps.index(after)))
     two = subject.ensemble.select(slice(at[0], at[1] + 1, at[1] - at[0]))
     change = mean_absolute_change(two, subject.unseen().tokens, hook)
-    best = change.flatten().topk(min(MOST_CHANGED, change.numel()))
+    largest = change.flatten().topk(min(N_CHANGED, change.numel()))
     width = change.shape[-1]
-    heads = [head_name(hook, head) for head in range(len(change))] if change.ndim > 1 else [""]
+    heads = _head_names(hook, len(change)) if change.ndim > 1 else ("",)
     return [
-        (heads[place // width], place % width, value)
-        for place, value in zip(best.indices.tolist(), best.values.tolist(), strict=True)
+        (heads[index // width], index % width, value)
+        for index, value in zip(largest.indices.tolist(), largest.values.tolist(), strict=True)
     ]
 
 
-def _values(ensemble: Ensemble, subject: Subject, text: str, hook: str, kind: str) -> Values:
+def _activation(subject: Subject, text: str, hook: str, kind: str) -> Activation:
     example = subject.task.encode(text)
     batch = example.batch
-    _, cache = ensemble.run(batch.tokens, [hook], subject.loss_on(batch) if kind == "gradient" else None)
+    _, cache = subject.ensemble.run(batch.tokens, [hook], subject.loss_on(batch) if kind == "gradient" else None)
     values = cache[f"{hook}_grad" if kind == "gradient" else hook]
     if values.shape[1] == 1:
-        values = values[:, 0]  # positions have no batch axis of their own, everything else a batch of one
+        values = values[:, 0]  # hook_pos_embed has no batch axis, everything else a batch of one
     names = hook_axes(hook)
-    if names[-1] == "key":  # what lies in the future is no attention, whatever stands there
-        future = torch.ones(values.shape[-2:], dtype=torch.bool).triu(1)
-        values = values.masked_fill(future, torch.nan)
-    maps = ("",)
+    over_keys = names[-1] == "key"
+    if over_keys:  # masked keys are not attention, whatever their value
+        masked = torch.ones(values.shape[-2:], dtype=torch.bool).triu(1)
+        values = values.masked_fill(masked, torch.nan)
+    maps: tuple[str, ...] = ("",)
     if "head" in names:
         if names[0] != "head":
             values = rearrange(values, "snapshot pos head unit -> snapshot head pos unit")
-        maps = tuple(head_name(hook, head) for head in range(values.shape[1]))
+        maps = _head_names(hook, values.shape[1])
     else:
         values = values[:, None]
-    over_keys = names[-1] == "key"
     tokens = _numbered(subject, example)
-    return Values(
+    return Activation(
         f"{'gradient at ' if kind == 'gradient' else ''}{hook} on {panels.brief(example.text)}{panels.given(example)}",
         maps,
         values,
         tokens,
         tokens if over_keys else tuple(str(i) for i in range(values.shape[-1])),
-        "key" if over_keys else names[-1],
-        over_keys,
+        names[-1],
     )
 
 
-def _chosen(found: Values, heads: Chosen, positions: Chosen, units: Chosen) -> Values:
-    """Only what was chosen, as far as it is there: a choice may have been made on another example."""
-    kept, said = [], [found.title]
-    unit = "key" if found.over_keys else found.unit_axis
-    for name, chosen, labels in (
-        ("", heads, found.maps),
-        ("position ", positions, found.positions),
-        (f"{unit} ", units, found.units),
+def _select(activation: Activation, heads: Selection, positions: Selection, units: Selection) -> Activation:
+    """The selected heads, positions and units; indices that this example does not have are ignored."""
+    selected, title_parts = [], [activation.title]
+    for name, selection, labels in (
+        ("", heads, activation.maps),
+        ("position ", positions, activation.positions),
+        (f"{activation.unit_axis} ", units, activation.units),
     ):
-        there = sorted(i for i in chosen if i < len(labels)) or list(range(len(labels)))
-        if len(there) < len(labels):
-            said.append(name + ", ".join(labels[i] for i in there[:MOST_NAMED]) + ", …" * (len(there) > MOST_NAMED))
-        kept.append(there)
-    maps, rows, columns = kept
-    return Values(
-        "; ".join(said),
-        tuple(found.maps[i] for i in maps),
-        found.values[:, maps][:, :, rows][..., columns],
-        tuple(found.positions[i] for i in rows),
-        tuple(found.units[i] for i in columns),
-        found.unit_axis,
-        found.over_keys,
+        indices = sorted(i for i in selection if i < len(labels)) or list(range(len(labels)))
+        if len(indices) < len(labels):
+            listed = ", ".join(labels[i] for i in indices[:MAX_NAMED])
+            title_parts.append(name + listed + ", …" * (len(indices) > MAX_NAMED))
+        selected.append(indices)
+    maps, rows, columns = selected
+    return Activation(
+        "; ".join(title_parts),
+        tuple(activation.maps[i] for i in maps),
+        activation.values[:, maps][:, :, rows][..., columns],
+        tuple(activation.positions[i] for i in rows),
+        tuple(activation.units[i] for i in columns),
+        activation.unit_axis,
     )
 
 
-def _heatmap(subject: Subject, found: Values) -> list[Panel]:
-    rows, columns = ([_label(place) for place in places] for places in (found.positions, found.units))
-    row_axis = "query" if found.over_keys else "position"
+def _heatmap(subject: Subject, activation: Activation) -> list[Panel]:
+    rows, columns = ([_without_index(label) for label in labels] for labels in (activation.positions, activation.units))
+    row_axis = "query" if activation.unit_axis == "key" else "position"
     return [
-        panels.signed_maps("values", found.title, found.maps, found.values, rows, columns, row_axis, found.unit_axis)
+        panels.signed_maps(
+            "values",
+            activation.title,
+            activation.maps,
+            activation.values,
+            rows,
+            columns,
+            row_axis,
+            activation.unit_axis,
+        )
     ]
 
 
-def _label(place: str) -> str:
-    """A place without its number, which stands beside it in a map anyway."""
-    return place.rsplit(" (", 1)[0]
+def _without_index(label: str) -> str:
+    """A label without its index, which the map's axis shows already."""
+    return label.rsplit(" (", 1)[0]
 
 
-def _histogram(subject: Subject, found: Values) -> list[Panel]:
-    edges, shares = histogram(found.values[:, :MOST_SERIES].flatten(2), BINS)
-    middles = [f"{value:.3g}" for value in ((edges[:-1] + edges[1:]) / 2).tolist()]
-    title = f"Values of {found.title}"
+def _histogram(subject: Subject, activation: Activation) -> list[Panel]:
+    edges, shares = histogram(activation.values[:, :MAX_SERIES].flatten(2), BINS)
+    centres = [f"{value:.3g}" for value in ((edges[:-1] + edges[1:]) / 2).tolist()]
+    title = f"Values of {activation.title}"
     return [
         Columns(
-            "histogram", title, middles, found.maps[:MOST_SERIES], shares.numpy(), unit="share", category_axis="value"
+            "histogram",
+            title,
+            centres,
+            activation.maps[:MAX_SERIES],
+            shares.numpy(),
+            unit="share",
+            category_axis="value",
         )
     ]
 
 
-def _over_training(subject: Subject, found: Values) -> list[Panel]:
-    """How large they are together and at each position; of few, the values themselves, of one unit also of many."""
+def _over_training(subject: Subject, activation: Activation) -> list[Panel]:
+    """Root mean squares, overall and per position; also the values, if they are few or belong to a single unit."""
     by_head = {
-        name or "all": values
-        for name, values in zip(found.maps, root_mean_square(found.values.flatten(2)).T, strict=True)
+        name or "all": curve
+        for name, curve in zip(activation.maps, root_mean_square(activation.values.flatten(2)).T, strict=True)
     }
-    drawn: list[Panel] = [panels.over_snapshots(subject, "rms", f"Root mean square, {found.title}", by_head, unit="")]
-    if 1 < len(found.positions) <= MOST_CURVES:
-        at_each = root_mean_square(found.values.transpose(1, 2).flatten(2)).T
-        curves = dict(zip(found.positions, at_each, strict=True))
-        drawn.append(
+    shown: list[Panel] = [
+        panels.over_snapshots(subject, "rms", f"Root mean square, {activation.title}", by_head, unit="")
+    ]
+    if 1 < len(activation.positions) <= MAX_CURVES:
+        by_position = root_mean_square(activation.values.transpose(1, 2).flatten(2)).T
+        curves = dict(zip(activation.positions, by_position, strict=True))
+        shown.append(
             panels.over_snapshots(
-                subject, "rms-by-position", f"Root mean square at each position, {found.title}", curves, unit=""
+                subject, "rms-by-position", f"Root mean square at each position, {activation.title}", curves, unit=""
             )
         )
-    if found.values[0].numel() <= MOST_CURVES:
-        values = {
-            f"{name} {position} {found.unit_axis} {unit}".strip(): found.values[:, m, p, u]
-            for m, name in enumerate(found.maps)
-            for p, position in enumerate(found.positions)
-            for u, unit in enumerate(found.units)
+    if activation.values[0].numel() <= MAX_CURVES:
+        curves = {
+            f"{name} {position} {activation.unit_axis} {unit}".strip(): activation.values[:, m, p, u]
+            for m, name in enumerate(activation.maps)
+            for p, position in enumerate(activation.positions)
+            for u, unit in enumerate(activation.units)
         }
-        drawn.append(panels.over_snapshots(subject, "values", f"Values, {found.title}", values, unit=""))
-    elif len(found.units) == 1:
-        high = float(found.values.nan_to_num().abs().max()) or 1.0
-        for m, name in enumerate(found.maps):
-            title = f"Values at each position, {name} {found.title}".replace("  ", " ")
-            rows, steps = found.values[:, m, :, 0].T.numpy(), np.array(subject.steps)
-            drawn.append(
+        shown.append(panels.over_snapshots(subject, "values", f"Values, {activation.title}", curves, unit=""))
+    elif len(activation.units) == 1:
+        high = float(activation.values.nan_to_num().abs().max()) or 1.0
+        for m, name in enumerate(activation.maps):
+            title = f"Values at each position, {name} {activation.title}".replace("  ", " ")
+            rows, steps = activation.values[:, m, :, 0].T.numpy(), np.array(subject.steps)
+            shown.append(
                 Raster(
-                    f"values-{name or 'all'}", title, found.positions, steps, rows, -high, high, "", scale="diverging"
+                    f"values-{name or 'all'}",
+                    title,
+                    activation.positions,
+                    steps,
+                    rows,
+                    -high,
+                    high,
+                    "",
+                    scale="diverging",
                 )
             )
-    return drawn
+    return shown

@@ -1,4 +1,4 @@
-"""How much each component adds to the logit of an answer, and what the model would answer after each block."""
+"""Direct logit attribution and logit lens: what each component adds to a logit, and the answer after each block."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from explorer.analysis.attribution import direct_logit_attribution, logit_lens
 from explorer.film.film import Film
 from explorer.film.panels.columns import Columns
-from explorer.scene import At, choice
+from explorer.options import Context, choice
 from explorer.tasks.data import Example
 from explorer.views import panels
 from explorer.views.subject import Subject
@@ -17,26 +17,31 @@ FORMS: Mapping[str, str] = {CENTRED: "logit − mean logit", LOGIT: "logit"}
 
 
 def answer_labels(subject: Subject, example: Example) -> list[str]:
-    """What each answer of an example is called, and what is right there."""
+    """A label for each answer: its place and its right token.
+
+    Args:
+        subject: the run.
+        example: an example of the run's task.
+    """
     tokens = [subject.task.answer_tokens[target] for target in example.targets.tolist()]
     return [f"{place}: {token}" for place, token in zip(example.places, tokens, strict=True)]
 
 
-def _answers(at: At) -> dict[int, str]:
-    return dict(enumerate(answer_labels(at.subject, at.subject.task.encode(at.example))))
+def _answers(context: Context) -> dict[int, str]:
+    return dict(enumerate(answer_labels(context.subject, context.subject.task.encode(context.example))))
 
 
 @dataclass(frozen=True)
 class Options:
-    of: str = choice("Of", FORMS)
+    of: str = choice("Logit", FORMS)
     answer: int = choice("Answer", _answers, widget="list")
 
 
-class Attribution(View):
+class Attribution(View[Options]):
     name, title, icon, place = "attribution", "Attribution", "bar_chart", (1, 2)
-    Options = Options
+    options_type = Options
 
-    def film(self, subject: Subject, example: str, options: Options, *beside: Subject) -> Film:
+    def film(self, subject: Subject, example: str, options: Options, second: Subject | None = None) -> Film:
         return film(subject, example, options.answer, options.of)
 
 
@@ -44,7 +49,9 @@ def film(subject: Subject, text: str, answer: int, form: str = CENTRED) -> Film:
     """Direct logit attribution of one answer, and the logit lens of all answers.
 
     Args:
-        answer: which of the example's answers; the last where there are not so many.
+        subject: the run.
+        text: an example of the run's task.
+        answer: the index of an answer; clipped to the last.
         form: one of `FORMS`.
 
     Raises:
@@ -77,7 +84,7 @@ def film(subject: Subject, text: str, answer: int, form: str = CENTRED) -> Film:
             panels.over_snapshots(
                 subject,
                 "attribution-over-training",
-                f"The same over training, and its sum: {FORMS[form]}",
+                f"Direct logit attribution over training, and the sum: {FORMS[form]}",
                 curves,
                 "logits",
                 span=7,
@@ -90,7 +97,7 @@ def film(subject: Subject, text: str, answer: int, form: str = CENTRED) -> Film:
                 probabilities[:, None],
                 stages,
                 answer_labels(subject, example),
-                "read after",
+                "stage",
                 "answer",
             ),
         ],

@@ -1,94 +1,97 @@
-"""What heads read and write, from the weights alone, at every snapshot."""
+"""QK and OV circuits, composition and singular values, from the weights alone, at every snapshot."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Literal
 
 from explorer.analysis import circuits
 from explorer.film.film import Film
 from explorer.film.panels.columns import Columns
 from explorer.film.panels.panel import Panel
-from explorer.scene import At, choice
+from explorer.options import Context, choice
 from explorer.views import panels
 from explorer.views.subject import Subject
 from explorer.views.view import View
 
 
-def _layers(at: At) -> dict[int, str]:
-    return {layer: f"layer {layer}" for layer in range(at.subject.info.model.n_layers)}
+def _layers(context: Context) -> dict[int, str]:
+    return {layer: f"layer {layer}" for layer in range(context.subject.info.model.n_layers)}
 
 
 @dataclass(frozen=True)
 class Options:
-    show: str = choice("Show", lambda at: possible(at.subject))
-    layer: int = choice("Layer", _layers, when=lambda at: at.chosen["show"] in BY_LAYER)
+    show: str = choice("Show", lambda context: available(context.subject))
+    layer: int = choice("Layer", _layers, when=lambda context: context.chosen["show"] in BY_LAYER)
 
 
-class Circuits(View):
+class Circuits(View[Options]):
     name, title, icon, place = "circuits", "Circuits", "schema", (1, 3)
-    Options = Options
+    options_type = Options
 
-    def asks_example(self, options: Options) -> bool:
+    def uses_example(self, options: Options) -> bool:
         return options.show in BY_EXAMPLE
 
-    def film(self, subject: Subject, example: str, options: Options, *beside: Subject) -> Film:
+    def film(self, subject: Subject, example: str, options: Options, second: Subject | None = None) -> Film:
         return film(subject, options.show, options.layer, example)
 
 
-def film(subject: Subject, what: str, layer: int, text: str) -> Film:
-    """One of `WHAT`.
+def film(subject: Subject, circuit: str, layer: int, text: str) -> Film:
+    """The panels of one circuit.
 
     Args:
-        layer: whose heads, where layers are shown one at a time; the last where there are not so many.
-        text: an example, whose first asked token looks, where one is needed.
+        subject: the run.
+        circuit: one of `CIRCUITS`.
+        layer: whose heads, for circuits shown one layer at a time; clipped to the last.
+        text: an example of the run's task; its first answer position is the query of the trigram table.
 
     Raises:
         UserError: ``text`` is not an example of the run's task, or the model has no such circuit.
     """
     layer = min(layer, subject.info.model.n_layers - 1)
-    return Film(subject.steps, [panels.timeline(subject), *WHAT[what].panels(subject, layer, text)])
+    return Film(subject.steps, [panels.timeline(subject), *CIRCUITS[circuit].panels(subject, layer, text)])
 
 
 def _qk(subject: Subject, layer: int, text: str) -> list[Panel]:
     values = circuits.qk_circuit(subject.ensemble, layer)
     tokens, heads = subject.task.tokens, panels.head_names(subject.info.model, [layer])
-    title = "Full QK circuit: the score that a query token gives a key token, positions left out"
+    title = "Full QK circuit: attention scores between tokens, without positions"
     return [panels.signed_maps("qk", title, heads, values, tokens, tokens, "query", "key")]
 
 
 def _qk_positions(subject: Subject, layer: int, text: str) -> list[Panel]:
     values = circuits.positional_qk_circuit(subject.ensemble, layer)
-    places = [str(place) for place in range(values.shape[-1])]
+    positions = [str(position) for position in range(values.shape[-1])]
     heads = panels.head_names(subject.info.model, [layer])
-    title = "QK circuit of positions: the score that one gives another, tokens left out"
-    return [panels.signed_maps("qk-positions", title, heads, values, places, places, "query", "key")]
+    title = "QK circuit of positions: attention scores between positions, without tokens"
+    return [panels.signed_maps("qk-positions", title, heads, values, positions, positions, "query", "key")]
 
 
 def _ov(subject: Subject, layer: int, text: str) -> list[Panel]:
     values = circuits.ov_circuit(subject.ensemble, layer)
     heads = panels.head_names(subject.info.model, [layer])
-    title = "Full OV circuit: what a token that is looked at adds to each logit, directly"
+    title = "Full OV circuit: what attention to a token adds to each logit on the direct path"
     return [
         panels.signed_maps(
-            "ov", title, heads, values, subject.task.tokens, subject.task.answer_tokens, "token looked at", "logit"
+            "ov", title, heads, values, subject.task.tokens, subject.task.answer_tokens, "attended token", "logit"
         )
     ]
 
 
 def _trigrams(subject: Subject, layer: int, text: str) -> list[Panel]:
-    """Score and output of each token, seen from where the example asks first."""
+    """From the example's first answer position: the attention score of each token, and what attention to it adds."""
     example = subject.task.encode(text)
     position = int(example.positions[0])
-    # An answer that the model writes itself comes after the prompt; the first is asked for in the prompt.
+    # The first answer is always predicted at a position of the prompt.
     token = int(example.tokens[position])
     scores = circuits.scores_from_token(subject.ensemble, layer, token, position)  # (snapshot head token)
     outputs = circuits.ov_circuit(subject.ensemble, layer)
     heads = panels.head_names(subject.info.model, [layer])
     tokens = subject.task.tokens
-    seen = f"{tokens[token]} at position {position}"
+    query = f"{tokens[token]} at position {position}"
     return [
         panels.signed_maps(
             "trigram-scores",
-            f"Score from {seen}, positions of keys left out",
+            f"Attention score from {query}, without key positions",
             [""],
             scores[:, None],
             heads,
@@ -98,7 +101,7 @@ def _trigrams(subject: Subject, layer: int, text: str) -> list[Panel]:
         ),
         panels.signed_maps(
             "trigram-outputs",
-            "What it then adds to each logit",
+            "OV circuit: what attention to each token adds to each logit",
             heads,
             outputs,
             tokens,
@@ -116,14 +119,14 @@ def _copying(subject: Subject, layer: int, text: str) -> list[Panel]:
         panels.over_snapshots(
             subject,
             "copying-score",
-            "Copying score: sum of eigenvalues of the OV circuit over the sum of their sizes",
+            "Copying score: sum of the OV circuit's eigenvalues over the sum of their absolute values",
             dict(zip(heads, eigenvalues.unbind(1), strict=True)),
             unit="from -1 to 1",
         ),
         panels.over_snapshots(
             subject,
             "copied-tokens",
-            "Tokens whose own logit is the one that they raise most",
+            "Share of tokens that raise their own logit most",
             dict(zip(heads, largest.unbind(1), strict=True)),
             unit="share",
         ),
@@ -131,64 +134,76 @@ def _copying(subject: Subject, layer: int, text: str) -> list[Panel]:
 
 
 def _composition(subject: Subject, layer: int, text: str) -> list[Panel]:
-    curves = []
-    for kind in ("K", "Q", "V"):
+    kinds: tuple[Literal["K", "Q", "V"], ...] = ("K", "Q", "V")
+    shown: list[Panel] = []
+    for kind in kinds:
         pairs, values = circuits.composition_scores(subject.ensemble, kind)
         names = [f"{early} → {late}" for early, late in pairs]
-        curves.append(
+        shown.append(
             panels.over_snapshots(
                 subject,
                 f"composition-{kind}",
-                f"{kind}-composition, above that of random matrices",
+                f"{kind}-composition, minus that of random matrices",
                 dict(zip(names, values.unbind(1), strict=True)),
-                unit="of the norms' product",
+                unit="relative norm",
             )
         )
-    return curves
+    return shown
 
 
 def _singular(subject: Subject, layer: int, text: str) -> list[Panel]:
-    found: list[Panel] = []
+    shown: list[Panel] = []
     n_heads = subject.info.model.n_heads
-    here = slice(layer * n_heads, (layer + 1) * n_heads)
-    for circuit in ("QK", "OV"):
-        values = circuits.singular_values(subject.ensemble, circuit)[:, here]  # (snapshot head d_head)
+    of_layer = slice(layer * n_heads, (layer + 1) * n_heads)
+    kinds: tuple[Literal["QK", "OV"], ...] = ("QK", "OV")
+    for circuit in kinds:
+        values = circuits.singular_values(subject.ensemble, circuit)[:, of_layer]  # (snapshot head d_head)
         heads = panels.head_names(subject.info.model, [layer])
-        ranks = [str(rank) for rank in range(1, values.shape[-1] + 1)]
+        indices = [str(index) for index in range(1, values.shape[-1] + 1)]
         title = f"Singular values of W_{circuit}"
-        found.append(Columns(f"singular-values-{circuit}", title, ranks, heads, values.numpy(), "size", "rank", span=6))
+        shown.append(
+            Columns(
+                f"singular-values-{circuit}", title, indices, heads, values.numpy(), "singular value", "index", span=6
+            )
+        )
         effective = circuits.effective_rank(values)
         curves = dict(zip(heads, effective.unbind(1), strict=True))
-        title = f"Effective rank of W_{circuit}: exp of the entropy of its singular values' shares"
-        found.append(panels.over_snapshots(subject, f"effective-rank-{circuit}", title, curves, unit="", span=6))
-    return found
+        title = f"Effective rank of W_{circuit}: exponential of the entropy of its normalised singular values"
+        shown.append(panels.over_snapshots(subject, f"effective-rank-{circuit}", title, curves, unit="", span=6))
+    return shown
 
 
 @dataclass(frozen=True)
-class Shown:
-    """One thing that can be shown of circuits."""
+class Circuit:
+    """A choice of *Show*: its label and its panels."""
 
     label: str
     panels: Callable[[Subject, int, str], list[Panel]]
 
 
-WHAT: Mapping[str, Shown] = {
-    "qk": Shown("QK, tokens", _qk),
-    "positions": Shown("QK, positions", _qk_positions),
-    "ov": Shown("OV", _ov),
-    "trigrams": Shown("trigram table", _trigrams),
-    "copying": Shown("copying", _copying),
-    "composition": Shown("composition", _composition),
-    "singular": Shown("singular values", _singular),
+CIRCUITS: Mapping[str, Circuit] = {
+    "qk": Circuit("QK, tokens", _qk),
+    "positions": Circuit("QK, positions", _qk_positions),
+    "ov": Circuit("OV", _ov),
+    "trigrams": Circuit("trigram table", _trigrams),
+    "copying": Circuit("copying", _copying),
+    "composition": Circuit("composition", _composition),
+    "singular": Circuit("singular values", _singular),
 }
-BY_LAYER = ("qk", "positions", "ov", "trigrams", "singular")  # shown one layer at a time
+BY_LAYER: tuple[str, ...] = ("qk", "positions", "ov", "trigrams", "singular")  # shown one layer at a time
 BY_EXAMPLE = ("trigrams",)
 
 
-def possible(subject: Subject) -> dict[str, str]:
-    """What of `WHAT` this run's model has, by label."""
+def available(subject: Subject) -> dict[str, str]:
+    """Those of `CIRCUITS` that the run's model has, as name -> label.
+
+    Args:
+        subject: the run.
+    """
     cfg = subject.info.model
-    table = ("positions", "singular") if cfg.architecture == "table" else ()
-    flat = ("composition",) if cfg.n_layers == 1 else ()
-    nowhere = ("positions",) if cfg.positions == "none" else ()
-    return {what: shown.label for what, shown in WHAT.items() if what not in (*table, *flat, *nowhere)}
+    lacking = {
+        "positions": cfg.architecture == "table" or cfg.positions == "none",
+        "singular": cfg.architecture == "table",
+        "composition": cfg.n_layers == 1,
+    }
+    return {name: circuit.label for name, circuit in CIRCUITS.items() if not lacking.get(name)}

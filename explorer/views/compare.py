@@ -1,4 +1,4 @@
-"""Two runs under one cursor."""
+"""Two runs on one timeline."""
 
 import contextlib
 from collections.abc import Mapping, Sequence
@@ -12,23 +12,22 @@ from explorer.analysis.answers import greedy_answers
 from explorer.errors import UserError
 from explorer.film.film import Film
 from explorer.film.panels.curves import Curves
-from explorer.film.panels.heatmaps import Heatmaps
 from explorer.film.panels.panel import Panel
 from explorer.film.panels.text import Text
-from explorer.film.panels.tokens import Tokens
+from explorer.options import Context, choice
 from explorer.runs import Runs
-from explorer.scene import At, choice
 from explorer.tasks.data import Example
 from explorer.views import panels
 from explorer.views.subject import SMOOTHING, Subject
 from explorer.views.view import View
 
 ALIGNMENTS: Mapping[str, str] = {"step": "aligned by step", "loss": "aligned by loss"}
+NO_SECOND_RUN = "There is no second run to compare with. Train one on the page Train."
 
 
-def _others(at: At) -> dict[str, str]:
+def _others(context: Context) -> dict[str, str]:
     """The runs in the same folder."""
-    return {name: name for name in _runs(at.subject).names() if name != at.subject.name}
+    return {name: name for name in _runs(context.subject).names() if name != context.subject.name}
 
 
 def _runs(subject: Subject) -> Runs:
@@ -38,101 +37,112 @@ def _runs(subject: Subject) -> Runs:
 @dataclass(frozen=True)
 class Options:
     beside: str | None = choice(
-        "Beside it", _others, usual=lambda at: partner(at.subject, _runs(at.subject)), widget="list", width=360
+        "Second run",
+        _others,
+        preferred=lambda context: default_partner(context.subject, _runs(context.subject)),
+        widget="list",
+        width=360,
     )
-    align: str = choice("Aligned", ALIGNMENTS)
+    align: str = choice("Align", ALIGNMENTS)
 
 
-class Compare(View):
+class Compare(View[Options]):
     name, title, icon, place = "compare", "Compare", "compare_arrows", (0, 3)
-    Options = Options
+    options_type = Options
 
-    def lacks(self, subject: Subject, example: str, options: Options) -> str:
-        return "" if options.beside else "There is no second run to compare with. Train one on the page Train."
+    def unavailable(self, subject: Subject, example: str, options: Options) -> str:
+        return "" if options.beside else NO_SECOND_RUN
 
-    def beside(self, options: Options) -> str | None:
+    def second_run(self, options: Options) -> str | None:
         return options.beside
 
-    def film(self, subject: Subject, example: str, options: Options, *beside: Subject) -> Film:
-        return film(subject, beside[0], example, options.align)
-
-
-ENDS = ("", "-beside")  # of the ids of panels of the chosen run, and of the other
+    def film(self, subject: Subject, example: str, options: Options, second: Subject | None = None) -> Film:
+        if second is None:
+            raise UserError(NO_SECOND_RUN)
+        return film(subject, second, example, options.align)
 
 
 def film(subject: Subject, other: Subject, text: str, align: str) -> Film:
-    """Losses, answers and attention of a run at each of its snapshots, and of another run where it was then.
+    """Losses, answers and attention patterns of two runs. Each snapshot of the first is paired with one of the second.
 
     Args:
-        text: an example of the first run's task; of the other's as well, or it answers an example of its own.
-        align: one of `ALIGNMENTS`. By step, the other run stands at its snapshot nearest to this step; by loss, at the
-            first whose loss on unseen data had fallen as far from a uniform guess to the best possible.
+        subject: the first run, whose snapshots are the frames of the film.
+        other: the second run.
+        text: an example of the first run's task. The second run uses it too if it is valid there, otherwise the first
+            example of its own task.
+        align: "step" pairs a snapshot with the nearest in step; "loss" with the first at which the remaining share of
+            the loss (of the test loss, if recorded) is as small.
 
     Raises:
         UserError: ``text`` is not an example of the run's task.
     """
-    frames = range(len(subject.steps))
-    partners = _by_step(subject, other) if align == "step" else _by_loss(subject, other)
-    at = np.array([other.steps[i] for i in partners])
-    one = subject.task.encode(text)
-    both: list[tuple[Subject, Sequence[int], np.ndarray | None, Example]] = [
-        (subject, frames, None, one),
-        (other, partners, at, _own(other, text)),
+    paired = _by_step(subject, other) if align == "step" else _by_loss(subject, other)
+    at = np.array([other.steps[i] for i in paired])
+    both = (
+        _Side(subject, "", range(len(subject.steps)), None, subject.task.encode(text)),
+        _Side(other, "-beside", paired, at, _example_for(other, text)),
+    )
+    captions = [
+        f"{subject.name} at step {step:,}    {other.name} at step {other_step:,}"
+        for step, other_step in zip(subject.steps, at.tolist(), strict=True)
     ]
-    where = [
-        f"{subject.name} at step {step:,}    {other.name} at step {beside:,}"
-        for step, beside in zip(subject.steps, at.tolist(), strict=True)
-    ]
-    found: list[Panel] = [Text("where", f"Both runs, {ALIGNMENTS[align]}", where)]
+    shown: list[Panel] = [Text("where", f"Both runs, {ALIGNMENTS[align]}", captions)]
     if align == "step":
-        found.append(_together(subject, other))
-    found += [_losses(run, end, stands) for end, (run, _, stands, _) in zip(ENDS, both, strict=True)]
-    found += [_answer(run, end, example, rows) for end, (run, rows, _, example) in zip(ENDS, both, strict=True)]
-    found += [_attention(run, end, example, rows) for end, (run, rows, _, example) in zip(ENDS, both, strict=True)]
-    return Film(subject.steps, found)
+        shown.append(_losses_of_both(subject, other))
+    shown += [draw(side) for draw in (_losses, _answer, _attention) for side in both]
+    return Film(subject.steps, shown)
 
 
-def partner(subject: Subject, runs: Runs) -> str | None:
-    """The run that this one is likely to be compared with: of the same task, if there is one; None if there is no
-    other that can be read."""
-    found: dict[str, tuple[bool, bool]] = {}
+def default_partner(subject: Subject, runs: Runs) -> str | None:
+    """The run that is offered for comparison: one with the same task and settings, else the same task, else any other.
+
+    Args:
+        subject: the first run.
+        runs: the folder of runs.
+
+    Returns:
+        Its name; None if no other run can be read.
+    """
+    likeness: dict[str, tuple[bool, bool]] = {}
     for name in runs.names():
         with contextlib.suppress(UserError):
             task = runs.open(name).info().task
-            found[name] = (task == subject.task, task.name == subject.task.name)
-    found.pop(subject.name, None)
-    return max(found, key=found.get, default=None)
+            likeness[name] = (task == subject.task, task.name == subject.task.name)
+    likeness.pop(subject.name, None)
+    return max(likeness, key=likeness.__getitem__, default=None)
 
 
-def _own(other: Subject, text: str) -> Example:
-    """The same example, or the first of the other run's own if it is of another task."""
+def _example_for(subject: Subject, text: str) -> Example:
+    """The example, if it is one of the run's task; otherwise the first example of the task."""
     try:
-        return other.task.encode(text)
+        return subject.task.encode(text)
     except UserError:
-        return other.task.encode(next(iter(other.task.examples.values())))
+        return subject.task.encode(subject.first_example)
 
 
 def _by_step(subject: Subject, other: Subject) -> list[int]:
-    there = np.array(other.steps)
-    return [int(np.abs(there - step).argmin()) for step in subject.steps]
+    """For each snapshot, the index of the snapshot of ``other`` nearest in step."""
+    steps = np.array(other.steps)
+    return [int(np.abs(steps - step).argmin()) for step in subject.steps]
 
 
 def _by_loss(subject: Subject, other: Subject) -> list[int]:
-    """The first snapshot of ``other`` whose loss had fallen as far; the last where none has."""
-    mine, theirs = _lowest(subject), _lowest(other)
-    return [min(int((theirs > level).sum()), len(theirs) - 1) for level in mine]
+    """For each snapshot, the index of the first snapshot of ``other`` with no larger remaining share of the loss; the
+    last if there is none."""
+    shares, other_shares = _smallest_share(subject), _smallest_share(other)
+    return [min(int((other_shares > share).sum()), len(other_shares) - 1) for share in shares]
 
 
-def _lowest(subject: Subject) -> Tensor:
-    """The lowest loss on unseen data so far, at each snapshot, from 1 at a uniform guess to 0 at the best."""
+def _smallest_share(subject: Subject) -> Tensor:
+    """The smallest remaining share of the loss up to each snapshot, (snapshot,): of the test loss, if recorded."""
     losses = subject.losses()[0]
-    share = losses.scaled().nanmean(1).cummin(0).values
+    share = losses.remaining_share().nanmean(1).cummin(0).values
     rows = torch.searchsorted(losses.steps, torch.tensor(subject.steps), right=True) - 1
     return share[rows]
 
 
-def _together(subject: Subject, other: Subject) -> Curves:
-    """The overall losses on one axis."""
+def _losses_of_both(subject: Subject, other: Subject) -> Curves:
+    """The mean losses of both runs on one axis."""
     lines = []
     for colour, run in enumerate((subject, other)):
         metrics = run.metrics
@@ -143,21 +153,34 @@ def _together(subject: Subject, other: Subject) -> Curves:
             lines.append(panels.curve(test, metrics["test_step"], metrics["test_loss"], colour, smoothing=SMOOTHING))
         name = f"{run.name}, train" if finite else run.name
         lines.append(panels.curve(name, steps, metrics["train_loss"], colour, finite, smoothing=SMOOTHING))
-    return Curves("losses-together", "Loss of both", lines, smoothing=SMOOTHING, height=240)
+    return Curves("losses-together", "Loss of both runs", lines, smoothing=SMOOTHING, height=240)
 
 
-def _losses(run: Subject, end: str, at: np.ndarray | None) -> Curves:
-    noun = run.task.token_noun
-    return panels.losses(run, False, span=6, height=240, at=at, title=f"{run.name}: loss by {noun}", id=f"losses{end}")
+@dataclass(frozen=True)
+class _Side:
+    """One of the two runs."""
+
+    run: Subject
+    suffix: str  # of the ids of its panels
+    snapshots: Sequence[int]  # the snapshot shown in each frame
+    at: np.ndarray | None  # the step of each frame, where it is not that of the film
+    example: Example
 
 
-def _answer(run: Subject, end: str, example: Example, snapshots: Sequence[int]) -> Tokens:
-    answers = greedy_answers(run.ensemble, example).at(list(snapshots))
-    return panels.answer_strip(run, f"answers{end}", f"Answer of {run.name}", example, answers)
+def _losses(side: _Side) -> Panel:
+    run = side.run
+    title = f"{run.name}: loss by {run.task.token_noun}"
+    return panels.losses(run, False, span=6, height=240, at=side.at, title=title, id=f"losses{side.suffix}")
 
 
-def _attention(run: Subject, end: str, example: Example, snapshots: Sequence[int]) -> Heatmaps:
-    patterns = panels.mean_attention(run, example.batch)[list(snapshots)]
-    labels = panels.token_labels(run, example)
-    title = f"{run.name}: attention patterns{panels.given(example)}"
-    return panels.pattern_maps(run, f"patterns{end}", title, patterns, labels, span=6)
+def _answer(side: _Side) -> Panel:
+    answers = greedy_answers(side.run.ensemble, side.example).at(list(side.snapshots))
+    title = f"Answer of {side.run.name}"
+    return panels.answer_strip(side.run, f"answers{side.suffix}", title, side.example, answers)
+
+
+def _attention(side: _Side) -> Panel:
+    patterns = panels.mean_attention(side.run, side.example.batch)[list(side.snapshots)]
+    labels = panels.token_labels(side.run, side.example)
+    title = f"{side.run.name}: attention patterns{panels.given(side.example)}"
+    return panels.pattern_maps(side.run, f"patterns{side.suffix}", title, patterns, labels, span=6)

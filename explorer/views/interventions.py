@@ -3,74 +3,77 @@
 import contextlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import get_args
 
 import torch
+from torch import Tensor
 
 from explorer.analysis import interventions
 from explorer.analysis.answers import greedy_answers
 from explorer.analysis.components import components, parse_component
 from explorer.errors import UserError
 from explorer.film.film import Film
-from explorer.scene import At, choice, several, words
+from explorer.film.panels.panel import Panel
+from explorer.options import Context, choice, free_text, several
 from explorer.tasks.data import Example
 from explorer.views import panels
 from explorer.views.subject import ROOM, Subject
-from explorer.views.view import View, named
+from explorer.views.view import View, same_labels
 
-MODES = ("zero", "mean")
-PATCHES: Mapping[str, str] = {
+MODES: tuple[interventions.AblationMode, ...] = get_args(interventions.AblationMode)
+PATCHED: Mapping[str, str] = {
     "heads": "heads",
     "residual": "residual stream",
     "attention": "attention outputs",
     "mlp": "MLP outputs",
 }
-PLACES = {"residual": "hook_resid_pre", "attention": "hook_attn_out", "mlp": "hook_mlp_out"}
-MEASURED = 128  # unseen examples on which losses are measured
-EACH = 0.5  # of that, where each component is ablated by itself
-MOST_POSITIONS = 32  # at which activations are exchanged, where the examples do not differ in more
-LEAST_DIFFERENCE = 0.1  # of the largest over training: where two examples differ less, a share of it says nothing
+HOOKS = {"residual": "hook_resid_pre", "attention": "hook_attn_out", "mlp": "hook_mlp_out"}
+N_EXAMPLES = 128  # unseen examples on which losses are measured
+SHARE_FOR_EACH = 0.5  # of the memory for activations, if each component is ablated in turn
+MAX_POSITIONS = 32  # that are patched, unless the examples differ at more
+MIN_DIFFERENCE = 0.1  # of the largest logit difference over training; restored shares of smaller ones are not shown
 
 
-def _is(*kinds: str) -> Callable[[At], bool]:
-    """Whether one of these interventions is chosen."""
-    return lambda at: at.chosen["do"] in kinds
+def _is(*methods: str) -> Callable[[Context], bool]:
+    """Whether one of these methods is chosen."""
+    return lambda context: context.chosen["do"] in methods
 
 
-def _second_placeholder(at: At) -> str:
-    return f"A second {at.subject.task.noun}, of the same form"
+def _second_placeholder(context: Context) -> str:
+    return f"A second {context.subject.task.noun}, of the same form"
 
 
-def _suggested(at: At) -> dict[str, str]:
-    return {text: name for name, text in partners(at.subject, at.example).items()}
+def _suggested(context: Context) -> dict[str, str]:
+    return {text: name for name, text in corrupted_examples(context.subject, context.example).items()}
 
 
-def _check_second(at: At, text: str) -> None:
-    """Raises UserError where ``text`` cannot be compared with the example; nothing typed is no mistake."""
+def _check_second(context: Context, text: str) -> None:
+    """Raises UserError if ``text`` cannot be compared with the example; an empty text is allowed."""
     if text.strip():
-        telling(at.subject, at.example, text)
+        differing_answers(context.subject, context.example, text)
 
 
-def _differing(at: At) -> dict[int, str]:
-    second = at.chosen["second"]
-    return telling(at.subject, at.example, second) if second.strip() else {}
+def _differing(context: Context) -> dict[int, str]:
+    second = context.chosen["second"]
+    return differing_answers(context.subject, context.example, second) if second.strip() else {}
 
 
 @dataclass(frozen=True)
 class Options:
-    do: str = choice("Do", {"ablate": "ablate", "each": "each by itself", "patch": "patch"})
-    mode: str = choice("In its place", named(MODES), when=_is("ablate", "each"))
-    exchange: str = choice("Exchange", lambda at: patches(at.subject), when=_is("patch"))
+    do: str = choice("Method", {"ablate": "ablate", "each": "ablate each", "patch": "patch"})
+    mode: interventions.AblationMode = choice("Replace by", same_labels(MODES), when=_is("ablate", "each"))
+    exchange: str = choice("Patch", lambda context: patched_activations(context.subject), when=_is("patch"))
     off: tuple[str, ...] = several(
         "Ablate",
-        lambda at: named(names(at.subject)),
-        usual=lambda at: names(at.subject)[:1],
-        placeholder=lambda at: _off_placeholder(at.subject),
-        spelled=lambda at, text: check(at.subject, text),
+        lambda context: same_labels(component_names(context.subject)),
+        preferred=lambda context: component_names(context.subject)[:1],
+        placeholder=lambda context: _ablated_placeholder(context.subject),
+        parse_other=lambda context, text: canonical_name(context.subject, text),
         place="after",
         when=_is("ablate"),
     )
-    second: str = words(
-        lambda at: f"Second {at.subject.task.noun}, into which activations of the first are patched",
+    second: str = free_text(
+        lambda context: f"Second {context.subject.task.noun}, into which activations of the first are patched",
         _check_second,
         suggestions=_suggested,
         placeholder=_second_placeholder,
@@ -82,53 +85,62 @@ class Options:
         _differing,
         widget="list",
         place="after",
-        when=lambda at: at.chosen["do"] == "patch" and bool(at.chosen["second"].strip()),
-        note="Activations of the first example are patched into the run on the second: 1 restores the answer of the "
-        "first, 0 changes nothing.",
+        when=lambda context: context.chosen["do"] == "patch" and bool(context.chosen["second"].strip()),
+        note="Activations of the first example are patched into the forward pass on the second: 1 restores the answer "
+        "of the first, 0 has no effect.",
     )
 
 
-class Interventions(View):
+class Interventions(View[Options]):
     name, title, icon, place = "interventions", "Interventions", "content_cut", (1, 6)
-    Options = Options
+    options_type = Options
 
-    def lacks(self, subject: Subject, example: str, options: Options) -> str:
+    def unavailable(self, subject: Subject, example: str, options: Options) -> str:
         if options.do != "patch" or options.second.strip():
             return ""
-        return (
-            f"Type a second {subject.task.noun} that asks at the same positions as the first and has other right "
-            f"answers."
-        )
+        return f"Type a second {subject.task.noun} of the same form with a different answer."
 
-    def asks_example(self, options: Options) -> bool:
+    def uses_example(self, options: Options) -> bool:
         return options.do != "each"
 
-    def film(self, subject: Subject, example: str, options: Options, *beside: Subject) -> Film:
+    def film(self, subject: Subject, example: str, options: Options, second: Subject | None = None) -> Film:
         if options.do == "each":
-            return each_film(subject, options.mode)
+            return ablate_each_film(subject, options.mode)
         if options.do == "patch":
             return patch_film(subject, example, options.second, options.exchange, options.answer or 0)
-        return off_film(subject, example, options.off, options.mode)
+        return ablation_film(subject, example, options.off, options.mode)
 
 
-def _off_placeholder(subject: Subject) -> str:
-    neurons = neuron_example(subject)
+def _ablated_placeholder(subject: Subject) -> str:
+    neurons = neuron_range(subject)
     return "heads and MLPs" + (f"; type a neuron, {neurons}" if neurons else "")
 
 
-def names(subject: Subject) -> tuple[str, ...]:
-    """The heads and MLPs there are; neurons, of which there are many, are named L0N17."""
+def component_names(subject: Subject) -> tuple[str, ...]:
+    """The names of all heads and MLPs.
+
+    Args:
+        subject: the run.
+    """
     return tuple(component.name for component in components(subject.info.model))
 
 
-def neuron_example(subject: Subject) -> str:
-    """What the name of a neuron looks like; empty where there are none."""
+def neuron_range(subject: Subject) -> str:
+    """The names of the first and the last neuron, "L0N0 to L1N511"; empty for a model without MLPs.
+
+    Args:
+        subject: the run.
+    """
     cfg = subject.info.model
     return "" if cfg.attn_only or cfg.architecture == "table" else f"L0N0 to L{cfg.n_layers - 1}N{cfg.d_mlp - 1}"
 
 
-def check(subject: Subject, name: str) -> str:
-    """The usual spelling of a component that somebody typed.
+def canonical_name(subject: Subject, name: str) -> str:
+    """The canonical name of a component.
+
+    Args:
+        subject: the run.
+        name: as typed, "l0n17".
 
     Raises:
         UserError: there is no such component.
@@ -136,54 +148,58 @@ def check(subject: Subject, name: str) -> str:
     return parse_component(name, subject.info.model).name
 
 
-def off_film(subject: Subject, text: str, off: Sequence[str], mode: str) -> Film:
-    """Answers, losses and attention without some components, beside those of the whole model.
+def ablation_film(subject: Subject, text: str, ablated: Sequence[str], mode: interventions.AblationMode) -> Film:
+    """Answers, losses and attention patterns with some components ablated, beside those of the unchanged model.
 
     Args:
-        off: names of components.
-        mode: one of `MODES`: what takes the place of their output.
+        subject: the run.
+        text: an example of the run's task.
+        ablated: the names of components.
+        mode: what replaces their outputs.
 
     Raises:
         UserError: ``text`` is not an example of the run's task, or there is no such component.
     """
     task, example, ensemble = subject.task, subject.task.encode(text), subject.ensemble
-    batch = subject.unseen(MEASURED)
-    parts = [parse_component(name, subject.info.model) for name in off]
+    batch = subject.unseen(N_EXAMPLES)
+    parts = [parse_component(name, subject.info.model) for name in ablated]
     hooks = interventions.ablation_hooks(ensemble, parts, mode, batch.tokens)
-    whole = interventions.losses(ensemble, task, batch)  # (snapshot batch answer)
-    without = interventions.losses(ensemble, task, batch, hooks)
-    said = "with nothing ablated"
-    if off:
-        said = f"without {', '.join(off)}" if mode == "zero" else f"with the mean of {', '.join(off)}"
-    means = {"whole": whole.mean((1, 2)), said: without.mean((1, 2))}
+    loss = interventions.losses(ensemble, task, batch)  # (snapshot batch answer)
+    ablated_loss = interventions.losses(ensemble, task, batch, hooks)
+    label = f"{', '.join(ablated)} ablated ({mode})" if ablated else "nothing ablated"
+    means = {"unchanged model": loss.mean((1, 2)), label: ablated_loss.mean((1, 2))}
     title = f"Loss on {len(batch.tokens)} unseen {task.noun}s"
-    found = [
-        panels.answer_strip(subject, "answers", "The whole model", example, greedy_answers(ensemble, example)),
-        panels.answer_strip(
-            subject, "ablated-answers", said[0].upper() + said[1:], example, greedy_answers(ensemble, example, hooks)
-        ),
+    answers, ablated_answers = greedy_answers(ensemble, example), greedy_answers(ensemble, example, hooks)
+    shown: list[Panel] = [
+        panels.answer_strip(subject, "answers", "Unchanged model", example, answers),
+        panels.answer_strip(subject, "ablated-answers", label[0].upper() + label[1:], example, ablated_answers),
         panels.over_snapshots(subject, "ablated-loss", title, means, unit="nats", span=6, height=280),
     ]
-    change = task.per_token(without - whole, batch)  # (snapshot token)
+    change = task.per_token(ablated_loss - loss, batch)  # (snapshot token)
     if change.shape[1] > 1:
         by_group = {group: change[:, members].nanmean(1) for group, members in subject.groups.items()}
-        title = f"Increase of the loss of each {task.token_noun}"
-        found.append(panels.over_snapshots(subject, "loss-increase", title, by_group, unit="nats", span=6, height=280))
+        title = f"Increase of the loss by {task.token_noun}"
+        shown.append(panels.over_snapshots(subject, "loss-increase", title, by_group, unit="nats", span=6, height=280))
     patterns = panels.mean_attention(subject, example.batch, hooks=hooks)
     labels = panels.token_labels(subject, example)
     maps = panels.pattern_maps(
-        subject, "patterns", f"Attention patterns, {said}{panels.given(example)}", patterns, labels
+        subject, "patterns", f"Attention patterns, {label}{panels.given(example)}", patterns, labels
     )
-    named = [f"{name}, ablated" if name in off else name for name in maps.maps]
-    return Film(subject.steps, [*found, replace(maps, maps=named)])
+    names = [f"{name}, ablated" if name in ablated else name for name in maps.maps]
+    return Film(subject.steps, [*shown, replace(maps, maps=names)])
 
 
-def each_film(subject: Subject, mode: str) -> Film:
-    """What each head and MLP is worth, over training: the loss without it, less the loss with it."""
-    batch = subject.unseen(MEASURED, int(EACH * ROOM))
+def ablate_each_film(subject: Subject, mode: interventions.AblationMode) -> Film:
+    """The increase of the loss when each head or MLP is ablated alone, over training.
+
+    Args:
+        subject: the run.
+        mode: what replaces the output of the component.
+    """
+    batch = subject.unseen(N_EXAMPLES, int(SHARE_FOR_EACH * ROOM))
     parts, values = interventions.ablate_each(subject.ensemble, batch, subject.task, mode, batch.tokens)
-    title = f"Loss without each component ({mode}), less the loss with it, on {len(batch.tokens)} unseen "
-    title += f"{subject.task.noun}s"
+    noun = subject.task.noun
+    title = f"Increase of the loss with each component ablated ({mode}), on {len(batch.tokens)} unseen {noun}s"
     curves = dict(zip(parts, values.unbind(1), strict=True))
     return Film(
         subject.steps,
@@ -194,81 +210,116 @@ def each_film(subject: Subject, mode: str) -> Film:
     )
 
 
-def patch_film(subject: Subject, clean_text: str, corrupted_text: str, what: str, answer: int) -> Film:
-    """Activations of one example put into another: how much of the first one's answer comes back.
+def patch_film(subject: Subject, clean_text: str, corrupted_text: str, patched: str, answer: int) -> Film:
+    """Activation patching: the share of the logit difference that is restored by activations of the clean example.
 
     Args:
-        what: one of `PATCHES`.
-        answer: one of those that `telling` gives.
+        subject: the run.
+        clean_text: the first example, whose activations are taken.
+        corrupted_text: the second example, into whose forward pass they are patched.
+        patched: one of `PATCHED`.
+        answer: one of `differing_answers`.
 
     Raises:
         UserError: a text is no example, or the two cannot be compared.
     """
     task, ensemble = subject.task, subject.ensemble
     clean, corrupted = task.encode(clean_text), task.encode(corrupted_text)
-    if answer not in _telling(clean, corrupted):
-        raise UserError(f"Both examples have the same right answer at {clean.places[answer]}; choose another.")
-    clean, corrupted = (_until(example, answer) for example in (clean, corrupted))
+    if answer not in _differing_answers(clean, corrupted):
+        raise UserError(f"Both examples have the same right answer at {clean.places[answer]}; choose another answer.")
+    clean, corrupted = (_cut_after(example, answer) for example in (clean, corrupted))
     right = f"{task.answer_tokens[clean.targets[answer]]} rather than {task.answer_tokens[corrupted.targets[answer]]}"
     of = f"{right}, {clean.places[answer]}"
     both = torch.stack([clean.tokens, corrupted.tokens])
     first, second = interventions.logit_difference(ensemble, both, clean, corrupted, answer).unbind(1)
-    ends = {"first example": first, "second example": second}
-    found = [
-        panels.timeline(subject),
-        panels.over_snapshots(
-            subject, "logit-difference", f"Logit difference for {of}", ends, unit="logits", height=200
-        ),
-    ]
-    way = (first - second).abs()
-    telling = (way >= LEAST_DIFFERENCE * way.max())[:, None]  # (snapshot 1)
-    if what == "heads":
-        heads, share = interventions.patch_heads(ensemble, clean, corrupted, answer)
-        title = "Share that comes back with one head's output taken from the first example"
-        share = share.where(telling, torch.nan)
-        curves = dict(zip(heads, share.unbind(1), strict=True))
-        found.append(panels.over_snapshots(subject, "patched-heads", title, curves, unit="share", height=320))
-        return Film(subject.steps, found)
-    hooks = [f"blocks.{layer}.{PLACES[what]}" for layer in range(subject.info.model.n_layers)]
-    positions = _positions(clean, corrupted)
-    labels = panels.token_labels(subject, corrupted)
+    curves = {"clean, first example": first, "corrupted, second example": second}
+    title = f"Logit difference for {of}"
+    difference = (first - second).abs()
+    is_enough = difference >= MIN_DIFFERENCE * difference.max()  # (snapshot,)
+    if patched == "heads":
+        restored = _restored_by_head(subject, clean, corrupted, answer, is_enough)
+    else:
+        restored = _restored_by_position(subject, clean, corrupted, answer, is_enough, patched)
+    return Film(
+        subject.steps,
+        [
+            panels.timeline(subject),
+            panels.over_snapshots(subject, "logit-difference", title, curves, unit="logits", height=200),
+            restored,
+        ],
+    )
+
+
+def _restored_by_head(subject: Subject, clean: Example, corrupted: Example, answer: int, is_enough: Tensor) -> Panel:
+    heads, shares = interventions.patch_heads(subject.ensemble, clean, corrupted, answer)
+    title = "Share of the logit difference restored by patching one head from the first example"
+    shares = shares.where(is_enough[:, None], torch.nan)  # (snapshot head)
+    curves = dict(zip(heads, shares.unbind(1), strict=True))
+    return panels.over_snapshots(subject, "patched-heads", title, curves, unit="share", height=320)
+
+
+def _restored_by_position(
+    subject: Subject, clean: Example, corrupted: Example, answer: int, is_enough: Tensor, patched: str
+) -> Panel:
+    ensemble, n_layers = subject.ensemble, subject.info.model.n_layers
+    positions, tokens = _positions(clean, corrupted), panels.token_labels(subject, corrupted)
+    hooks = [f"blocks.{layer}.{HOOKS[patched]}" for layer in range(n_layers)]
     shares = torch.stack(
         [interventions.patch_positions(ensemble, clean, corrupted, answer, hook, positions) for hook in hooks], 1
     )  # (snapshot layer position)
-    title = f"Share that comes back with the {PATCHES[what]} at one position taken from the first example"
-    columns = [f"{labels[position]} ({position})" for position in positions]
-    rows = [f"layer {layer}" for layer in range(len(hooks))]
-    shares = shares.where(telling[..., None], torch.nan)
-    found.append(
-        panels.signed_maps("patched-positions", title, [""], shares[:, None], rows, columns, "into", "position", most=1)
+    shares = shares.where(is_enough[:, None, None], torch.nan)
+    title = f"Share of the logit difference restored by patching the {PATCHED[patched]} at one position"
+    rows = [f"layer {layer}" for layer in range(n_layers)]
+    columns = [f"{tokens[position]} ({position})" for position in positions]
+    return panels.signed_maps(
+        "patched-positions", title, [""], shares[:, None], rows, columns, "layer", "position", most=1
     )
-    return Film(subject.steps, found)
 
 
-def patches(subject: Subject) -> dict[str, str]:
-    """Those of `PATCHES` that this run's model has."""
+def patched_activations(subject: Subject) -> dict[str, str]:
+    """Those of `PATCHED` that the run's model has, as name -> label.
+
+    Args:
+        subject: the run.
+    """
     cfg = subject.info.model
-    lacking = set()
+    lacking: set[str] = set()
     if cfg.architecture == "table":
         lacking = {"residual", "attention", "mlp"}
     elif cfg.attn_only:
         lacking = {"mlp"}
-    return {what: label for what, label in PATCHES.items() if what not in lacking}
+    return {name: label for name, label in PATCHED.items() if name not in lacking}
 
 
-def partners(subject: Subject, text: str) -> dict[str, str]:
-    """Named examples that can be compared with this one."""
-    task, found = subject.task, {}
+def corrupted_examples(subject: Subject, text: str) -> dict[str, str]:
+    """Examples of the task that can serve as the corrupted one, as name -> text.
+
+    Args:
+        subject: the run.
+        text: the clean example.
+
+    Raises:
+        UserError: ``text`` is not an example of the run's task.
+    """
+    task, suitable = subject.task, {}
     clean = task.encode(text)
     for name, other in {**task.siblings(clean), **task.examples}.items():
         with contextlib.suppress(UserError):
-            _telling(clean, task.encode(other))
-            found[name] = other
-    return found
+            _differing_answers(clean, task.encode(other))
+            suitable[name] = other
+    return suitable
 
 
-def telling(subject: Subject, clean_text: str, corrupted_text: str) -> dict[int, str]:
-    """The answers in which two examples differ, by what they are called and what is right in each.
+def differing_answers(subject: Subject, clean_text: str, corrupted_text: str) -> dict[int, str]:
+    """The answers that differ between two examples.
+
+    Args:
+        subject: the run.
+        clean_text: the first example.
+        corrupted_text: the second example.
+
+    Returns:
+        Index of an answer -> label with the right token of each example.
 
     Raises:
         UserError: a text is no example, or the two cannot be compared.
@@ -281,35 +332,40 @@ def telling(subject: Subject, clean_text: str, corrupted_text: str) -> dict[int,
 
     return {
         answer: f"{clean.places[answer]}: {right(clean, answer)} or {right(corrupted, answer)}"
-        for answer in _telling(clean, corrupted)
+        for answer in _differing_answers(clean, corrupted)
     }
 
 
-def _telling(clean: Example, corrupted: Example) -> list[int]:
+def _differing_answers(clean: Example, corrupted: Example) -> list[int]:
     same_form = len(clean.tokens) == len(corrupted.tokens) and clean.positions.equal(corrupted.positions)
     if not same_form:
-        raise UserError("The two examples ask at different places; type a second one of the same form.")
+        raise UserError(
+            "The two examples have their answers at different positions; type a second one of the same form."
+        )
     differs = (clean.targets != corrupted.targets).nonzero().flatten().tolist()
     if not differs:
-        raise UserError("Both examples have the same right answers; type a second one whose answer is another.")
+        raise UserError("Both examples have the same right answers; type a second one with a different answer.")
     return differs
 
 
-def _until(example: Example, answer: int) -> Example:
-    """The example as far as one of its answers, of which nothing later is a cause."""
-    upto, few = int(example.positions[answer]) + 1, slice(answer + 1)
+def _cut_after(example: Example, answer: int) -> Example:
+    """The example cut off at one of its answers, which later tokens cannot influence."""
+    n_pos, answers = int(example.positions[answer]) + 1, slice(answer + 1)
     return replace(
         example,
-        tokens=example.tokens[:upto],
-        positions=example.positions[few],
-        targets=example.targets[few],
-        places=example.places[few],
+        tokens=example.tokens[:n_pos],
+        positions=example.positions[answers],
+        targets=example.targets[answers],
+        places=example.places[answers],
     )
 
 
 def _positions(clean: Example, corrupted: Example) -> list[int]:
-    """Where the examples differ, and after the first such position, before which nothing does; of many, the last."""
+    """The positions to patch: those with different tokens, and those after the first of them; if too many, the last.
+
+    Before the first different token all activations are equal.
+    """
     differ = (clean.tokens != corrupted.tokens).nonzero().flatten().tolist()
     others = [position for position in range(differ[0], len(clean.tokens)) if position not in differ]
-    room = max(0, MOST_POSITIONS - len(differ))
-    return sorted([*differ, *others[len(others) - min(room, len(others)) :]])
+    n_others = max(0, MAX_POSITIONS - len(differ))
+    return sorted([*differ, *others[max(0, len(others) - n_others) :]])

@@ -5,9 +5,10 @@ from typing import Any
 
 from explorer.errors import UserError
 from explorer.film.film import Film
+from explorer.options import resolve, texts_of
 from explorer.runs import Runs
-from explorer.scene import Scene, read, resolve, texts_of
-from explorer.views import view_named
+from explorer.scene import Scene, read
+from explorer.views import get_view
 from explorer.views.subject import Subject
 from explorer.views.view import View
 
@@ -28,11 +29,11 @@ class Opened:
             UserError: there is nothing to show, or a run beside it cannot be read.
         """
         example = self.subject.first_example if self.scene.example is None else self.scene.example
-        if lacking := self.view.lacks(self.subject, example, self.options):
-            raise UserError(lacking)
-        name = self.view.beside(self.options)
-        beside = [] if name is None else [Subject.load(Runs(self.subject.run.folder.parent).open(name))]
-        return self.view.film(self.subject, example, self.options, *beside)
+        if problem := self.view.unavailable(self.subject, example, self.options):
+            raise UserError(problem)
+        name = self.view.second_run(self.options)
+        second = None if name is None else Subject.load(Runs(self.subject.run.folder.parent).open(name))
+        return self.view.film(self.subject, example, self.options, second)
 
 
 def fit_to_run(scene: Scene, subject: Subject) -> tuple[Scene, list[str]]:
@@ -51,8 +52,9 @@ def fit_to_run(scene: Scene, subject: Subject) -> tuple[Scene, list[str]]:
     if step is None:
         step = subject.opening_step()
     elif step not in subject.steps:
-        wanted, step = step, min(subject.steps, key=lambda there: abs(there - scene.step))
-        problems.append(f"{subject.name} has no snapshot at step {wanted:,}; this is the nearest, at step {step:,}.")
+        wanted = step
+        step = min(subject.steps, key=lambda snapshot: abs(snapshot - wanted))
+        problems.append(f"{subject.name} has no snapshot at step {wanted:,}; showing the nearest, at step {step:,}.")
     if example is None:
         example = subject.first_example
     else:
@@ -75,13 +77,13 @@ def open_scene(line: str, runs: Runs) -> Opened:
         UserError: something in the line does not fit; there is a sentence on each such thing, in lines of their own.
     """
     scene, problems = read(line)
-    view = view_named(scene.view)
+    view = get_view(scene.view)
     names = runs.names()
     if scene.run is None and not names:
         raise UserError(f"{runs.root} holds no runs yet; train one with: python -m explorer train addition")
     subject = Subject.load(runs.open(names[0] if scene.run is None else scene.run))
     scene, unfit = fit_to_run(scene, subject)
-    options, unread = resolve(view.Options, subject, scene.example or "", dict(scene.options))
+    options, unread = resolve(view.options_type, subject, scene.example or "", dict(scene.options))
     if problems := [*problems, *unfit, *unread]:
         raise UserError("\n".join(problems))
     return Opened(replace(scene, options=texts_of(options, subject, scene.example or "")), view, subject, options)

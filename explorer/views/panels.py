@@ -18,7 +18,7 @@ from explorer.film.panels.tokens import Tokens
 from explorer.model.ensemble import Hooks
 from explorer.model.transformer import ModelConfig
 from explorer.tasks.data import Batch, Example
-from explorer.views.subject import SMOOTHING, Subject, per_row
+from explorer.views.subject import SMOOTHING, Subject, beta_per_row
 
 FEW_CATEGORIES = 12  # shown in full; of more, each answer shows those that it ever thought likely
 LIKELY = 9
@@ -128,8 +128,9 @@ def measures(subject: Subject, span: int = 12, height: int = 200) -> list[Curves
     steps = torch.arange(len(metrics["train_loss"]))
     for name, measure in subject.task.measures.items():
         rows = [(name, steps, "train" if "test_loss" in metrics else "")]
-        rows += [(f"test_{name}", metrics.get("test_step"), "test")]
-        lines = []
+        if "test_step" in metrics:
+            rows.append((f"test_{name}", metrics["test_step"], "test"))
+        lines: list[Line] = []
         for key, at, kind in rows:
             for i, label in enumerate(measure.lines if key in metrics else ()):
                 shown = f"{label}, {kind}" if kind else label
@@ -161,7 +162,7 @@ def curve(
         values: (point,)
         smoothing: of the exponential average, a step; 0: the panel has no switch for it.
     """
-    smoothed = smooth_both_ways(values, per_row(smoothing, steps)).float().numpy() if smoothing else None
+    smoothed = smooth_both_ways(values, beta_per_row(smoothing, steps)).float().numpy() if smoothing else None
     return Line(label, steps.numpy(), values.numpy(), colour, dashed, strong, group, smoothed)
 
 

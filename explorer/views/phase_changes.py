@@ -1,4 +1,4 @@
-"""The losses of every token, where they fall, and what they mean for one example."""
+"""Per-token losses, their phase changes, and the answers to one example."""
 
 import math
 from collections.abc import Sequence
@@ -12,45 +12,46 @@ from explorer.analysis.phases import smooth_both_ways
 from explorer.errors import UserError
 from explorer.film.film import Film
 from explorer.film.panels.raster import Raster
-from explorer.scene import choice
+from explorer.options import choice
 from explorer.views import panels
-from explorer.views.subject import SMOOTHING, Losses, Subject, per_row
-from explorer.views.view import Item, Note, Table, View, named
+from explorer.views.subject import SMOOTHING, Losses, Subject, beta_per_row
+from explorer.views.view import Item, Note, Table, View, same_labels
 
 SMOOTHINGS = (0.0, 0.5, 0.8, SMOOTHING, 0.95, 0.98, 0.99)
-MOST_POINTS = 1500  # of each row of the seismograph, more than a screen has pixels
-EACH_CLASS = 512  # examples of each kind, fewer where they are long
+MAX_POINTS = 1500  # of each row of the seismograph, more than a screen has pixels
+EXAMPLES_PER_CLASS = 512  # fewer if their activations would take too much memory
 
 
 @dataclass(frozen=True)
 class Options:
     show: str = choice(
         "Show",
-        lambda at: (
-            {"losses": "losses"} | ({"kinds": f"by kind of {at.subject.task.noun}"} if has_classes(at.subject) else {})
+        lambda context: (
+            {"losses": "losses"}
+            | ({"kinds": f"by class of {context.subject.task.noun}"} if has_classes(context.subject) else {})
         ),
     )
     smoothing: float = choice(
         "Smoothing of losses",
-        named(SMOOTHINGS),
-        usual=lambda at: SMOOTHING,
+        same_labels(SMOOTHINGS),
+        preferred=lambda context: SMOOTHING,
         widget="slider",
         width=360,
         labelled=True,
-        when=lambda at: at.chosen["show"] == "losses",
+        when=lambda context: context.chosen["show"] == "losses",
         help="The factor per step of an exponential average that runs forwards and then backwards. Onsets are those of "
         "the smoothed losses.",
     )
 
 
-class PhaseChanges(View):
+class PhaseChanges(View[Options]):
     name, title, icon, place = "phase-changes", "Phase changes", "show_chart", (0, 1)
-    Options = Options
+    options_type = Options
 
-    def asks_example(self, options: Options) -> bool:
+    def uses_example(self, options: Options) -> bool:
         return options.show == "losses"
 
-    def film(self, subject: Subject, example: str, options: Options, *beside: Subject) -> Film:
+    def film(self, subject: Subject, example: str, options: Options, second: Subject | None = None) -> Film:
         return class_film(subject) if options.show == "kinds" else film(subject, example, options.smoothing)
 
     def below(self, subject: Subject, example: str, options: Options) -> Sequence[Item]:
@@ -59,14 +60,14 @@ class PhaseChanges(View):
 
 @dataclass(frozen=True)
 class Phase:
-    """The phase change of one loss, in steps; None where there is none."""
+    """The phase change of one loss, in steps. None if the loss does not cross the level that defines the step."""
 
     name: str
     onset: int | None
     steepest: int | None
     begins: int | None
     ends: int | None
-    last: float  # nats, the smoothed loss in the end
+    final_loss: float  # nats, smoothed
 
     @property
     def width(self) -> int | None:
@@ -74,8 +75,12 @@ class Phase:
 
 
 def film(subject: Subject, text: str, smoothing: float = SMOOTHING) -> Film:
-    """All losses as the timeline, train and test; beside it each answer's probabilities, right ones before given;
-    below it all of them as a seismograph.
+    """All losses as the timeline, the teacher-forced probabilities of each answer, and the seismograph of the losses.
+
+    Args:
+        subject: the run.
+        text: an example of the run's task.
+        smoothing: beta per step of the exponential average of losses.
 
     Raises:
         UserError: ``text`` is not an example of the run's task.
@@ -95,39 +100,47 @@ def film(subject: Subject, text: str, smoothing: float = SMOOTHING) -> Film:
 
 
 def phases(subject: Subject, smoothing: float = SMOOTHING) -> tuple[Phase, ...]:
-    """The phase change of every loss, on unseen and on training data, the earliest onset first."""
-    found = []
+    """The phase change of every loss, test and training losses, the earliest onset first.
+
+    Args:
+        subject: the run.
+        smoothing: beta per step of the exponential average of losses.
+    """
+    phases = []
     for losses in subject.losses():
-        last = smooth_both_ways(losses.values, per_row(smoothing, losses.steps))[-1]
+        final = smooth_both_ways(losses.values, beta_per_row(smoothing, losses.steps))[-1]
         for token, fall in enumerate(losses.falls(smoothing)):
-            steps = (_step(losses, row) for row in (fall.onset, fall.steepest, fall.begins, fall.ends))
-            found.append(Phase(losses.label(token), *steps, float(last[token])))
-    return tuple(sorted(found, key=lambda phase: math.inf if phase.onset is None else phase.onset))
+            rows = (fall.onset, fall.steepest, fall.begins, fall.ends)
+            onset, steepest, begins, ends = (_step(losses, row) for row in rows)
+            phases.append(Phase(losses.label(token), onset, steepest, begins, ends, float(final[token])))
+    return tuple(sorted(phases, key=lambda phase: math.inf if phase.onset is None else phase.onset))
 
 
 def seismograph(subject: Subject, smoothing: float = SMOOTHING) -> Raster:
-    """Every loss as a row over the steps, scaled from the best possible to a uniform guess, by their onsets."""
-    rows: list[tuple[float, str, Losses, int]] = []
+    """The remaining share of every loss over the steps, one row per loss, sorted by onset.
+
+    Args:
+        subject: the run.
+        smoothing: beta per step of the exponential average of losses.
+    """
     measured = subject.losses()
-    for losses in measured:
-        for token, fall in enumerate(losses.falls(smoothing)):
-            step = _step(losses, fall.onset)
-            rows.append((math.inf if step is None else step, losses.label(token), losses, token))
-    rows.sort(key=lambda row: row[0])
     end = max(int(losses.steps[-1]) for losses in measured)
-    steps = np.unique(np.linspace(0, end, min(MOST_POINTS, end + 1)).round().astype(int))
-    shares = {losses.kind: losses.scaled(smoothing).numpy() for losses in measured}
-    values = []
-    for _, _, losses, token in rows:
-        at = np.searchsorted(losses.steps.numpy(), steps, side="right") - 1  # measured last before
-        values.append(shares[losses.kind][at, token])
-    onsets = np.array([row[0] for row in rows])
+    steps = np.unique(np.linspace(0, end, min(MAX_POINTS, end + 1)).round().astype(int))
+    rows: list[tuple[float, str, np.ndarray]] = []  # onset, label, values
+    for losses in measured:
+        shares = losses.remaining_share(smoothing).numpy()
+        at = np.searchsorted(losses.steps.numpy(), steps, side="right") - 1  # the last row at or before each step
+        for token, fall in enumerate(losses.falls(smoothing)):
+            onset = _step(losses, fall.onset)
+            rows.append((math.inf if onset is None else onset, losses.label(token), shares[at, token]))
+    rows.sort(key=lambda row: row[0])
+    onsets = np.array([onset for onset, _, _ in rows])
     return Raster(
         "seismograph",
-        "Seismograph: what is left of each loss, from a uniform guess (1) to the best possible (0), by onset",
-        [label for _, label, _, _ in rows],
+        "Seismograph: remaining share of each loss, 1 at a uniform guess, 0 at the best possible, sorted by onset",
+        [label for _, label, _ in rows],
         steps,
-        np.stack(values),
+        np.stack([values for _, _, values in rows]),
         low=0.0,
         high=1.0,
         unit="left",
@@ -136,29 +149,35 @@ def seismograph(subject: Subject, smoothing: float = SMOOTHING) -> Raster:
 
 
 def class_film(subject: Subject) -> Film:
-    """Loss and share of right answers of each kind of unseen example, over training.
+    """Loss and accuracy of each class of unseen examples, over training.
+
+    Args:
+        subject: the run.
 
     Raises:
-        UserError: the task tells no kinds apart, or all examples of a kind are learnt.
+        UserError: the task has no classes, or every example of a class is in the training data.
     """
-    task, training, found = subject.task, subject.info.training, []
-    classes = task.classes(EACH_CLASS, training.seed + 1)
+    task, training = subject.task, subject.info.training
+    classes = task.classes(EXAMPLES_PER_CLASS, training.seed + 1)
     if classes is None:
-        raise UserError(f"{task.title.capitalize()} tells no kinds of {task.noun} apart.")
-    learnt, n = task.learnt(classes.batch, training), len(classes.names)
-    new = torch.ones(len(classes.labels), dtype=torch.bool) if learnt is None else ~learnt
-    each = subject.fitting(classes.batch.tokens.shape[1]) // n
-    rows = [(new & (classes.labels == label)).nonzero()[:, 0] for label in range(n)]
-    each = min(each, *(len(own) for own in rows))
-    if not each:
-        raise UserError(f"Of some kind every {task.noun} is learnt, so nothing can be measured on unseen ones.")
-    batch = classes.batch.rows(torch.cat([own[:each] for own in rows]))
+        raise UserError(f"{task.title.capitalize()} has no classes of {task.noun}s.")
+    trained_on, n_classes = task.learnt(classes.batch, training), len(classes.names)
+    unseen = torch.ones(len(classes.labels), dtype=torch.bool) if trained_on is None else ~trained_on
+    rows = [(unseen & (classes.labels == label)).nonzero()[:, 0] for label in range(n_classes)]
+    n = min(subject.fitting(classes.batch.tokens.shape[1]) // n_classes, *(len(of_class) for of_class in rows))
+    if not n:
+        raise UserError(
+            f"Every {task.noun} of one class is in the training data, so that class cannot be measured on unseen "
+            f"{task.noun}s."
+        )
+    batch = classes.batch.rows(torch.cat([of_class[:n] for of_class in rows]))
+    chunks = []  # (loss-or-accuracy snapshot batch), some snapshots each
     for logits, _ in subject.ensemble.passes(batch.tokens):
-        asked = batch.asked(logits)
-        right = (asked.argmax(-1) == batch.targets).all(-1)  # (snapshot batch)
-        found.append(torch.stack([task.losses(asked, batch).mean(-1), right.double()]))
-    loss, right = torch.cat(found, 1)
-    members = [slice(label * each, (label + 1) * each) for label in range(n)]
+        answer_logits = batch.asked(logits)  # (snapshot batch answer d_vocab_out)
+        all_right = (answer_logits.argmax(-1) == batch.targets).all(-1)  # (snapshot batch)
+        chunks.append(torch.stack([task.losses(answer_logits, batch).mean(-1), all_right.double()]))
+    loss, accuracy = torch.cat(chunks, 1)
+    members = [slice(label * n, (label + 1) * n) for label in range(n_classes)]
     names = [f"{name}: {about}" if about else name for name, about in zip(classes.names, classes.about, strict=True)]
     return Film(
         subject.steps,
@@ -167,50 +186,50 @@ def class_film(subject: Subject) -> Film:
             panels.over_snapshots(
                 subject,
                 "loss-by-kind",
-                f"Loss, mean over {each} unseen {task.noun}s of each kind",
-                {name: loss[:, own].mean(1) for name, own in zip(names, members, strict=True)},
+                f"Mean loss of {n} unseen {task.noun}s of each class",
+                {name: loss[:, of_class].mean(1) for name, of_class in zip(names, members, strict=True)},
                 unit="nats",
             ),
             panels.over_snapshots(
                 subject,
                 "right-by-kind",
-                f"Share of these {task.noun}s with every answer right",
-                {name: right[:, own].mean(1) for name, own in zip(names, members, strict=True)},
+                f"Accuracy: share of these {task.noun}s with every answer right",
+                {name: accuracy[:, of_class].mean(1) for name, of_class in zip(names, members, strict=True)},
                 unit="share",
             ),
         ],
     )
 
 
-def _table(subject: Subject, found: tuple[Phase, ...]) -> list[Item]:
+def _table(subject: Subject, phases: tuple[Phase, ...]) -> list[Item]:
     steps = {
-        "onset": [phase.onset for phase in found],
-        "steepest": [phase.steepest for phase in found],
-        "begins": [phase.begins for phase in found],
-        "ends": [phase.ends for phase in found],
-        "width": [phase.width for phase in found],
+        "onset": [phase.onset for phase in phases],
+        "steepest": [phase.steepest for phase in phases],
+        "begins": [phase.begins for phase in phases],
+        "ends": [phase.ends for phase in phases],
+        "width": [phase.width for phase in phases],
     }
-    last = "loss at the end"
+    final = "final loss"
     items: list[Item] = [
         Note("Phase changes", is_heading=True),
         Note(
-            "Onset: the first step from which a loss stays below the middle between a uniform guess and the best "
-            "possible loss. Width: the steps between a tenth and nine tenths of that distance. An empty cell: the loss "
-            "never was so high, or never gets so low. Click a heading to sort.",
-            is_quiet=True,
+            "Onset: the first step from which a loss stays below half-way between a uniform guess and the best "
+            "possible loss. Width: the steps from 10 % to 90 % of the fall. An empty cell: the loss starts below that "
+            "level or does not stay below it. Click a heading to sort.",
+            is_caption=True,
         ),
         Table(
             {
-                subject.task.token_noun: [phase.name for phase in found],
+                subject.task.token_noun: [phase.name for phase in phases],
                 **steps,
-                last: [phase.last for phase in found],
+                final: [phase.final_loss for phase in phases],
             },
             steps=list(steps),
-            help={**dict.fromkeys(steps, "step"), last: "nats, smoothed"},
+            help={**dict.fromkeys(steps, "step"), final: "nats, smoothed"},
         ),
     ]
-    if all(phase.onset is None for phase in found):
-        items.append(Note("No loss falls below that middle and stays there."))
+    if all(phase.onset is None for phase in phases):
+        items.append(Note("No loss falls below half-way and stays there."))
     return items
 
 
@@ -219,5 +238,9 @@ def _step(losses: Losses, row: int | None) -> int | None:
 
 
 def has_classes(subject: Subject) -> bool:
-    """Whether the task tells kinds of examples apart."""
+    """Whether the run's task has classes of examples.
+
+    Args:
+        subject: the run.
+    """
     return subject.task.classes(1, 0) is not None

@@ -22,7 +22,7 @@ UNSEEN = 32  # examples to look at
 ROOM = 512 * 2**20  # bytes that the activations of examples may take in all snapshots; of long ones that is fewer
 
 
-def per_row(smoothing: float, steps: Tensor) -> float:
+def beta_per_row(smoothing: float, steps: Tensor) -> float:
     """The smoothing of a step as that of a row: losses may be measured every few steps.
 
     Args:
@@ -60,11 +60,11 @@ class Losses:
 
     def falls(self, smoothing: float = SMOOTHING) -> list[Fall]:
         """The phase change of each token, in rows."""
-        return falls(self.values, self.uniform, self.best, per_row(smoothing, self.steps))
+        return falls(self.values, self.uniform, self.best, beta_per_row(smoothing, self.steps))
 
-    def scaled(self, smoothing: float = SMOOTHING) -> Tensor:
+    def remaining_share(self, smoothing: float = SMOOTHING) -> Tensor:
         """(step token): 1 at a uniform guess, 0 at the best possible, smoothed."""
-        return remaining_share(self.values, self.uniform, self.best, per_row(smoothing, self.steps))
+        return remaining_share(self.values, self.uniform, self.best, beta_per_row(smoothing, self.steps))
 
     def label(self, token: int) -> str:
         return f"{self.names[token]}, {self.kind}" if self.kind else self.names[token]

@@ -1,27 +1,27 @@
-"""One typed example, answered by every snapshot."""
+"""One example, answered at every snapshot."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from explorer.analysis.answers import greedy_answers, right_from
 from explorer.film.film import Film
 from explorer.film.panels.text import Text
+from explorer.options import NoOptions
 from explorer.views import panels
 from explorer.views.subject import Subject
 from explorer.views.view import Item, Link, Links, Note, Table, View
 
 
-class TryIt(View):
+class TryIt(View[NoOptions]):
     name, title, icon, place = "try", "Try it", "edit", (0, 2)
 
-    def film(self, subject: Subject, example: str, options: Any, *beside: Subject) -> Film:
+    def film(self, subject: Subject, example: str, options: NoOptions, second: Subject | None = None) -> Film:
         return film(subject, example)
 
-    def above(self, subject: Subject, example: str, options: Any) -> Sequence[Item]:
+    def above(self, subject: Subject, example: str, options: NoOptions) -> Sequence[Item]:
         return notes(subject, example)
 
-    def below(self, subject: Subject, example: str, options: Any) -> Sequence[Item]:
+    def below(self, subject: Subject, example: str, options: NoOptions) -> Sequence[Item]:
         return [_table(subject, learned(subject, example))]
 
 
@@ -31,7 +31,7 @@ class Learned:
 
     place: str
     right: str  # the right token
-    since: int | None  # the first step from which the answer is right at every snapshot; None if the last is wrong
+    since: int | None  # the step from which the answer is right at every snapshot; None if it is wrong at the last
     probability: float  # of the right token at the last snapshot
 
 
@@ -51,16 +51,16 @@ def film(subject: Subject, text: str) -> Film:
     return Film(
         subject.steps,
         [
-            panels.answer_strip(subject, "answers", "The model's own answer", example, answers),
-            Text("working", "Worked out", blocks, span=4),
-            panels.answer_bars(subject, "probabilities", "Probability of each answer", example, answers, span=8),
+            panels.answer_strip(subject, "answers", "Answer by greedy decoding", example, answers),
+            Text("working", "Written out", blocks, span=4),
+            panels.answer_bars(subject, "probabilities", "Probabilities of each answer", example, answers, span=8),
             panels.losses(subject, detail=False),
         ],
     )
 
 
 def learned(subject: Subject, text: str) -> tuple[Learned, ...]:
-    """From which step each answer is right and stays right.
+    """The step from which each answer is right at every snapshot.
 
     Args:
         subject: the run.
@@ -80,27 +80,34 @@ def learned(subject: Subject, text: str) -> tuple[Learned, ...]:
 
 
 def notes(subject: Subject, text: str) -> list[Item]:
-    """What there is to say about an example before it is answered, and harder ones like it."""
+    """Notes on an example, and links to its harder variations.
+
+    Args:
+        subject: the run.
+        text: an example of the run's task.
+
+    Raises:
+        UserError: ``text`` is not an example of the run's task.
+    """
     task, example = subject.task, subject.task.encode(text)
-    said = [example.note]
+    sentences = [example.note] if example.note else []
     trained_on = task.was_trained_on(example, subject.info.training)
     if trained_on is not None:
-        said.append(f"This {task.noun} is {'' if trained_on else 'not '}in the training data.")
-    found: list[Item] = [Note(" ".join(filter(None, said)))] if any(said) else []
-    siblings = task.siblings(example)
-    if siblings:
+        sentences.append(f"This {task.noun} is {'' if trained_on else 'not '}in the training data.")
+    items: list[Item] = [Note(" ".join(sentences))] if sentences else []
+    if siblings := task.siblings(example):
         links = [Link(f"{label}: {panels.brief(other)}", example=other) for label, other in siblings.items()]
-        found.append(Links(links, title="Also:"))
-    return found
+        items.append(Links(links, title="Variations:"))
+    return items
 
 
 def _table(subject: Subject, rows: tuple[Learned, ...]) -> Table:
-    stays, probability = "right and stays right from", "probability at the end"
+    since, probability = "right from", "final probability"
     return Table(
         {
             subject.task.token_noun: [row.place for row in rows],
             "right answer": [row.right for row in rows],
-            stays: ["not yet" if row.since is None else f"step {row.since:,}" for row in rows],
+            since: ["not yet" if row.since is None else f"step {row.since:,}" for row in rows],
             probability: [row.probability for row in rows],
         },
         probabilities=[probability],

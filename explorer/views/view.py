@@ -1,18 +1,21 @@
-"""What a view is: its options, and what it shows of a run.
+"""The interface of a view: its options, and what it shows of a run.
 
-A new view is one file in this folder with one subclass of `View`; it is found by looking. Its options are a frozen
-dataclass of fields made with `explorer.scene`; the page renders its widgets from them, and links carry them.
+A new view is one file in this folder with one subclass of `View`; it is discovered automatically. Its options are a
+frozen dataclass of fields made with `explorer.options`; the page makes widgets for them, and links carry them.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Generic, TypeVar
 
 from explorer.film.film import Film
 from explorer.film.panels.panel import Panel
-from explorer.scene import NoOptions
+from explorer.options import NoOptions
 from explorer.views.subject import Subject
+
+Options = TypeVar("Options")
+Value = TypeVar("Value")
 
 
 @dataclass(frozen=True)
@@ -21,23 +24,23 @@ class Note:
 
     text: str
     is_heading: bool = False
-    is_problem: bool = False  # says why something cannot be shown
-    is_quiet: bool = False  # small, below what it is about
+    is_error: bool = False
+    is_caption: bool = False
 
 
 @dataclass(frozen=True)
 class Link:
-    """A button that changes the scene; what it does not name stays as it is."""
+    """A button that changes parts of the scene."""
 
     label: str
     help: str = ""
-    example: str | None = None
-    options: Mapping[str, Any] = field(default_factory=dict)  # values of the view's own options
+    example: str | None = None  # the new example; None keeps the present one
+    options: Mapping[str, Any] = field(default_factory=dict)  # new values of some of the view's options
 
 
 @dataclass(frozen=True)
 class Links:
-    """Several links in a row, after a word that says what they are."""
+    """A row of links after a title."""
 
     links: Sequence[Link]
     title: str = ""
@@ -49,9 +52,9 @@ class Table:
 
     Attributes:
         columns: heading -> cells.
-        steps: the headings of columns of training steps.
-        probabilities: the headings of columns of probabilities, which are also drawn as bars.
-        help: heading -> what the column says.
+        steps: headings of the columns of training steps.
+        probabilities: headings of the columns of probabilities, which are drawn as bars.
+        help: heading -> tooltip.
     """
 
     columns: Mapping[str, Sequence[Any]]
@@ -62,14 +65,14 @@ class Table:
 
 @dataclass(frozen=True)
 class Figures:
-    """Panels that do not depend on the snapshot, as figures beside each other."""
+    """Panels that are the same for all snapshots, as figures side by side."""
 
     panels: Sequence[Panel]
 
 
 @dataclass(frozen=True)
 class Choices:
-    """Some of the view's options that stand with what they change, below the film."""
+    """The widgets of some of the view's options, shown here, below the film."""
 
     names: Sequence[str]
 
@@ -77,47 +80,47 @@ class Choices:
 Item = Note | Links | Table | Figures | Choices
 
 
-class View(ABC):
-    """One way to look at a run. Views know neither Streamlit nor which task it is."""
+class View(ABC, Generic[Options]):
+    """One view of a run. Independent of Streamlit and of any single task."""
 
     name: ClassVar[str]  # in a link, "phase-changes"
     title: ClassVar[str]  # in the navigation, "Phase changes"
     icon: ClassVar[str]  # the name of a Material Symbol
-    place: ClassVar[tuple[int, int]]  # the section of the navigation, and where in it
-    Options: ClassVar[type] = NoOptions
+    place: ClassVar[tuple[int, int]]  # the section of the navigation, and the position in it
+    options_type: ClassVar[type[Any]] = NoOptions  # the dataclass `Options`
 
-    def lacks(self, subject: Subject, example: str, options: Any) -> str:
-        """Why there is nothing to show, and what to do about it; empty where there is something."""
+    def unavailable(self, subject: Subject, example: str, options: Options) -> str:
+        """Why the view cannot be shown, and a remedy; empty if it can. Arguments as for `film`."""
         return ""
 
-    def asks_example(self, options: Any) -> bool:
-        """Whether the view shows one example, which people may choose."""
+    def uses_example(self, options: Options) -> bool:
+        """Whether the view depends on the example."""
         return True
 
-    def beside(self, options: Any) -> str | None:
-        """The name of a second run, if the view shows one."""
+    def second_run(self, options: Options) -> str | None:
+        """The name of the second run that `film` needs, if it needs one."""
         return None
 
     @abstractmethod
-    def film(self, subject: Subject, example: str, options: Any, *beside: Subject) -> Film:
-        """What is shown at every snapshot.
+    def film(self, subject: Subject, example: str, options: Options, second: Subject | None = None) -> Film:
+        """The panels, at every snapshot.
 
         Args:
             subject: the run.
             example: the text of an example of the run's task.
-            options: an instance of the view's ``Options``.
-            beside: the run that the method of this name asks for.
+            options: the view's options.
+            second: the run named by `second_run`.
 
         Raises:
-            UserError: it cannot be shown; the sentence says why and what to do.
+            UserError: the view cannot be shown; the message says why and how to change that.
         """
 
-    def above(self, subject: Subject, example: str, options: Any) -> Sequence[Item]:
-        """What stands above the film."""
+    def above(self, subject: Subject, example: str, options: Options) -> Sequence[Item]:
+        """The items above the film. Arguments as for `film`."""
         return ()
 
-    def below(self, subject: Subject, example: str, options: Any) -> Sequence[Item]:
-        """What stands below the film.
+    def below(self, subject: Subject, example: str, options: Options) -> Sequence[Item]:
+        """The items below the film. Arguments as for `film`.
 
         Raises:
             UserError: as `film`.
@@ -125,6 +128,13 @@ class View(ABC):
         return ()
 
 
-def named(texts: Sequence[Hashable]) -> dict[Hashable, str]:
-    """Choices that are called what they are."""
-    return {text: str(text) for text in texts}
+def same_labels(values: Iterable[Value]) -> dict[Value, str]:
+    """Choices whose labels are their values.
+
+    Args:
+        values: the values of an option.
+
+    Returns:
+        Value -> label.
+    """
+    return {value: str(value) for value in values}

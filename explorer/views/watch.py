@@ -1,28 +1,28 @@
-"""Everything that a talk needs in one film: the opening view."""
+"""The overview, which opens first: losses, answer and attention patterns in one film."""
 
 from collections.abc import Sequence
-from typing import Any
 
 from explorer.analysis.answers import greedy_answers
 from explorer.film.film import Film
+from explorer.options import NoOptions
 from explorer.views import panels
 from explorer.views.subject import Subject
 from explorer.views.view import Item, Note, View
 
 
-class Watch(View):
+class Watch(View[NoOptions]):
     name, title, icon, place = "watch", "Watch", "play_circle", (0, 0)
 
-    def film(self, subject: Subject, example: str, options: Any, *beside: Subject) -> Film:
+    def film(self, subject: Subject, example: str, options: NoOptions, second: Subject | None = None) -> Film:
         return film(subject, example)
 
-    def below(self, subject: Subject, example: str, options: Any) -> Sequence[Item]:
-        keys = "Drag on the losses, or use ← → Home End. Click a map to enlarge it. F fills the screen, for a talk."
-        return [Note(keys, is_quiet=True)]
+    def below(self, subject: Subject, example: str, options: NoOptions) -> Sequence[Item]:
+        keys = "Drag on the losses, or use ←, →, Home and End. Click a map to enlarge it. Press F for full screen."
+        return [Note(keys, is_caption=True)]
 
 
 def film(subject: Subject, text: str) -> Film:
-    """Losses as the timeline, the model's answer to one example, and every attention head.
+    """The losses as the timeline, the answer to one example, and the attention patterns of every head on it.
 
     Args:
         subject: the run.
@@ -36,9 +36,9 @@ def film(subject: Subject, text: str) -> Film:
     return Film(
         subject.steps,
         [
-            panels.answer_strip(subject, "answers", "The model's own answer", example, answers),
+            panels.answer_strip(subject, "answers", "Answer by greedy decoding", example, answers),
             panels.losses(subject, detail=False, span=7, height=256),
-            panels.answer_bars(subject, "probabilities", "How sure it is", example, answers, span=5),
+            panels.answer_bars(subject, "probabilities", "Probabilities of each answer", example, answers, span=5),
             panels.pattern_maps(
                 subject,
                 "patterns",
