@@ -129,8 +129,8 @@ class Curves(Panel):
         for label, value in self.references:
             figure.add_hline(y=value, line=dotted, annotation_text=figures.escaped(f"{label} {value:.4g}"))
         for mark in self.marks:
-            label = {"text": figures.escaped(mark.label), "textangle": -90, "font": {"size": 10}}
-            figure.add_vline(x=mark.step, line=dotted, annotation=label)
+            flag = {"text": figures.escaped(mark.label), "textangle": -90, "font": {"size": 10}}
+            figure.add_vline(x=mark.step, line=dotted, annotation=flag)
         here = steps[frame] if self.at is None else self.at[frame]
         figure.add_vline(x=here, line={"color": palette.CURSOR[mode], "width": 2})
         buttons = [{"label": kind, "method": "relayout", "args": [{"yaxis.type": kind}]} for kind in ("linear", "log")]
