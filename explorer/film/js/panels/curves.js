@@ -308,9 +308,16 @@ export default class Curves extends Timeline {
     context.setLineDash(alpha < 1 ? [] : this.dash(line));
     context.beginPath();
     let pen = false;
+    let [lastX, lastY] = [0, 0];
     for (let i = 0; i < values.length; i += 1) {
       const drawable = Number.isFinite(values[i]) && !(log && values[i] <= 0);
-      if (drawable) context[pen ? "lineTo" : "moveTo"](this.x(steps[i]), this.y(values[i]));
+      if (drawable) {
+        const [x, y] = [this.x(steps[i]), this.y(values[i])];
+        // A point that nobody can tell from the one before costs as much as any other.
+        if (pen && i + 1 < values.length && x - lastX < 1 && Math.abs(y - lastY) < 0.5) continue;
+        context[pen ? "lineTo" : "moveTo"](x, y);
+        [lastX, lastY] = [x, y];
+      }
       pen = drawable;
     }
     context.stroke();
