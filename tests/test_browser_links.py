@@ -1,6 +1,5 @@
 """Links in a real browser: whatever is chosen is in the address, opens in a fresh browser, and Back goes back."""
 
-from collections.abc import Iterator
 from itertools import product
 
 import pytest
@@ -19,25 +18,52 @@ pytestmark = needs_chromium
 PLACE = "() => location.pathname + location.search"
 
 
-def links(view: View, subject: Subject) -> Iterator[tuple[str, Scene]]:
-    """For each option of a view, its name and a scene in which it has an effect and is not the default."""
-    example = subject.first_example
-    declared = options_of(view.options_type)
-    for name, option in declared.items():
-        earlier = dict(list(declared.items())[: list(declared).index(name)])
-        choices = {other: one for other, one in earlier.items() if isinstance(one, Choice) and not one.when}
-        context = Context(subject, example, {})
-        for values in product(*(one.choices_at(context) for one in choices.values())):
-            texts = dict(zip(choices, map(str, values), strict=True))
-            options, _ = resolve(view.options_type, subject, example, texts)
-            chosen = {other: getattr(options, other) for other in earlier}
-            here = Context(subject, example, chosen)
-            text = other_than_default(option, here) if option.has_effect(here) else None
-            if text is not None:
-                options, problems = resolve(view.options_type, subject, example, {**texts, name: text})
-                assert problems == []
-                yield name, Scene(view.name, subject.name, 20, example, texts_of(options, subject, example))
+def links(view: View, subject: Subject) -> list[tuple[Scene, set[str]]]:
+    """Scenes in which, together, each option of a view has an effect and is not the default; with their names."""
+    example, kind = subject.first_example, view.options_type
+    declared = options_of(kind)
+    found: list[tuple[dict[str, str], set[str]]] = []
+    for name in declared:
+        for texts, names in found:
+            more = with_option(kind, subject, name, texts)
+            if (
+                more is not None
+                and names <= dict(texts_of(resolve(kind, subject, example, more)[0], subject, example)).keys()
+            ):
+                texts.update(more)
+                names.add(name)
                 break
+        else:
+            found.append(alone(kind, subject, name))
+    scenes = []
+    for texts, names in found:
+        options, problems = resolve(kind, subject, example, texts)
+        assert problems == []
+        scenes.append((Scene(view.name, subject.name, 20, example, texts_of(options, subject, example)), names))
+    return scenes
+
+
+def alone(kind: type, subject: Subject, name: str) -> tuple[dict[str, str], set[str]]:
+    """Texts of earlier options with which an option has an effect, and its own, which is not the default."""
+    declared = options_of(kind)
+    earlier = dict(list(declared.items())[: list(declared).index(name)])
+    choices = {other: one for other, one in earlier.items() if isinstance(one, Choice) and not one.when}
+    context = Context(subject, subject.first_example, {})
+    for values in product(*(one.choices_at(context) for one in choices.values())):
+        texts = with_option(kind, subject, name, dict(zip(choices, map(str, values), strict=True)))
+        if texts is not None:
+            return texts, {name}
+    raise AssertionError(f"{name} never has an effect")
+
+
+def with_option(kind: type, subject: Subject, name: str, texts: dict[str, str]) -> dict[str, str] | None:
+    """Texts and that of an option's value that is not the default; None if it has no effect or no other value."""
+    declared = options_of(kind)
+    options, _ = resolve(kind, subject, subject.first_example, texts)
+    chosen = {other: getattr(options, other) for other in list(declared)[: list(declared).index(name)]}
+    context = Context(subject, subject.first_example, chosen)
+    text = other_than_default(declared[name], context) if declared[name].has_effect(context) else None
+    return None if text is None or name in texts else {**texts, name: text}
 
 
 def other_than_default(option, context: Context) -> str | None:
@@ -69,8 +95,6 @@ def shows(page: Page, view: View, subject: Subject, scene: Scene, name: str) -> 
     option, value = declared[name], values[name]
     context = Context(subject, scene.example, values)
     where = control(page, view.name, name)
-    if option.place == "more":
-        page.get_by_test_id("stExpander").locator("summary").click()
     match option:
         case Choice(widget="buttons"):
             expect(where.locator("[aria-checked=true]")).to_have_text(option.choices_at(context)[value])
@@ -91,16 +115,20 @@ def shows(page: Page, view: View, subject: Subject, scene: Scene, name: str) -> 
 def test_a_link_opens_every_option_in_a_fresh_browser(browse, app_folder, view):
     runs = Runs(app_folder)
     subject = Subject.load(runs.open("copies" if view.name == "attention" else "small"))
-    named = set()
-    for name, scene in links(view, subject):
-        named.add(name)
-        scene = open_scene(str(scene), runs).scene  # in full
+    seen: set[str] = set()
+    for link, names in links(view, subject):
+        scene = open_scene(str(link), runs).scene  # in full
         page = browse(f"/{scene}")
-        shows(page, view, subject, scene, name)
+        if any(options_of(view.options_type)[name].place == "more" for name in names):
+            page.get_by_test_id("stExpander").locator("summary").click()
+        for name in names:
+            assert name in dict(scene.options)
+            shows(page, view, subject, scene, name)
+        seen |= names
         page.wait_for_function("query => location.search === '?' + query", arg=scene.query)
         assert page.get_by_test_id("stAlertContentWarning").count() == 0
         page.context.close()
-    assert named == set(options_of(view.options_type))
+    assert seen == set(options_of(view.options_type))
 
 
 def test_every_choice_survives_a_reload(browse):
