@@ -4,7 +4,7 @@ import globals from "globals";
 export default [
   js.configs.recommended,
   {
-    files: ["explorer/film/js/**/*.js", "tests/js/**/*.js"],
+    files: ["explorer/**/*.js", "tests/js/**/*.js"],
     languageOptions: {
       ecmaVersion: 2022,
       globals: { ...globals.browser, PALETTE: "readonly", KINDS: "readonly" },

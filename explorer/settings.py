@@ -1,5 +1,6 @@
 """Settings: how a run is trained, and how settings are read from untrusted text and JSON."""
 
+import functools
 import math
 import typing
 from collections.abc import Iterable, Mapping
@@ -29,7 +30,7 @@ def check_settings(settings: Any) -> None:
     Raises:
         UserError: one is not; the sentence names it and its limits.
     """
-    kinds = _kinds(type(settings))
+    kinds = _kinds(settings.__class__)
     for known in fields(settings):
         value, low, high = getattr(settings, known.name), known.metadata.get("low"), known.metadata.get("high")
         if low is not None and not low <= value <= high:
@@ -135,6 +136,7 @@ def parse_assignments(assignments: Iterable[str], classes: Iterable[type]) -> li
     return found
 
 
+@functools.cache
 def _kinds(cls: type) -> dict[str, Any]:
     """The settings of a dataclass and their types."""
     types_by_name = typing.get_type_hints(cls)

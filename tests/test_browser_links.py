@@ -179,6 +179,15 @@ def test_back_goes_back_one_page_or_run_a_press(browse):
     assert page.evaluate("history.length") == at + 2
 
 
+def test_back_leaves_a_link_to_a_run_that_does_not_exist(browse):
+    page = browse("/weights?run=small&step=20")
+    page.goto(page.url.replace("run=small", "run=nope"))
+    page.wait_for_function("() => location.search.includes('run=copies')")
+    page.go_back()
+    page.wait_for_function("() => location.search.includes('run=small')")
+    expect(page.get_by_label("Run").first).to_have_value("small")
+
+
 def test_switches_of_the_player_are_in_the_address_and_open_in_a_fresh_browser(browse):
     page = browse("/?run=learnt&step=100")
     losses, maps = page.locator(".panel.curves"), page.locator(".panel.heatmaps")

@@ -15,28 +15,37 @@ const runOf = (query) => new URLSearchParams(query).get("run");
 export const withSwitches = (query, switches) => {
   const parameters = query.replace(/^\?/, "").split("&");
   const kept = parameters.filter((parameter) => parameter && !parameter.startsWith("player="));
-  if (switches) kept.push(`player=${encodeURIComponent(switches).replace(/%20/g, "+").replace(/%3A/g, ":").replace(/%2C/g, ",")}`);
+  if (switches)
+    kept.push(`player=${encodeURIComponent(switches).replace(/%20/g, "+").replace(/%3A/g, ":").replace(/%2C/g, ",")}`);
   return kept.length ? `?${kept.join("&")}` : "";
 };
 
-/** @param {string} query */
-const write = (query) => {
+let opened = 0; // how many links were opened when the address was written last
+
+/**
+ * @param {string} query
+ * @param {boolean} mayAdd whether another run may be a new entry
+ */
+const write = (query, mayAdd) => {
   const next = new URL(location.href);
   next.search = query;
   if (next.search === location.search) return;
-  const before = runOf(location.search);
-  const isNew = before !== null && before !== runOf(next.search);
+  const isNew = mayAdd && runOf(location.search) !== runOf(next.search);
   history[isNew ? "pushState" : "replaceState"](history.state, "", next);
 };
 
 /** The player tells of its switches after each change of one, and after each film that it takes up.
  * @param {Event} event */
-const onSwitches = (event) => write(withSwitches(location.search, /** @type {CustomEvent<string>} */ (event).detail));
+const onSwitches = (event) => {
+  write(withSwitches(location.search, /** @type {CustomEvent<string>} */ (event).detail), false);
+};
 
-/** @param {{ data: { query: string, view: string } }} component */
+/** @param {{ data: { query: string, view: string, opened: number } }} component */
 export default function ({ data }) {
   const inAddress = new URLSearchParams(location.search).get("player") ?? "";
-  write(withSwitches(data.query, inAddress));
+  // The scene of a link that was just opened stays in its entry, also where the link's run does not exist.
+  write(withSwitches(data.query, inAddress), opened === data.opened);
+  opened = data.opened;
   // The same function is added once, however often this is called.
   window.addEventListener("switches", onSwitches);
 }

@@ -18,12 +18,13 @@ def _component() -> Callable[..., object]:
     )
 
 
-def write(scene: Scene) -> None:
+def write(scene: Scene, opened: int) -> None:
     """Write the scene to the URL. Called once at the end of each run of the script.
 
     Streamlit's `st.query_params` would add an entry to the browser's history for each snapshot.
 
     Args:
         scene: what is on screen.
+        opened: how many links this session has opened.
     """
-    _component()(key="address", data={"query": scene.query, "view": scene.view})
+    _component()(key="address", data={"query": scene.query, "view": scene.view, "opened": opened})

@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import gc
 import threading
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from typing import Any, Generic, TypeVar
@@ -124,6 +125,9 @@ class Caches:
 @st.cache_resource(show_spinner=False)
 def caches() -> Caches:
     """The caches of this server."""
+    # Streamlit collects garbage after every run of the script. What is loaded by now is never garbage, and looking
+    # through it takes longer than most pages.
+    gc.freeze()
     return Caches(
         runs=ByteCache(MAX_RUN_BYTES, lambda run: run.nbytes),
         # A film holds its arrays and, once it is sent, the message made of them.

@@ -8,6 +8,7 @@ import streamlit as st
 
 from explorer.errors import UserError
 from explorer.film.film import Film
+from explorer.film.palette import Mode
 from explorer.film.player import play
 from explorer.options import Context, Option, Several, options_of, texts_of
 from explorer.pages import state
@@ -136,7 +137,7 @@ def _show_item(item: Item, widgets: _Widgets) -> None:
         case Figures():
             for panel, column in zip(item.panels, st.columns(len(item.panels)), strict=True):
                 with column:
-                    show_figure(panel.figure(0, ()), key=f"figure.{panel.id}")
+                    show_figure(panel.figure(0, (), _mode()), key=f"figure.{panel.id}")
         case Choices():
             with st.container(horizontal=True, vertical_alignment="bottom"):
                 for name in item.names:
@@ -191,7 +192,12 @@ def show_film(film: Film, figures: bool = True) -> None:
         id = st.selectbox(
             "Panel", list(titles), key="still.panel", format_func=titles.__getitem__, label_visibility="collapsed"
         )
-        show_figure(film.figure(id, session.step), key="still.figure")
+        show_figure(film.figure(id, session.step, _mode()), key="still.figure")
+
+
+def _mode() -> Mode:
+    """The theme of the page."""
+    return "dark" if st.context.theme.type == "dark" else "light"
 
 
 def show_figure(figure: Any, key: str) -> None:

@@ -10,6 +10,7 @@
 
 import contextlib
 import dataclasses
+import functools
 import json
 import os
 import re
@@ -138,10 +139,9 @@ class Run:
     def _read_info(self) -> RunInfo:
         shown = f"{self.name}/{self.info_file.name}"
         try:
-            values = json.loads(self.info_file.read_text(encoding="utf-8"))
-        except (OSError, ValueError, RecursionError) as error:
-            raise UserError(f"{shown} cannot be read; restore the file or remove the folder.") from error
-        return RunInfo.from_json(values, shown)
+            return _parsed(self.info_file.read_text(encoding="utf-8"), shown)
+        except (OSError, UnicodeDecodeError) as error:
+            raise UserError(_unreadable(shown)) from error
 
     def is_training(self) -> bool:
         """Whether a process trains it now."""
@@ -311,3 +311,21 @@ def _holds_run(folder: Path) -> bool:
         return (folder / "run.json").is_file()
     except OSError:
         return True  # opening it will say why it cannot be read
+
+
+@functools.lru_cache(maxsize=256)
+def _parsed(text: str, shown: str) -> RunInfo:
+    """What a run.json says; the files are small, few and asked for again and again.
+
+    Raises:
+        UserError: the text cannot be understood.
+    """
+    try:
+        values = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise UserError(_unreadable(shown)) from error
+    return RunInfo.from_json(values, shown)
+
+
+def _unreadable(shown: str) -> str:
+    return f"{shown} cannot be read; restore the file or remove the folder."
