@@ -39,5 +39,7 @@ name = current.url_path or opening
 state.begin(name)
 sidebar()
 st.session_state.scene = Scene(name, st.session_state.run, st.session_state.step, st.session_state.example)
+if name not in all_views():
+    state.show_notices()
 current.run()
 address.write(st.session_state.scene, st.session_state.opened)

@@ -8,7 +8,7 @@ example and the options declared before.
 import dataclasses
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeAlias, TypeVar
 
@@ -146,7 +146,8 @@ class Several(Option):
         return self.preferred(context) if self.preferred else ()
 
     def read(self, context: Context, text: str) -> tuple[tuple[Any, ...], list[str]]:
-        return self.read_each(context, text.split(","))
+        listed = {str(value) for value in self.choices_at(context)}
+        return self.read_each(context, [one for part in text.split(",") for one in _spread(part, listed)])
 
     def read_each(self, context: Context, texts: Sequence[str]) -> tuple[tuple[Any, ...], list[str]]:
         """As `read`, for texts that are split already.
@@ -171,7 +172,7 @@ class Several(Option):
         return tuple(dict.fromkeys(values)), problems
 
     def text_of(self, value: tuple[Any, ...]) -> str:
-        return ",".join(map(str, value))
+        return ",".join(_joined(value))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -333,10 +334,9 @@ def resolve(options_type: type[T], subject: Any, example: str, texts: Mapping[st
         problems.append(f"There is no option {quoted(name)}; {available}.")
     for name, option in declared.items():
         context = Context(subject, example, values)
-        if name not in texts or not option.has_effect(context):
-            values[name] = option.default(context)
-            continue
-        values[name], errors = option.read(context, texts[name])
+        is_read = name in texts and option.has_effect(context)
+        value, errors = option.read(context, texts[name]) if is_read else (option.default(context), [])
+        values = {**values, name: value}
         problems += [f"{name} {error}" if error[0].islower() else error for error in errors]
     return options_type(**values), sorted(problems)
 
@@ -357,6 +357,27 @@ def texts_of(options: Any, subject: Any, example: str) -> tuple[tuple[str, str],
             texts[name] = option.text_of(value)
         values = {**values, name: value}
     return tuple(sorted(texts.items()))
+
+
+def _spread(text: str, listed: Collection[str]) -> list[str]:
+    """The whole numbers of a range such as "3-7" if both ends are ``listed``; any other text by itself."""
+    match = re.fullmatch(r"([0-9]+)-([0-9]+)", text)
+    if match and {match[1], match[2]} <= set(listed):
+        return [str(number) for number in range(int(match[1]), int(match[2]) + 1)]
+    return [text]
+
+
+def _joined(values: Sequence[Any]) -> list[str]:
+    """Texts of values, three or more whole numbers in succession as a range."""
+    texts: list[str] = []
+    start = 0
+    for end in range(1, len(values) + 1):
+        if end < len(values) and type(values[end]) is int and values[end] == values[end - 1] + 1:
+            continue
+        run = values[start:end]
+        texts += [f"{run[0]}-{run[-1]}"] if len(run) > 2 else [str(value) for value in run]
+        start = end
+    return texts
 
 
 def _listed(choices: Mapping[Any, str]) -> str:

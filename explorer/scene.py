@@ -14,11 +14,11 @@ from urllib.parse import parse_qsl, quote_plus, unquote, urlsplit
 
 from explorer.errors import quoted
 
-MAX_LENGTH = 4000  # characters of a line; longer ones are rejected
+MAX_LENGTH = 65_536  # characters of a line; longer ones are rejected
 MAX_PARAMETERS = 64
 COMMON = ("run", "step", "example", "player")  # parameters of every scene; no option may have one of these names
 MAX_STEP = 10**9
-SWITCH = re.compile(r"[\w-]+\.(log|smooth|rescale|enlarged|hidden)(:[\w%.,~-]*)?")
+SWITCH = re.compile(r"[A-Za-z0-9][\w-]*\.((log|smooth|rescale)(:off)?|(enlarged|hidden):[\w%.,~-]+)", re.ASCII)
 
 
 @dataclass(frozen=True)
@@ -85,9 +85,9 @@ def read(line: str, default_view: str = "") -> tuple[Scene, list[str]]:
         return Scene(default_view), [f"The link has {len(line):,} characters; at most {MAX_LENGTH:,} are read."]
     try:
         parts = urlsplit(line.strip())
-        pairs = parse_qsl(parts.query, keep_blank_values=True, max_num_fields=MAX_PARAMETERS)
     except ValueError:
         return Scene(default_view), [f"{quoted(line)} is no link to a view; write it as VIEW?run=RUN&step=STEP."]
+    pairs = parse_qsl(parts.query, keep_blank_values=True)
     view = parts.path.rstrip("/").rsplit("/", 1)[-1] or default_view
     return read_pairs(view, pairs)
 
@@ -99,6 +99,8 @@ def read_pairs(view: str, pairs: Sequence[tuple[str, str]]) -> tuple[Scene, list
         view: the name of a view.
         pairs: (name, text) of the parameters.
     """
+    if len(pairs) > MAX_PARAMETERS:
+        return Scene(view), [f"The link has {len(pairs):,} parameters; at most {MAX_PARAMETERS} are read."]
     problems: list[str] = []
     parameters: dict[str, str] = {}
     for name in dict.fromkeys(name for name, _ in pairs):
@@ -124,8 +126,13 @@ def read_pairs(view: str, pairs: Sequence[tuple[str, str]]) -> tuple[Scene, list
 
 def _player(text: str, problems: list[str]) -> str:
     """The valid switches, sorted. An error message on each invalid one is appended to ``problems``."""
-    tokens = set(text.split())
-    for token in sorted(token for token in tokens if not SWITCH.fullmatch(token)):
-        problems.append(f"{quoted(token)} is no switch of a panel; write it as PANEL.log or PANEL.smooth:off.")
-        tokens.discard(token)
-    return " ".join(sorted(tokens))
+    valid: dict[str, str] = {}
+    for token in sorted(set(text.split())):
+        name = token.partition(":")[0]
+        if not SWITCH.fullmatch(token):
+            problems.append(f"{quoted(token)} is no switch of a panel; write it as PANEL.log or PANEL.smooth:off.")
+        elif name in valid:
+            problems.append(f"The switch {quoted(name)} is given twice; give it once.")
+        else:
+            valid[name] = token
+    return " ".join(valid.values())

@@ -5,6 +5,7 @@ import math
 import typing
 from collections.abc import Iterable, Mapping
 from dataclasses import MISSING, dataclass, field, fields
+from types import MappingProxyType
 from typing import Any, Literal
 
 from explorer.errors import UserError, quoted
@@ -137,10 +138,10 @@ def parse_assignments(assignments: Iterable[str], classes: Iterable[type]) -> li
 
 
 @functools.cache
-def _kinds(cls: type) -> dict[str, Any]:
+def _kinds(cls: type) -> Mapping[str, Any]:
     """The settings of a dataclass and their types."""
     types_by_name = typing.get_type_hints(cls)
-    return {one.name: types_by_name[one.name] for one in fields(cls)}
+    return MappingProxyType({one.name: types_by_name[one.name] for one in fields(cls)})
 
 
 def _parsed(text: str, kind: Any, name: str) -> Any:

@@ -1,5 +1,7 @@
 """Helpers of the tests of films."""
 
+import json
+
 import numpy as np
 
 from explorer.film.film import Film
@@ -14,3 +16,13 @@ def of(kind: type, film: Film) -> list:
 def values(panel: Curves) -> dict[str, np.ndarray]:
     """The values of each curve by its label."""
     return {line.label: line.values for line in panel.lines}
+
+
+def unpacked(message: bytes) -> dict:
+    """The JSON headers of a player's message, where it should stand and its film, as one."""
+    found: dict = {}
+    for _ in range(2):
+        end = 4 + int.from_bytes(message[:4], "little")
+        found |= json.loads(message[4:end])
+        message = message[end:]
+    return found

@@ -8,6 +8,7 @@ from streamlit.util import calc_hash
 
 from explorer.scene import Scene, read
 from tests.conftest import SHIPPED
+from tests.films import unpacked
 
 APP = str(SHIPPED.parent / "streamlit_app.py")
 PAGES = {"Watch": "", "Phase changes": "phase-changes", "Attention": "attention", "Activations": "activations"}
@@ -33,12 +34,7 @@ def go_to(app: AppTest, page: str) -> AppTest:
 def header(app: AppTest) -> dict:
     """The JSON headers of the message and the film that the player received."""
     (player,) = [one for one in app.get("bidi_component") if one.proto.component_name.endswith(".player")]
-    message, found = player.proto.bytes, {}
-    for _ in range(2):  # the position, then the film
-        end = 4 + int.from_bytes(message[:4], "little")
-        found |= json.loads(message[4:end])
-        message = message[end:]
-    return found
+    return unpacked(player.proto.bytes)
 
 
 def stop_at(app: AppTest, step: int) -> AppTest:

@@ -1,5 +1,7 @@
 """Scenes opened against runs: on the command line, as a file, and with a view that somebody has just written."""
 
+import base64
+import re
 import sys
 
 import pytest
@@ -14,6 +16,7 @@ from explorer.views import all_views, find_views, get_view
 from explorer.views.opening import open_scene
 from explorer.views.subject import Subject
 from tests.conftest import SHIPPED
+from tests.films import unpacked
 
 NEW_VIEW = '''
 """How large the embedding of each token is."""
@@ -89,8 +92,14 @@ def test_a_scene_is_printed_in_full_and_in_one_form(capsys):
     status, full, err = printed(capsys, "scene", "attention?run=addition&show=heads")
     assert (status, err) == (0, "")
     assert full == "attention?run=addition&step=101&example=12345%2B67890&show=heads"
-    for line in (full, f"http://localhost:8501/{full}", full.replace("&show", "&player=losses.log&show")):
-        assert printed(capsys, "scene", line)[1].replace("&player=losses.log", "") == full
+    for line in (full, f"http://localhost:8501/{full}", f" {full}\n"):
+        assert printed(capsys, "scene", line)[1] == full
+    switched = full.replace("&show", "&player=losses.smooth:off+losses.log&show")
+    assert printed(capsys, "scene", switched)[1] == f"{full}&player=losses.log+losses.smooth:off"
+    # The first page has no name in the browser.
+    assert printed(capsys, "scene", "http://localhost:8501/?run=addition&step=0")[1].startswith(
+        "watch?run=addition&step=0"
+    )
     # Options with their default, and options without effect, are left out.
     assert printed(capsys, "scene", f"{full}&on=repeated&of=scores")[1] == full
 
@@ -102,11 +111,12 @@ def test_a_scene_is_printed_in_full_and_in_one_form(capsys):
         ("nope?run=addition", ["There is no view 'nope'; there are watch,"]),
         ("attention?run=nope", ["There is no run 'nope'; there are addition,"]),
         ("attention?run=../addition", ["There is no run '../addition'"]),
-        ("watch?run=addition&step=102", ["addition has no snapshot at step 102; showing the nearest, at step 101."]),
+        ("watch?run=addition&step=102", ["addition has no snapshot at step 102; the nearest is at step 101."]),
         ("watch?run=addition&example=what", ["'what' is not a sum"]),
         ("watch?run=addition&run=induction", ["'run' is given 2 times"]),
         ("weights?run=addition&layer=1&step=x", ["step is 'x'", "There is no option 'layer'; this view has none."]),
         ("interventions?run=addition&off=L0H0,L5H0", ["There is no L5H0"]),
+        ("attention?example=" + "1" * 70_000, ["The link has 70,018 characters; at most 65,536 are read."]),
         ("compare?run=addition&beside=addition", ["beside is 'addition'; it can be addition-finite, induction"]),
     ],
 )
@@ -126,6 +136,10 @@ def test_a_scene_is_written_as_one_file(capsys, tmp_path):
     html = file.read_text(encoding="utf-8")
     assert "<title>Attention: skip-trigram</title>" in html
     assert 'src="' not in html
+    (encoded,) = re.findall(r'id="film">([^<]+)<', html)
+    headers = unpacked(base64.b64decode(encoded))
+    assert (headers["start"], headers["switches"]) == (149, [["losses", "log", True]])
+    assert [panel["id"] for panel in headers["panels"]] == ["losses", "patterns"]
 
 
 @pytest.mark.parametrize(

@@ -73,9 +73,13 @@ def test_a_line_is_legible():
         ("attention?step=-1", ["step is '-1'"]),
         ("attention?step=٣", ["step is '٣'"]),
         ("attention?step=99999999999", ["step is '99999999999'"]),
+        (
+            "attention?player=__proto__.hidden:x+a.log:on",
+            ["'__proto__.hidden:x' is no switch", "'a.log:on' is no switch"],
+        ),
         ("attention?player=x+y.z", ["'x' is no switch of a panel", "'y.z' is no switch of a panel"]),
-        ("attention?" + "a=1&" * 100, ["no link to a view"]),
-        ("attention?example=" + "a" * MAX_LENGTH, ["The link has 4,018 characters; at most 4,000 are read."]),
+        ("attention?" + "a=1&" * 100, ["The link has 100 parameters; at most 64 are read."]),
+        ("attention?example=" + "a" * MAX_LENGTH, ["The link has 65,554 characters; at most 65,536 are read."]),
         ("http://[/attention", ["no link to a view; write it as VIEW?run=RUN&step=STEP."]),
     ],
 )
@@ -88,6 +92,11 @@ def test_each_invalid_part_is_reported_and_has_its_default(line, messages):
 
 def test_a_url_without_a_view_is_of_the_default_view():
     assert read("http://localhost:8501/?run=a", "watch") == (Scene("watch", "a"), [])
+
+
+def test_a_switch_is_given_once():
+    scene, problems = read("watch?player=losses.log+losses.log:off+losses.log")
+    assert (scene.player, problems) == ("losses.log", ["The switch 'losses.log' is given twice; give it once."])
 
 
 def test_switches_of_the_player_are_parsed():

@@ -21,7 +21,8 @@ def _component() -> Callable[..., object]:
 def write(scene: Scene, opened: int) -> None:
     """Write the scene to the URL. Called once at the end of each run of the script.
 
-    Streamlit's `st.query_params` would add an entry to the browser's history for each snapshot.
+    Streamlit's `st.query_params` would add an entry to the browser's history for each snapshot. Widgets that Streamlit
+    binds to query parameters drop a value that does not fit without a word, and do not know the player's switches.
 
     Args:
         scene: what is on screen.

@@ -16,7 +16,7 @@ from torch import Tensor
 from explorer.runs import Run
 from explorer.views.subject import Subject
 
-MAX_RUN_BYTES = 2 * 2**30  # bytes of weights and losses
+MAX_RUN_BYTES = 3 * 2**30  # bytes of weights and losses
 MAX_RESULT_BYTES = 512 * 2**20  # bytes of films
 MIN_ENTRY_BYTES = 4096  # counted for every result besides its arrays
 Value = TypeVar("Value")

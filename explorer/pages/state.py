@@ -28,6 +28,7 @@ PROJECT = Path(__file__).parents[2]
 PLAYER = "player"  # every page has one player, under one key
 NO_RUNS = "There are no runs yet. Train one on the page Train, or with `python -m explorer train addition`."
 Value = TypeVar("Value")
+OptionKey = str | tuple[str, str]  # the name of an option; if it depends on another one, also the value of that one
 
 
 def runs() -> Runs:
@@ -47,7 +48,7 @@ def begin(view: str) -> None:
     """
     session = st.session_state
     context = get_script_run_ctx()
-    sync_step()  # before the URL is loaded: where the player was stopped on another page is of no account then
+    sync_step()  # before the URL is loaded, which has a step of its own
     if "run" not in session:
         session.options, session.refused, session.opened = {}, {}, 0
         _load_url(view)
@@ -80,7 +81,7 @@ def _load_url(view: str) -> None:
 def sync_step() -> bool:
     """Set the step to the one at which the user stopped the player. Returns whether the player was stopped."""
     stopped = take_stop(PLAYER)
-    if stopped is not None:
+    if stopped is not None and "switched" not in st.session_state:  # it was a step of the run before
         st.session_state.step = stopped
     return stopped is not None
 
@@ -97,13 +98,15 @@ def validate(subject: Subject) -> None:
     session.has_opened = session.pop("is_new", False)
     if session.has_opened:
         session.notices += problems
-    if session.pop("switched", False):  # a text refused for one run may be valid for another
-        session.refused = {key: text for key, text in session.refused.items() if _is_example(subject, text)}
+    if session.pop("switched", False):
+        refused, session.refused = session.refused.get("choice.example"), {}
+        if refused is not None and _is_example(subject, refused):  # a text refused for one run may be valid for another
+            session.example = refused
 
 
-def _is_example(subject: Subject, text: object) -> bool:
+def _is_example(subject: Subject, text: str) -> bool:
     try:
-        subject.task.encode(str(text))
+        subject.task.encode(text)
     except UserError:
         return False
     return True
@@ -174,14 +177,14 @@ def current_options(view: View[Any], subject: Subject) -> Any:
         An instance of the view's ``options_type``.
     """
     session = st.session_state
-    stored: Mapping[str, str] = session.options.get(view.name, {})
-    texts = {name: text for name, text in stored.items() if "@" not in name}
+    stored: Mapping[OptionKey, str] = session.options.get(view.name, {})
+    texts = {name: text for name, text in stored.items() if isinstance(name, str)}
     options, problems = resolve(view.options_type, subject, session.example, texts)
     if session.pop("has_opened", False):
         session.notices += problems
         session.options[view.name] = {}
         set_options(view, options, dict(texts_of(options, subject, session.example)))
-    elif any("@" in name for name in stored):
+    elif len(texts) < len(stored):
         keys = {name: _option_key(view, options, name) for name in options_of(view.options_type)}
         texts |= {name: stored[key] for name, key in keys.items() if key in stored}
         options, _ = resolve(view.options_type, subject, session.example, texts)
@@ -200,7 +203,7 @@ def set_options(view: View[Any], options: Any, texts: Mapping[str, str]) -> None
     stored.update({_option_key(view, options, name): text for name, text in texts.items()})
 
 
-def _option_key(view: View[Any], options: Any, name: str) -> str:
+def _option_key(view: View[Any], options: Any, name: str) -> OptionKey:
     """The key of an option's text; it includes the value of the option that it is stored per, if there is one."""
     per = options_of(view.options_type)[name].per
-    return f"{name}@{getattr(options, per)}" if per else name
+    return (name, str(getattr(options, per))) if per else name

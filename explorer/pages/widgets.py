@@ -127,8 +127,11 @@ def _text_input(
     def on_picked() -> None:
         attempt(session[picked] or value)
 
-    # A text that was refused may be valid by now, for another run or beside another example.
-    refusal = None if key not in refused else attempt(refused[key])
+    refusal = None
+    if key in refused:
+        refusal = attempt(refused[key])
+        if refusal is None:
+            st.rerun()  # it is valid by now, beside another example; what is on screen so far was made without it
     session[key] = refused.get(key, value)
     session[picked] = value if value in suggestions else None
     with st.container(horizontal=True, vertical_alignment="center"):
@@ -243,7 +246,7 @@ def _several(
 
     session[key] = refused.get(key, list(value))
     st.multiselect(
-        option.label_at(context).capitalize() if option.place == "more" else option.label_at(context),
+        option.label_at(context),
         list(dict.fromkeys([*choices, *session[key]])),
         format_func=lambda value: choices.get(value, str(value)),
         placeholder=option.placeholder_at(context),

@@ -1,23 +1,10 @@
 """The tasks, found by looking into this folder."""
 
-import importlib
-import inspect
-import pkgutil
-
 from explorer.errors import UserError, quoted
+from explorer.finding import subclasses
 from explorer.tasks.task import Task
 
-
-def _found() -> dict[str, type[Task]]:
-    tasks = {}
-    for module in pkgutil.iter_modules(__path__, f"{__name__}."):
-        for _, cls in inspect.getmembers(importlib.import_module(module.name), inspect.isclass):
-            if issubclass(cls, Task) and not inspect.isabstract(cls):
-                tasks[cls.name] = cls
-    return tasks
-
-
-TASKS: dict[str, type[Task]] = _found()
+TASKS: dict[str, type[Task]] = {kind.name: kind for kind in subclasses(Task, __name__, __path__)}
 
 
 def task_named(name: str) -> type[Task]:

@@ -1,12 +1,10 @@
 """Views: each composes analyses of a run into a film. All subclasses of `View` in this folder are discovered."""
 
 import functools
-import importlib
-import inspect
-import pkgutil
 from typing import Any
 
 from explorer.errors import UserError, quoted
+from explorer.finding import subclasses
 from explorer.views.view import View
 
 
@@ -17,11 +15,7 @@ def find_views(package: str, path: list[str]) -> dict[str, View[Any]]:
         package: the dotted name of the package.
         path: its folders.
     """
-    found = []
-    for module in pkgutil.iter_modules(path, f"{package}."):
-        for _, cls in inspect.getmembers(importlib.import_module(module.name), inspect.isclass):
-            if issubclass(cls, View) and not inspect.isabstract(cls) and cls.__module__ == module.name:
-                found.append(cls())
+    found = [cls() for cls in subclasses(View, package, path)]
     return {view.name: view for view in sorted(found, key=lambda view: view.place)}
 
 

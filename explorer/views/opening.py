@@ -8,7 +8,7 @@ from explorer.film.film import Film
 from explorer.options import resolve, texts_of
 from explorer.runs import Runs
 from explorer.scene import Scene, read
-from explorer.views import get_view
+from explorer.views import all_views, get_view
 from explorer.views.subject import Subject
 from explorer.views.view import View
 
@@ -54,7 +54,7 @@ def fit_to_run(scene: Scene, subject: Subject) -> tuple[Scene, list[str]]:
     elif step not in subject.steps:
         wanted = step
         step = min(subject.steps, key=lambda snapshot: abs(snapshot - wanted))
-        problems.append(f"{subject.name} has no snapshot at step {wanted:,}; showing the nearest, at step {step:,}.")
+        problems.append(f"{subject.name} has no snapshot at step {wanted:,}; the nearest is at step {step:,}.")
     if example is None:
         example = subject.first_example
     else:
@@ -76,7 +76,7 @@ def open_scene(line: str, runs: Runs) -> Opened:
     Raises:
         UserError: something in the line does not fit; there is a sentence on each such thing, in lines of their own.
     """
-    scene, problems = read(line)
+    scene, problems = read(line, default_view=next(iter(all_views())))
     view = get_view(scene.view)
     names = runs.names()
     if scene.run is None and not names:

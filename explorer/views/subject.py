@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import functools
+import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -104,7 +105,8 @@ class Subject:
             unchanged = {step for step in before.steps if times.get(step, 0) == before.times.get(step)}
         readable = run.readable(problems, unchanged)
         most = max(2, room // info.stack_bytes(1))
-        steps = readable[_evenly(len(readable), most)]
+        every = -(-(len(readable) - 1) // (most - 1)) or 1
+        steps = tuple(sorted({*readable[::every], readable[-1]}))
         if len(steps) < len(readable):
             size = info.stack_bytes(len(readable)) / 2**30
             problems.append(
@@ -121,12 +123,16 @@ class Subject:
             }
         subject = cls(run, info, steps, metrics, tuple(problems), times)
         if before is not None and "ensemble" in vars(before) and len(unchanged) == len(before.steps):
-            earlier, new = steps[: len(before.steps)], steps[len(before.steps) :]
-            if earlier == before.steps:
+            kept = [*itertools.takewhile(lambda pair: pair[0] == pair[1], zip(before.steps, steps, strict=False))]
+            if kept:
                 with contextlib.suppress(UserError):  # a snapshot that has just gone is reported when it is used
-                    grown = before.ensemble.followed_by(run.ensemble(new)) if new else before.ensemble
-                    vars(subject)["ensemble"] = grown
+                    vars(subject)["ensemble"] = before._grown(len(kept), run, steps)
         return subject
+
+    def _grown(self, n: int, run: Run, steps: tuple[int, ...]) -> Ensemble:
+        """The first ``n`` snapshots of this ensemble, followed by the rest of ``steps``, which are read."""
+        first = self.ensemble if n == len(self.steps) else self.ensemble.select(slice(n))
+        return first.followed_by(run.ensemble(steps[n:])) if n < len(steps) else first
 
     @functools.cached_property
     def ensemble(self) -> Ensemble:
