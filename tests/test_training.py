@@ -1,8 +1,11 @@
 """The training loop: golden losses, snapshots where it moves, bit-for-bit resuming."""
 
+import os
 import platform
+import signal
 import subprocess
 import sys
+import threading
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
@@ -340,6 +343,23 @@ def test_an_error_in_the_training_thread_is_raised_in_the_calling_thread():
         run_apart(fail, 1)
     assert run_apart(torch.get_num_threads, 2) == 2
     assert torch.get_num_threads() == 1
+
+
+def test_a_second_ctrl_c_is_raised_at_once():
+    handled, go_on, ended = (threading.Event() for _ in range(3))
+
+    def work() -> None:
+        os.kill(os.getpid(), signal.SIGINT)
+        handled.wait()
+        os.kill(os.getpid(), signal.SIGINT)
+        go_on.wait()
+        ended.set()
+
+    with pytest.raises(KeyboardInterrupt):
+        run_apart(work, 1, handled.set)
+    assert not ended.is_set()
+    go_on.set()
+    ended.wait()
 
 
 def test_training_on_several_threads_is_deterministic():
