@@ -365,7 +365,7 @@ def test_a_second_ctrl_c_is_raised_at_once():
 def test_training_on_several_threads_is_deterministic():
     """The table gathers its rows by token, whose gradient adds up the many occurrences of each token."""
     task = SkipTrigram()
-    settings = TrainingConfig(steps=20, batch_size=1024, lr=1e-2)
+    settings = TrainingConfig(steps=10, batch_size=512, lr=1e-2)
 
     def trained() -> dict[str, torch.Tensor]:
         training = Training(task, task.model_config(n_heads=1, architecture="table"), settings)
