@@ -219,34 +219,6 @@ def test_ctrl_c_saves_everything_and_is_raised_again(tmp_path):
     assert recorder.train(run, should_stop=lambda: True).steps_done == done + 1
 
 
-def test_a_second_ctrl_c_is_raised_at_once_while_the_update_is_finished(tmp_path):
-    run = recorder.create(Runs(tmp_path), "interrupted", TASK, MODEL, TRAINING)
-    pressed, go_on = threading.Event(), threading.Event()
-
-    def interrupt(number, frame):
-        pressed.set()
-        raise KeyboardInterrupt
-
-    def press_twice(measured):
-        if measured.step == 12:
-            os.kill(os.getpid(), signal.SIGINT)
-            pressed.wait()
-            os.kill(os.getpid(), signal.SIGINT)
-            go_on.wait()
-
-    before = signal.signal(signal.SIGINT, interrupt)
-    try:
-        with pytest.raises(KeyboardInterrupt):
-            recorder.train(run, on_update=press_twice)
-    finally:
-        signal.signal(signal.SIGINT, before)
-    assert run.is_training()
-    go_on.set()
-    while run.is_training():
-        pass
-    assert (run.info().status, run.info().steps_done) == ("stopped", 13)
-
-
 def test_a_run_that_is_done_cannot_be_trained(copied):
     with pytest.raises(UserError, match="is done"):
         recorder.train(copied)

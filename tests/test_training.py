@@ -1,8 +1,11 @@
 """The training loop: golden losses, snapshots where it moves, bit-for-bit resuming."""
 
+import os
 import platform
+import signal
 import subprocess
 import sys
+import threading
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
@@ -342,10 +345,27 @@ def test_an_error_in_the_training_thread_is_raised_in_the_calling_thread():
     assert torch.get_num_threads() == 1
 
 
+def test_a_second_ctrl_c_is_raised_at_once():
+    handled, go_on, ended = (threading.Event() for _ in range(3))
+
+    def work() -> None:
+        os.kill(os.getpid(), signal.SIGINT)
+        handled.wait()
+        os.kill(os.getpid(), signal.SIGINT)
+        go_on.wait()
+        ended.set()
+
+    with pytest.raises(KeyboardInterrupt):
+        run_apart(work, 1, handled.set)
+    assert not ended.is_set()
+    go_on.set()
+    ended.wait()
+
+
 def test_training_on_several_threads_is_deterministic():
     """The table gathers its rows by token, whose gradient adds up the many occurrences of each token."""
     task = SkipTrigram()
-    settings = TrainingConfig(steps=20, batch_size=1024, lr=1e-2)
+    settings = TrainingConfig(steps=10, batch_size=512, lr=1e-2)
 
     def trained() -> dict[str, torch.Tensor]:
         training = Training(task, task.model_config(n_heads=1, architecture="table"), settings)

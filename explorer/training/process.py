@@ -2,8 +2,9 @@
 
 import ctypes
 import sys
+import threading
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future
 from typing import TypeVar
 
 import torch
@@ -66,27 +67,34 @@ def run_apart(work: Callable[[], Result], threads: int, on_interrupt: Callable[[
         What ``work`` returns; what it raises is raised here.
     """
 
-    def set_up() -> Result:
-        before = torch.get_num_threads()
-        torch.set_flush_denormal(True)
-        torch.set_num_threads(threads)
-        try:
-            return work()
-        finally:
-            torch.set_num_threads(before)  # it is also what threads to come begin with
-
     _keep_freed_memory()
-    executor = ThreadPoolExecutor(1, "training")
-    future = executor.submit(set_up)
+    outcome: Future[Result] = Future()
+    thread = threading.Thread(target=_set_up, args=(work, threads, outcome), name="training")
     try:
-        return future.result()
+        thread.start()
+        return outcome.result()
     except KeyboardInterrupt:
-        if not future.done():
-            on_interrupt()
-            future.result()
+        on_interrupt()
+        if thread in threading.enumerate():
+            outcome.exception()  # waits until it has ended
         raise
     finally:
-        executor.shutdown(wait=False)
+        del outcome  # an error in it refers to this frame
+
+
+def _set_up(work: Callable[[], Result], threads: int, outcome: Future[Result]) -> None:
+    before = torch.get_num_threads()
+    torch.set_flush_denormal(True)
+    torch.set_num_threads(threads)
+    try:
+        try:
+            result = work()
+        finally:
+            torch.set_num_threads(before)  # threads to come begin with it
+        outcome.set_result(result)
+    except BaseException as error:  # raised again in the thread that waits
+        outcome.set_exception(error)
+        del outcome  # the error refers to this frame
 
 
 def _keep_freed_memory() -> None:
