@@ -250,9 +250,7 @@ def _activation(subject: Subject, text: str, hook: str, kind: str) -> Activation
     example = subject.task.encode(text)
     batch = example.batch
     _, cache = subject.ensemble.run(batch.tokens, [hook], subject.loss_on(batch) if kind == "gradient" else None)
-    values = cache[f"{hook}_grad" if kind == "gradient" else hook]
-    if values.shape[1] == 1:
-        values = values[:, 0]  # hook_pos_embed has no batch axis, everything else a batch of one
+    values = cache[f"{hook}_grad" if kind == "gradient" else hook][:, 0]  # of the batch of one
     names = hook_axes(hook)
     over_keys = names[-1] == "key"
     if over_keys:  # masked keys are not attention, whatever their value
