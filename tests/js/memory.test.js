@@ -45,7 +45,7 @@ test("names are written so that a link can be read again", () => {
 test("only panels on screen are spoken of, and what others were set to is kept", () => {
   const memory = shown();
   set(memory, "losses", "log", true);
-  memory.declared = {};
+  memory.declared.clear();
   assert.equal(memory.switchesText(), "");
   declare(memory, "losses", "log", false);
   assert.equal(memory.switchesText(), "losses.log");
@@ -66,4 +66,19 @@ test("a link sets what it names and everything else as it is to begin with", () 
   assert.equal(told, 0); // nobody pressed anything
   set(memory, "losses", "log", true);
   assert.equal(told, 1);
+});
+
+test("a link cannot reach the prototype of objects", () => {
+  const memory = shown();
+  takeUp(memory, [
+    ["__proto__", "hidden", "x"],
+    ["constructor", "prototype", "x"],
+    ["losses", "__proto__", "x"],
+  ]);
+  declare(memory, "__proto__", "log", false);
+  set(memory, "__proto__", "log", true);
+  const plain = /** @type {Record<string, unknown>} */ ({});
+  assert.deepEqual([plain.hidden, plain.log], [undefined, undefined]);
+  assert.equal(get(memory, "losses", "log"), false);
+  assert.equal(memory.switchesText(), "__proto__.log");
 });

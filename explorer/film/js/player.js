@@ -97,7 +97,7 @@ export class Player {
     const focused = buttons().findIndex((button) => button === active);
     this.film = film;
     this.transport.range.max = String(steps.length - 1);
-    memory.declared = {};
+    memory.declared.clear();
     this.panels = film.panels.map((panel) => new this.kinds[panel.kind](panel, this));
     this.grid.replaceChildren(...this.panels.map((panel) => panel.root));
     this.position = nearest(steps, memory.step ?? start);

@@ -60,15 +60,15 @@ export interface Theme {
   ramps: Record<Scale, Uint32Array>;
 }
 
-// What outlives a player, which goes with its page.
+// What is kept when a page, and with it the player, closes.
 export interface Memory {
-  move: number | null; // counts how often the position was set from outside
-  step: number | null; // where the player stood
-  reported: number | null; // the step that was last reported
+  move: number | null; // counts how often Python set the position
+  step: number | null; // the step last shown
+  reported: number | null; // the step last reported to Python
   speed: number;
-  switches: Record<string, Record<string, SwitchValue>>; // panel id -> name -> what people set
-  declared: Record<string, Record<string, Declared>>; // of the panels that are shown
-  onSwitches: (() => void) | null; // called after a change by a person, and when the player stops
+  switches: Map<string, Map<string, SwitchValue>>; // panel id -> name -> value, of those that a link or the reader set
+  declared: Map<string, Map<string, Declared>>; // panel id -> name -> switch, of the panels on screen
+  onSwitches: (() => void) | null; // called when the reader changes a switch, and when the player reports its step
   switchesText: () => string;
 }
 
