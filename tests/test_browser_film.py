@@ -211,6 +211,19 @@ def test_the_link_to_what_is_on_screen_is_copied(browse):
     expect(field).to_have_count(0)
 
 
+def test_a_link_that_is_copied_before_the_address_is_written_has_the_step_on_screen(browse):
+    page = browse("/?run=small&step=20", permissions=["clipboard-read", "clipboard-write"])
+    told(page, 20)
+    film = page.locator(".film")
+    # One task of the browser: nothing is reported before the button is pressed.
+    film.evaluate("(film) => { film.player.seek(3); film.querySelector('.copier button').click(); }")
+    expect(page.locator(".copier [role=status]")).to_have_text("Link copied")
+    step = film.evaluate("(film) => film.player.film.steps[3]")
+    assert step != 20
+    assert "step=20" in page.url
+    assert page.evaluate("navigator.clipboard.readText()") == page.url.replace("step=20", f"step={step}")
+
+
 def test_a_clicked_cell_of_a_table_keeps_its_keys(browse):
     page = browse("/phase-changes?run=learnt&step=100")
     stands_at(page, 100)
