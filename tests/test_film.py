@@ -224,7 +224,7 @@ def test_steps_must_ascend(steps):
         Curves("curves", "curves", []),
         Bars("bars", "bars", np.zeros((2, 2, 3)), ["a"], ["x", "y", "z"], [0]),
         Bars("own", "own categories", np.zeros((2, 2, 3)), ["a", "b"], [["x", "y", "z"], ["x", "y"]], [0, 0]),
-        Bars("answers", "answers", np.zeros((2, 1, 1)), ["a"], [["x"]], [0], said=[["x"]]),
+        Bars("answers", "answers", np.zeros((2, 1, 1)), ["a"], [["x"]], [0], predicted=[["x"]]),
         with_arrays(
             Tokens("tokens", "tokens", [], np.zeros((2, 1)), np.zeros((2, 1)), [0], [0], ["0"]),
             probabilities=np.zeros((2, 2)),

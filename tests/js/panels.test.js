@@ -31,7 +31,7 @@ const maps = (more = {}) => ({
   column_axis: "key",
   low: 0,
   high: 1,
-  most: null,
+  full_colour_at: null,
   scale: "sequential",
   outlines: [],
   // Two frames that are sent, for three; the cell (0, 1) lies in the future.
@@ -54,9 +54,10 @@ test("a map's value is found in every frame, and none where none is", () => {
 });
 
 test("the largest value of a frame is found however small it is", () => {
-  assert.equal(heatmaps.largest(maps(), 0, [0, 1]), 1);
-  assert.equal(heatmaps.largest(maps(), 1, [0]), Math.fround(3.312345e-6));
-  assert.equal(heatmaps.largest(maps(), 2, [1]), Math.fround(4e-6));
+  const { largest } = heatmaps.finder(maps());
+  assert.equal(largest(0, [0, 1]), 1);
+  assert.equal(largest(1, [0]), Math.fround(3.312345e-6));
+  assert.equal(largest(2, [1]), Math.fround(4e-6));
 });
 
 test("maps stand beside each other as long as they can be read", () => {
@@ -235,7 +236,7 @@ test("groups of bars share their labels or have their own", () => {
     groups: ["tens"],
     categories: [["7", "other"]],
     targets: [0],
-    said: [],
+    predicted: [],
     values: f4([0.1, 0.9, 0.75, 0.25]),
   });
   assert.deepEqual(bars.table(panel, 1).rows, [

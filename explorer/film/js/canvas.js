@@ -6,7 +6,7 @@ import { Panel } from "./panel.js";
 import { clamp } from "./scales.js";
 
 /** @typedef {import("./types.d.ts").PanelData} PanelData */
-/** @typedef {{ low: number, high: number, most?: number | null, scale: import("./types.d.ts").Scale }} Scaled */
+/** @typedef {{ low: number, high: number, full_colour_at?: number | null, scale: import("./types.d.ts").Scale }} Scaled */
 
 /**
  * @template {PanelData} [P=PanelData]
@@ -170,9 +170,9 @@ export class Key {
   }
 
   /** @param {Scaled} scaled */
-  say({ low, high, most, scale }) {
-    const ends = most
-      ? [scale === "diverging" ? `≤ ${brief(-most)}` : brief(low), `≥ ${brief(most)}`]
+  say({ low, high, full_colour_at: full, scale }) {
+    const ends = full
+      ? [scale === "diverging" ? `≤ ${brief(-full)}` : brief(low), `≥ ${brief(full)}`]
       : [low, high].map(brief);
     if (this.low.textContent !== ends[0]) this.low.textContent = ends[0];
     if (this.high.textContent !== ends[1]) this.high.textContent = ends[1];

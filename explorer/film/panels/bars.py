@@ -24,7 +24,7 @@ class Bars(Panel):
     groups: Sequence[str]
     categories: Sequence[str] | Sequence[Sequence[str]]  # the same for all groups, or each group's own
     targets: Sequence[int]  # the right category of each group
-    said: Sequence[Sequence[str]] = ()  # (frame group) the likeliest of all, where not all categories are shown
+    predicted: Sequence[Sequence[str]] = ()  # (frame group) the most probable category, if not all are shown
 
     @property
     def labels(self) -> Sequence[Sequence[str]]:
@@ -37,7 +37,7 @@ class Bars(Panel):
         n = len(self.groups)
         fits = {len(labels) for labels in self.labels} == {self.values.shape[-1]}
         fits = fits and self.values.shape[:2] == (n_frames, n)
-        return fits and len(self.targets) == len(self.labels) == n and len(self.said) in (0, n_frames)
+        return fits and len(self.targets) == len(self.labels) == n and len(self.predicted) in (0, n_frames)
 
     def figure(self, frame: int, steps: Sequence[int], mode: Mode = "light") -> Figure:
         """One frame's probabilities, the groups beside each other; the right category of each is green.

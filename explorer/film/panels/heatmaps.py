@@ -31,7 +31,7 @@ class Heatmaps(Panel):
     low: float
     high: float
     scale: Scale = "sequential"
-    most: float | None = None  # values of this size have the full colour, as larger ones do; if not given, ``high``
+    full_colour_at: float | None = None  # from this absolute value on, the colour is the scale's last; None: ``high``
     outlines: Sequence[tuple[int, int, int, int]] = ()  # row, column, height and width of cells to frame, in each map
 
     def fits(self, n_frames: int) -> bool:
@@ -93,7 +93,7 @@ class Heatmaps(Panel):
         if len(self.maps) == 1:
             figure.update_xaxes(title_text=column_axis)
             figure.update_yaxes(title_text=row_axis)
-        high = self.most or self.high
+        high = self.full_colour_at or self.high
         figure.update_layout(
             title=figures.escaped(self.named(frame, steps)),
             height=min(1600, 80 + down * max(320, min(720, 14 * len(rows) + 80))),

@@ -1,4 +1,4 @@
-// A probability for each category in each group, and which is the likeliest.
+// A probability for each category in each group, and the most probable category.
 
 import { CanvasPanel } from "../canvas.js";
 import { exact, fitting, longest } from "../numbers.js";
@@ -7,7 +7,7 @@ import { clamp } from "../scales.js";
 /**
  * @typedef {import("../types.d.ts").PanelData & {
  *   values: import("../types.d.ts").NumberArray, groups: string[], categories: string[] | string[][],
- *   targets: number[], said: string[][],
+ *   targets: number[], predicted: string[][],
  * }} BarsData values are (frame, group, category)
  */
 
@@ -99,11 +99,10 @@ export default class Bars extends CanvasPanel {
       const first = (this.player.index * labels.length + g) * names.length;
       const values = panel.values.subarray(first, first + names.length);
       const x = box.left + g * box.pitch;
-      let best = values.indexOf(Math.max(...values));
-      // Where not every category is shown, the film says which is the most probable.
-      const given = panel.said.length ? panel.said[this.player.index][g] : null;
-      if (given !== null) best = names.indexOf(given);
-      const said = best < 0 ? given : names[best];
+      // Where some categories are not shown, the most probable may be one of those: the film names it.
+      const named = panel.predicted.length ? panel.predicted[this.player.index][g] : null;
+      const best = named === null ? values.indexOf(Math.max(...values)) : names.indexOf(named);
+      const predicted = named ?? names[best];
       const right = best === panel.targets[g];
       const colour = right ? theme.right : theme.wrong;
       values.forEach((value, c) => {
@@ -111,7 +110,7 @@ export default class Bars extends CanvasPanel {
         const length = box.cell * value;
         if (length >= 0.5) context.fillRect(x, box.top + c * box.rowHeight + 1, length, box.rowHeight - 2);
       });
-      this.write(context, `${said} ${right ? "✓" : "✗"}`, x, 36, { size: 22, weight: 600, colour });
+      this.write(context, `${predicted} ${right ? "✓" : "✗"}`, x, 36, { size: 22, weight: 600, colour });
       if (box.cell > 96 && best >= 0) {
         this.write(context, `${(100 * values[best]).toFixed(0)} %`, x + box.cell, 37, { align: "right" });
       }
