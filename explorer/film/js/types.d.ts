@@ -42,6 +42,7 @@ export interface Colours {
   categories: string[];
   right: string;
   wrong: string;
+  ring: [number, number]; // saturation and lightness in percent, of colours whose hues go around
   ramps: Record<"sequential" | "positive" | "negative", string[]>;
 }
 
@@ -57,6 +58,7 @@ export interface Theme {
   palette: string[];
   right: string;
   wrong: string;
+  ring: [number, number];
   ramps: Record<Scale, Uint32Array>;
 }
 

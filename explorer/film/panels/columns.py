@@ -7,6 +7,7 @@ from typing import ClassVar
 import numpy as np
 from jaxtyping import Num
 
+from explorer.film import palette
 from explorer.film.palette import Mode
 from explorer.film.panels import figures
 from explorer.film.panels.figures import Figure
@@ -46,7 +47,7 @@ class Columns(Panel):
                 x=list(range(len(labels))),
                 y=row,
                 name=figures.escaped(name),
-                marker_color=figures.colour(i, mode),
+                marker_color=palette.category(i, mode),
                 customdata=labels,
                 hovertemplate=f"{axis} %{{customdata}}: %{{y:.6g}} {unit}<extra></extra>",
             )
