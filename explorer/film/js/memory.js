@@ -43,7 +43,7 @@ const within = (maps, id) => {
  * @param {string} id of the panel
  * @param {string} name
  * @param {SwitchValue} initial
- * @param {string[]} [names] what a list may hold
+ * @param {string[]} [names] values that a list may have
  */
 export const declare = (memory, id, name, initial, names) => {
   within(memory.declared, id).set(name, { initial, names });

@@ -1,4 +1,4 @@
-// What the modules share. The data come from film.py, and a kind of panel describes its own in its module.
+// Types that several modules use. Data come from film.py; the module of each kind of panel describes its own.
 
 export type NumberArray = (Float32Array | Int32Array) & { shape: number[] };
 
@@ -23,7 +23,7 @@ export interface Message {
   film: FilmData;
 }
 
-// A panel's numbers in one frame.
+// The numbers that a panel shows in one frame.
 export interface Table {
   columns: string[];
   rows: (string | number)[][];
@@ -76,13 +76,13 @@ export interface Memory {
 
 export interface Declared {
   initial: SwitchValue;
-  names?: string[]; // what a list may hold
+  names?: string[]; // values that a list may have
 }
 
 type PanelClass = new (panel: any, player: import("./player.js").Player) => import("./panel.js").Panel;
 
 declare global {
-  const PALETTE: Record<"light" | "dark", Colours>; // both are put in front of the modules when they are joined
+  const PALETTE: Record<"light" | "dark", Colours>; // script.py defines both when it joins the modules
   const KINDS: Record<string, PanelClass>;
   var phaseChangeExplorer: Memory | undefined;
 }

@@ -12,7 +12,7 @@ import { clamp } from "../scales.js";
  */
 
 /**
- * The categories of each group, which has its own or those of all.
+ * The categories of each group: its own, or the same for all.
  * @param {Pick<BarsData, "categories" | "groups">} panel
  * @returns {string[][]}
  */
@@ -22,8 +22,8 @@ export const labelsOf = ({ categories, groups }) =>
     : groups.map(() => /** @type {string[]} */ (categories));
 
 /**
- * Where the groups stand beside each other. Labels stand beside each group if it has its own, else only at the left.
- * @param {{ width: number, groups: number, labels: string[][], own: boolean }} sizes of the panel, and the labels
+ * The places of the groups. If groups have their own labels, these are drawn left of each, otherwise left of the first.
+ * @param {{ width: number, groups: number, labels: string[][], own: boolean }} sizes width of the panel, and the labels
  */
 export const layout = ({ width, groups, labels, own }) => {
   const left = 14 + 9 * longest(labels.flat());

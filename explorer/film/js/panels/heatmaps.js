@@ -30,7 +30,7 @@ export const margins = (rows, columns) => ({
 });
 
 /**
- * As many maps beside each other as leave readable cells.
+ * The places of the maps: as many in a row as leave readable cells.
  * @param {object} sizes
  * @param {number} sizes.width of the panel
  * @param {number[]} sizes.shown places of the maps to draw
@@ -161,7 +161,7 @@ export default class Heatmaps extends CanvasPanel {
 
   layout() {
     const { panel, theme, margin, zoomed } = this;
-    const width = this.root.clientWidth - 1; // the last frame's own line
+    const width = this.root.clientWidth - 1; // one pixel for the last map's frame
     if (width <= 0) return;
     this.stage.classList.toggle("zoomable", panel.maps.length > 1 && zoomed < 0);
     this.stage.classList.toggle("zoomed", zoomed >= 0);
