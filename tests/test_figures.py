@@ -145,7 +145,7 @@ def test_every_panel_with_numbers_can_be_a_figure(subject, copies):
 
 
 def test_labels_are_escaped(copies):
-    """The token < does not open a tag."""
+    """The token < must not open an HTML tag."""
     film = attention.example_film(copies, "<b>ab<b>a", "pattern")
     drawn = film.figure(list(film.figures())[1], 0)
     assert drawn.layout.yaxis.ticktext[1] == "&lt; (1)"

@@ -3,7 +3,8 @@
 
 const TEXT = /^(INPUT|TEXTAREA)$/;
 const NO_TEXT = /^(range|radio|checkbox)$/;
-const KEEPING = "[role=listbox], [role=dialog], [role=grid], [role=gridcell], [data-testid=stDataFrame]"; // keep all keys
+// These keep all keys.
+const KEEPING = "[role=listbox], [role=dialog], [role=grid], [role=gridcell], [data-testid=stDataFrame]";
 const CONTROL = /^(BUTTON|SELECT|SUMMARY|INPUT)$/;
 
 /**

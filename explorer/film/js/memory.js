@@ -21,11 +21,11 @@ export const newMemory = () => {
   return memory;
 };
 
-/** Global, because Streamlit runs this script again whenever a page shows the player. */
+/** Global, so that it is kept if Streamlit loads this script again. */
 export const memory = (globalThis.phaseChangeExplorer ??= newMemory());
 
 /**
- * The map at a key, made when it is first asked for.
+ * The inner map of an id, which is added if there is none.
  * @template V
  * @param {Map<string, Map<string, V>>} maps
  * @param {string} id

@@ -1,5 +1,5 @@
-// The base class of panels: a heading and switches. `layout` draws what depends on the size, the theme and the switches,
-// and `live` what depends on the frame.
+// The base class of panels: a heading and switches. `layout` draws what depends on size, theme and switches; `live`
+// draws what depends on the frame.
 
 import { element } from "./dom.js";
 import { declare, get, memory, set } from "./memory.js";

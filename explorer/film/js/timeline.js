@@ -10,7 +10,7 @@ import { nearest, ticks } from "./scales.js";
  * The scale between steps and places in a box.
  * @param {{ left: number, right: number }} box
  * @param {ArrayLike<number>} steps of the snapshots, ascending
- * @param {ArrayLike<number>[]} measured the steps of each curve. Some may lie outside the snapshots: the curves of a run
+ * @param {ArrayLike<number>[]} measured the steps of each curve. Some may lie outside the snapshots: curves of a run
  *   that is being trained are ahead of them, and those of a run beside another may begin earlier
  */
 export const stepScale = (box, steps, measured) => {

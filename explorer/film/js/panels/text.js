@@ -4,7 +4,7 @@ import { element } from "../dom.js";
 import { Panel } from "../panel.js";
 import { clamp } from "../scales.js";
 
-/** @typedef {import("../types.d.ts").PanelData & { blocks: string[] }} TextData one block for all frames, or one each */
+/** @typedef {import("../types.d.ts").PanelData & { blocks: string[] }} TextData one block for all frames or each */
 
 /**
  * The largest font size at which the longest line fits. A monospaced letter is about 0.61 times the font size wide.
