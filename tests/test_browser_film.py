@@ -1,4 +1,4 @@
-"""Films in a page of their own in a real browser: what is drawn and told is what the film has."""
+"""Films in an exported page in a real browser: the page shows and reports the values of the film."""
 
 import itertools
 import re
@@ -25,7 +25,7 @@ PLAYER = "document.querySelector('.film').player"
 
 @pytest.fixture
 def play(chromium: Browser, tmp_path: Path) -> Iterator:
-    """Plays a film in a page of its own, without a network: ``play(film)``."""
+    """Opens a film in an exported page without a network: ``play(film)``."""
     contexts, errors, asked = [], [], []
 
     def play(film: Film, start: int = 0, switches: tuple = (), **options) -> Page:
@@ -63,7 +63,7 @@ def seek(page: Page, frame: int) -> None:
 
 
 def pointed(page: Page, row: int, column: int) -> str:
-    """What the first map says when the mouse is on a cell."""
+    """The tooltip of the first map with the mouse on a cell."""
     x, y = page.evaluate(
         f"(() => {{ const panel = {PLAYER}.panels.find((panel) => panel.panel.kind === 'heatmaps');"
         "const box = panel.boxes[0], { rows, columns } = panel.panel;"
@@ -94,7 +94,7 @@ def test_small_gradients_keep_four_digits_under_the_pointer_in_every_frame(play,
         assert said == pytest.approx(float(panel.values[frame, 0, row, column]), rel=1e-6)
 
 
-def test_rescale_shows_what_little_there_is(play, trigrams):
+def test_rescale_fits_the_colours_to_the_snapshot_on_screen(play, trigrams):
     text = next(iter(trigrams.task.examples.values()))
     film = activations.film(trigrams, text, "blocks.0.hook_resid_post", "gradient")
     late = trigrams.steps.index(1000)
@@ -169,7 +169,7 @@ def test_a_film_plays_offline_from_one_file(play, subject):
     )
 
 
-def test_a_film_opens_as_a_link_says_and_tells_what_people_change(play, subject):
+def test_a_film_opens_with_the_switches_of_a_link_and_reports_changes(play, subject):
     switches = (("losses", "log", True), ("patterns", "enlarged", "L1H0"), ("losses", "hidden", ["units"]))
     page = play(watch.film(subject, "48+76"), switches=switches)
     said = "window.phaseChangeExplorer.switchesText()"
@@ -209,6 +209,19 @@ def test_the_link_to_what_is_on_screen_is_copied(browse):
     assert field.evaluate("(field) => field.selectionEnd - field.selectionStart") == len(page.url)
     page.keyboard.press("Escape")
     expect(field).to_have_count(0)
+
+
+def test_a_link_that_is_copied_before_the_address_is_written_has_the_step_on_screen(browse):
+    page = browse("/?run=small&step=20", permissions=["clipboard-read", "clipboard-write"])
+    told(page, 20)
+    film = page.locator(".film")
+    # One task of the browser: nothing is reported before the button is pressed.
+    film.evaluate("(film) => { film.player.seek(3); film.querySelector('.copier button').click(); }")
+    expect(page.locator(".copier [role=status]")).to_have_text("Link copied")
+    step = film.evaluate("(film) => film.player.film.steps[3]")
+    assert step != 20
+    assert "step=20" in page.url
+    assert page.evaluate("navigator.clipboard.readText()") == page.url.replace("step=20", f"step={step}")
 
 
 def test_a_clicked_cell_of_a_table_keeps_its_keys(browse):

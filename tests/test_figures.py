@@ -5,9 +5,14 @@ import math
 import numpy as np
 import pytest
 
+from explorer.film import palette
+from explorer.film.film import Film
+from explorer.film.panels.bars import Bars
 from explorer.film.panels.columns import Columns
-from explorer.film.panels.curves import Curves
+from explorer.film.panels.curves import Curves, Line
+from explorer.film.panels.figures import Figure
 from explorer.film.panels.heatmaps import Heatmaps
+from explorer.film.panels.panel import Panel
 from explorer.film.panels.raster import Raster
 from explorer.film.panels.scatter import Scatter
 from explorer.runs import Runs, recorder
@@ -54,6 +59,77 @@ def test_a_figure_of_each_kind_of_panel_has_its_values(shipped, kind):
     assert f"step {shipped.steps[7]:,}" in drawn.layout.title.text or kind in (Curves, Raster)
 
 
+@pytest.mark.parametrize("mode", ["light", "dark"])
+def test_smoothed_curves_show_the_values_that_their_flags_mark(shipped, mode):
+    film = phase_changes.film(shipped, "12345+67890")
+    panel = of(Curves, film)[0]
+    drawn = film.figure(panel.id, shipped.steps[7], mode)
+    assert drawn.layout.yaxis.title.text == "nats, smoothed"
+    assert [trace.name for trace in drawn.data] == [line.label for line in panel.lines]
+    for trace, line in zip(drawn.data, panel.lines, strict=True):
+        np.testing.assert_allclose(trace.y, line.smoothed[np.searchsorted(line.steps, trace.x)])
+        assert trace.line.color == (palette.STRONG[mode] if line.strong else palette.category(line.colour, mode))
+        assert "nats, smoothed" in trace.hovertemplate
+    *lines, cursor = drawn.layout.shapes
+    assert {line.x0 for line in lines if line.x0 == line.x1} == {mark.step for mark in panel.marks}
+    assert panel.marks
+    assert {line.line.color for line in lines} == {palette.MUTED[mode]}
+    assert (cursor.x0, cursor.line.color) == (shipped.steps[7], palette.CURSOR[mode])
+
+
+def test_curves_outside_a_film_have_no_cursor():
+    line = Line("norm", np.arange(3), np.array([1.0, 2.0, 4.0]), 1)
+    drawn = Curves("norm", "Norm", [line], "norm").figure(0, ())
+    np.testing.assert_array_equal(drawn.data[0].y, line.values)
+    assert drawn.layout.shapes == ()
+    assert drawn.layout.yaxis.title.text == "norm"
+
+
+def test_a_figure_in_dark_mode_has_the_colours_of_dark_pages(subject, shipped):
+    def dark(kind: type[Panel], film: Film) -> tuple[Panel, Figure]:
+        panel = of(kind, film)[-1]
+        return panel, film.figure(panel.id, film.steps[-1], "dark")
+
+    panel, drawn = dark(Heatmaps, attention.example_film(shipped, "12345+67890", "gradient"))
+    ramps = palette.RAMPS["dark"]
+    assert panel.scale == "diverging"
+    assert [colour for _, colour in drawn.layout.coloraxis.colorscale] == [
+        *reversed(ramps["negative"]),
+        palette.PAPER["dark"],
+        *ramps["positive"],
+    ]
+    assert drawn.layout.coloraxis.cmax == -drawn.layout.coloraxis.cmin == (panel.full_colour_at or panel.high)
+    panel, drawn = dark(Bars, watch.film(subject, "48+76"))
+    for group, bar in enumerate(drawn.data):
+        colours = list(bar.marker.color)
+        assert colours.pop(panel.targets[group]) == palette.RIGHT["dark"]
+        assert set(colours) == {palette.CATEGORIES["dark"][0]}
+    _, drawn = dark(Raster, phase_changes.film(shipped, "12345+67890"))
+    assert drawn.data[1].marker.color == palette.CURSOR["dark"]
+
+
+@pytest.mark.parametrize("mode", ["light", "dark"])
+def test_points_have_the_colours_of_the_player(mode):
+    x, y = np.arange(12.0).reshape(2, 6), np.ones((2, 6))
+    labels = list("abcdef")
+    plain, ring, trail = (
+        Scatter("points", "Points", labels, x, y, "x", "y", trail=trail, ring=ring)
+        for trail, ring in [(False, False), (False, True), (True, False)]
+    )
+    (points,) = plain.figure(1, (0, 5), mode).data
+    assert list(points.marker.color) == list(palette.CATEGORIES[mode][:6])
+    np.testing.assert_array_equal(points.x, x[1])
+    line, points = ring.figure(1, (0, 5), mode).data
+    assert list(line.x) == [*x[1], x[1, 0]]
+    saturation, lightness = palette.RING[mode]
+    assert points.marker.color[1] == f"hsl(60, {saturation}%, {lightness}%)"
+    *paths, points = trail.figure(1, (0, 5), mode).data
+    assert [path.line.color for path in paths] == list(palette.CATEGORIES[mode][:6])
+    np.testing.assert_array_equal(np.stack([path.x for path in paths], 1), x)
+    assert paths[0].text == ("a, step 0", "a, step 5")
+    assert points.marker.color == palette.CURSOR[mode]
+
+
 def test_every_panel_with_numbers_can_be_a_figure(subject, copies):
     for film in (
         watch.film(subject, "48+76"),
@@ -69,7 +145,7 @@ def test_every_panel_with_numbers_can_be_a_figure(subject, copies):
 
 
 def test_labels_are_escaped(copies):
-    """The token < does not open a tag."""
+    """The token < must not open an HTML tag."""
     film = attention.example_film(copies, "<b>ab<b>a", "pattern")
     drawn = film.figure(list(film.figures())[1], 0)
     assert drawn.layout.yaxis.ticktext[1] == "&lt; (1)"

@@ -1,4 +1,4 @@
-"""Films: what is packed can be unpacked, and what does not fit is refused."""
+"""Films: packing keeps all values, and panels that do not fit are refused."""
 
 import json
 
@@ -26,14 +26,14 @@ def heatmaps(values: np.ndarray, low: float = 0.0, high: float = 1.0) -> Heatmap
 
 
 def with_arrays(thing: Panel | Line, **values: np.ndarray) -> Panel | Line:
-    """The same with other arrays: the tests' run-time types would refuse them as soon as it is made."""
+    """The same with other arrays, which the tests' run-time type checks would refuse in the constructor."""
     for name, value in values.items():
         object.__setattr__(thing, name, value)
     return thing
 
 
 def unpack(packed: bytes) -> tuple[dict, list[np.ndarray]]:
-    """As the player does it."""
+    """Decode a film as the player does."""
     length = int.from_bytes(packed[:4], "little")
     header = json.loads(packed[4 : 4 + length])
     arrays = []
@@ -113,7 +113,7 @@ def test_timelines_columns_and_points_survive_packing():
     assert maps["outlines"] == []
 
 
-def test_what_is_not_finite_is_drawn_as_nothing():
+def test_values_that_are_not_finite_leave_cells_empty():
     values = np.array([[[[0.0, np.nan, 1.0, -np.inf, 0.5]]], [[[0.25, np.nan, np.inf, -np.inf, 0.5]]]])
     header, _ = unpack(Film([0, 1], [heatmaps(values)]).packed)
     (maps,) = header["panels"]
@@ -121,7 +121,7 @@ def test_what_is_not_finite_is_drawn_as_nothing():
     np.testing.assert_array_equal(maps["values"], [[[0.0, 1.0, 0.5]], [[0.25, np.nan, 0.5]]])
 
 
-def test_a_map_without_range_is_packed_all_the_same():
+def test_a_map_without_range_is_packed():
     header, _ = unpack(Film([0], [heatmaps(np.zeros((1, 1, 2, 2)), 0.0, 0.0)]).packed)
     (maps,) = header["panels"]
     assert maps["values"].ravel().tolist() == [0] * 4
@@ -129,14 +129,14 @@ def test_a_map_without_range_is_packed_all_the_same():
 
 
 def test_values_of_any_size_keep_four_digits():
-    """Late in training gradients are a millionth of what they were."""
+    """Late in training, gradients are a millionth of those at the start."""
     values = 10.0 ** -np.arange(0, 36, 3)[:, None, None, None] * np.linspace(1, 2, 6).reshape(1, 1, 2, 3)
     header, _ = unpack(Film(range(12), [heatmaps(values)]).packed)
     np.testing.assert_allclose(header["panels"][0]["values"].reshape(values.shape), values, rtol=1e-5)
 
 
 def test_frames_that_repeat_are_sent_once():
-    """Beside a run with more snapshots, another stands still for some of them."""
+    """In a comparison, the run with fewer snapshots shows the same one in several frames."""
     one, other = np.random.default_rng(0).random((2, 2, 3, 3))
     one[:, 0, 1] = other[:, 0, 1] = np.nan
     film = Film(range(6), [heatmaps(np.stack([one, one, other, other, other, one]))])
@@ -147,7 +147,7 @@ def test_frames_that_repeat_are_sent_once():
     np.testing.assert_allclose(maps["values"][1], other.reshape(2, 9)[:, maps["cells"]], rtol=1e-6)
 
 
-def test_a_film_is_packed_once_whatever_is_said_with_it():
+def test_a_film_is_packed_once_for_all_messages():
     film = Film([0], [Text("text", "text", ["one"])])
     assert film.packed is film.packed
     sent = message(film, 0, 3, [("losses", "log", True), ("losses", "hidden", ["units"])])
@@ -192,7 +192,7 @@ def test_a_line_has_exact_values_at_the_frames_however_it_is_thinned():
     np.testing.assert_allclose(sent["smoothed"]["frames"], values[rows] / 2, rtol=1e-6)
 
 
-def test_curves_of_a_run_that_has_not_measured_anything_are_packed():
+def test_curves_without_points_are_packed():
     nothing = np.zeros(0)
     header, _ = unpack(Film([0, 1], [Curves("loss", "loss", [Line("all", nothing, nothing, 0)])]).packed)
     (sent,) = header["panels"][0]["lines"]
@@ -224,7 +224,7 @@ def test_steps_must_ascend(steps):
         Curves("curves", "curves", []),
         Bars("bars", "bars", np.zeros((2, 2, 3)), ["a"], ["x", "y", "z"], [0]),
         Bars("own", "own categories", np.zeros((2, 2, 3)), ["a", "b"], [["x", "y", "z"], ["x", "y"]], [0, 0]),
-        Bars("answers", "answers", np.zeros((2, 1, 1)), ["a"], [["x"]], [0], said=[["x"]]),
+        Bars("answers", "answers", np.zeros((2, 1, 1)), ["a"], [["x"]], [0], predicted=[["x"]]),
         with_arrays(
             Tokens("tokens", "tokens", [], np.zeros((2, 1)), np.zeros((2, 1)), [0], [0], ["0"]),
             probabilities=np.zeros((2, 2)),

@@ -1,15 +1,18 @@
-"""The player's modules joined into one script, and a kind of panel that is added to them."""
+"""The player's modules joined into one script, the colours of the page, and a new kind of panel."""
 
 import json
+import re
 import shutil
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
 
+from explorer.film import palette
 from explorer.film.panels import KINDS
-from explorer.film.script import FOLDER, joined
+from explorer.film.script import FOLDER, STYLE, joined
 from tests.browser import ROOT, needs_chromium
 
 NODE = shutil.which("node")
@@ -125,7 +128,25 @@ def test_a_new_kind_of_panel_is_two_files_and_nothing_else(chromium, tmp_path):
     page.close()
 
 
-def test_the_script_speaks_json_of_its_palette():
+def test_the_page_has_the_colours_of_the_palette_in_the_theme_and_without_one():
+    colours = {
+        "background": palette.PAPER,
+        "secondary-background": palette.WASH,
+        "text": palette.STRONG,
+        "border": palette.LINE,
+        "primary": palette.CURSOR,
+    }
+    fallbacks = dict(re.findall(r"var\(--st-([a-z-]+)-color, (#\w+)\)", STYLE.read_text()))
+    assert fallbacks == {name: colour["light"] for name, colour in colours.items()}
+    theme = tomllib.loads((ROOT / ".streamlit" / "config.toml").read_text())["theme"]
+    for mode in ("light", "dark"):
+        for name, colour in colours.items():
+            first, *rest = f"{name}-color".split("-")
+            assert theme[mode][first + "".join(map(str.capitalize, rest))] == colour[mode]
+
+
+def test_the_script_has_the_palette():
     line = next(line for line in joined("component.js").splitlines() if line.startswith("const PALETTE"))
-    palette = json.loads(line.removeprefix("const PALETTE = ").removesuffix(";"))
-    assert set(palette) == {"light", "dark"}
+    sent = json.loads(line.removeprefix("const PALETTE = ").removesuffix(";"))
+    assert sent == json.loads(json.dumps(palette.for_player()))
+    assert set(sent) == {"light", "dark"}

@@ -1,1 +1,1 @@
-"""Films: what a page shows of a whole training, and the player that shows it."""
+"""Films, which show the snapshots of a training as panels, and the player for them."""

@@ -1,4 +1,4 @@
-"""A film as one HTML file, which plays without the app and without a network."""
+"""A film as one HTML file that plays without the app and without a network."""
 
 import base64
 import html
@@ -39,16 +39,16 @@ h1 {{ margin: 0 0 8px; font-size: 20px; font-weight: 600; }}
 
 
 def page(film: Film, title: str, start: int, switches: Sequence[Switch] = ()) -> str:
-    """A page that plays a film with the same code as the app, in the reader's light or dark.
+    """A page that plays a film with the same code as the app, in the light or dark mode of the reader's system.
 
     Args:
         film: what to play.
         title: of the page, and its heading.
         start: the step to open at.
-        switches: how panels are set, all others as they are to begin with.
+        switches: values of panels' switches; all others keep their initial values.
 
     Returns:
-        HTML that refers to nothing outside itself.
+        HTML that loads nothing from outside.
     """
     return PAGE.format(
         title=html.escape(title),
@@ -61,7 +61,7 @@ def page(film: Film, title: str, start: int, switches: Sequence[Switch] = ()) ->
 
 
 def _variables(mode: Mode) -> str:
-    """The colours of the page, by the names that Streamlit gives them."""
+    """The colours of the page as CSS variables with Streamlit's names."""
     colours = {
         "background": PAPER,
         "secondary-background": WASH,

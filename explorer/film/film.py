@@ -1,4 +1,4 @@
-"""A Film: a list of steps and a few panels, each with the frames of all of them. Plain data, drawn by one player."""
+"""A film: steps, and panels that each have a frame for every step. It is plain data, which the player draws."""
 
 import json
 import re
@@ -19,14 +19,14 @@ Switch = tuple[str, str, bool | str | list[str]]  # a panel's id, the name of th
 
 @dataclass(frozen=True)
 class Film:
-    """Steps and panels. A panel keeps its ``id`` whatever its title says: the player remembers its switches by it.
+    """Steps and panels. The player remembers switches by the panel's ``id``, so an id must not depend on the content.
 
     Raises:
-        ValueError: a panel has not one frame for each step, or labels that do not fit its values; two panels have one
-            id, or an id has other characters than letters, digits, hyphens and underscores.
+        ValueError: the steps do not ascend; a panel does not have one frame per step, or its labels do not fit its
+            values; two panels have the same id; an id has other characters than letters, digits, hyphens, underscores.
     """
 
-    steps: Sequence[int]
+    steps: Sequence[int]  # (frame,) ascending
     panels: Sequence[Panel]
 
     def __post_init__(self) -> None:
@@ -40,9 +40,9 @@ class Film:
 
     @cached_property
     def packed(self) -> bytes:
-        """The film as bytes: the length of a JSON header (4 bytes, little endian), the header, the panels' arrays.
+        """The film as bytes: the length of a JSON header (4 bytes, little endian), the header, and the panels' arrays.
 
-        In the header an array is ``{"at": offset, "dtype": "f4" | "i4", "shape": [...]}``; offsets count from the end
+        In the header, an array is ``{"at": offset, "dtype": "f4" | "i4", "shape": [...]}``; offsets count from the end
         of the header and, like its length, are multiples of 4.
         """
         arrays: list[bytes] = []
@@ -69,7 +69,7 @@ class Film:
         return b"".join([header, *arrays])
 
     def figures(self) -> dict[str, str]:
-        """The panels that can be figures: id -> title."""
+        """The panels that have a figure: id -> title."""
         return {panel.id: panel.title for panel in self.panels if panel.has_figure}
 
     def figure(self, id: str, step: int, mode: Mode = "light") -> Any:
@@ -77,33 +77,33 @@ class Film:
 
         Args:
             id: of the panel, one of `figures`.
-            step: at which people look.
+            step: on screen.
             mode: of the page on which the figure is shown.
 
         Returns:
             A ``plotly.graph_objects.Figure``.
 
         Raises:
-            KeyError: there is no such panel.
+            KeyError: no panel has this id.
         """
         frame = int(np.abs(np.array(self.steps) - step).argmin())
         return {panel.id: panel for panel in self.panels}[id].figure(frame, self.steps, mode)
 
 
 def message(film: Film, start: int, move: int = 0, switches: Sequence[Switch] | None = None) -> bytes:
-    """What the player is sent: the length of a JSON header (4 bytes, little endian), the header, the packed film.
+    """The message to the player: the length of a JSON header (4 bytes, little endian), the header, the packed film.
 
     Args:
         film: what to play.
         start: the step to open at.
-        move: changes when a player that already shows a film should take up ``start`` and ``switches`` all the same.
-        switches: how panels should be set, all others as they are to begin with; None leaves them as people set them.
+        move: a player that has already opened follows ``start`` and ``switches`` only if this number has changed.
+        switches: values of panels' switches; all others are reset to their initial values. None leaves all as they are.
     """
     return _prefixed({"start": start, "move": move, "switches": switches}) + film.packed
 
 
 def _prefixed(header: dict[str, Any]) -> bytes:
-    """A header as JSON behind its length, padded so that what follows begins at a multiple of 4."""
+    """A header as JSON after its length, padded so that what follows begins at a multiple of 4."""
     text = json.dumps(header, allow_nan=False).encode()
     text += b" " * (-len(text) % 4)
     return len(text).to_bytes(4, "little") + text

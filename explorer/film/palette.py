@@ -1,7 +1,7 @@
-"""The colours of data, for the player's canvas and for figures: after Okabe and Ito, with the lightness fitted to each
-background. Their pink, which is the cursor's, is left out.
+"""All colours, for the player and for figures, by mode of the page: light or dark.
 
-Every table has one entry for a light and one for a dark background.
+The categories follow the palette of Okabe and Ito, with a lightness that suits each background. Their pink is left out,
+because the cursor is pink.
 """
 
 from collections.abc import Mapping
@@ -10,21 +10,23 @@ from typing import Literal
 Mode = Literal["light", "dark"]
 Scale = Literal["sequential", "diverging"]
 
-# Of figures and of pages of their own; inside the app the player reads the theme's.
+# The page. Inside the app the player reads these from Streamlit's theme, which has the same.
 PAPER: Mapping[Mode, str] = {"light": "#ffffff", "dark": "#12171d"}
 WASH: Mapping[Mode, str] = {"light": "#f3f5f7", "dark": "#1d242c"}
-STRONG: Mapping[Mode, str] = {"light": "#1a222c", "dark": "#e6ebf0"}  # text, and the overall curve among its parts
+STRONG: Mapping[Mode, str] = {"light": "#1a222c", "dark": "#e6ebf0"}  # text, and curves of totals
 LINE: Mapping[Mode, str] = {"light": "#d5dbe1", "dark": "#35404b"}
-MUTED: Mapping[Mode, str] = {"light": "#8795a3", "dark": "#8795a3"}  # references of figures
+MUTED: Mapping[Mode, str] = {"light": "#8795a3", "dark": "#8795a3"}  # reference lines of figures
 CURSOR: Mapping[Mode, str] = {"light": "#b3124f", "dark": "#ff7aa8"}
-# Of data, everywhere.
+# Data.
 CATEGORIES: Mapping[Mode, tuple[str, ...]] = {
     "light": ("#0064a8", "#d55e00", "#009e73", "#7b4fa3", "#b8860b", "#56b4e9", "#8c6d46"),
     "dark": ("#4a9ae0", "#f0803c", "#2fc79a", "#b79cdb", "#f0c040", "#bfe3fa", "#c9a98a"),
 }
 RIGHT: Mapping[Mode, str] = {"light": "#00795a", "dark": "#2fc79a"}
 WRONG: Mapping[Mode, str] = {"light": "#c04f00", "dark": "#f0803c"}
-# From zero, which has the colour of the page, up; a diverging scale goes down to the negative end as well.
+# Points in a ring have hues at even distances; this is their saturation and lightness, in percent.
+RING: Mapping[Mode, tuple[int, int]] = {"light": (60, 42), "dark": (60, 66)}
+# Colour scales, from the colour after zero to that of the largest absolute value. Zero has the colour of the page.
 RAMPS: Mapping[Mode, Mapping[str, tuple[str, ...]]] = {
     "light": {
         "sequential": ("#9ecae8", "#2f7fc1", "#08306b"),
@@ -40,12 +42,13 @@ RAMPS: Mapping[Mode, Mapping[str, tuple[str, ...]]] = {
 
 
 def for_player() -> dict[str, dict[str, object]]:
-    """What the player's code is given as ``PALETTE``: the colours of data by mode."""
+    """The colours of data by mode, which the player's script has as ``PALETTE``."""
     return {
         mode: {
             "categories": CATEGORIES[mode],
             "right": RIGHT[mode],
             "wrong": WRONG[mode],
+            "ring": RING[mode],
             "ramps": RAMPS[mode],
         }
         for mode in CATEGORIES
@@ -53,7 +56,34 @@ def for_player() -> dict[str, dict[str, object]]:
 
 
 def stops(scale: Scale, mode: Mode) -> list[str]:
-    """The colours of a scale at even distances, from its lowest value to its highest."""
+    """The colours of a scale at even distances, from its lowest value to its highest.
+
+    Args:
+        scale: which.
+        mode: of the page.
+    """
     if scale == "sequential":
         return [PAPER[mode], *RAMPS[mode]["sequential"]]
     return [*reversed(RAMPS[mode]["negative"]), PAPER[mode], *RAMPS[mode]["positive"]]
+
+
+def category(place: int, mode: Mode) -> str:
+    """The colour of a category; after the last colour the first comes again.
+
+    Args:
+        place: of the category, from 0.
+        mode: of the page.
+    """
+    colours = CATEGORIES[mode]
+    return colours[place % len(colours)]
+
+
+def ring(n: int, mode: Mode) -> list[str]:
+    """The colours of points in a ring, in order.
+
+    Args:
+        n: how many points.
+        mode: of the page.
+    """
+    saturation, lightness = RING[mode]
+    return [f"hsl({360 * place / n:g}, {saturation}%, {lightness}%)" for place in range(n)]

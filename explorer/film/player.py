@@ -1,4 +1,4 @@
-"""The player as a Streamlit component: a Film goes in once, the step at which people stop comes out."""
+"""The player as a Streamlit component: it is sent a film, and reports the step at which the reader stops."""
 
 from collections.abc import Callable, Sequence
 from functools import cache
@@ -24,41 +24,45 @@ def play(film: Film, key: str, step: int, switches: Sequence[Switch] = (), opene
 
     Args:
         film: what to show.
-        key: tells this player from others; a new film under the same key keeps the position and the switches.
-        step: where the player should stand. It moves only if that is not where it stands already.
-        switches: how a link says that panels are set, all others as they are to begin with.
-        opened: how many links were opened: ``switches`` are taken up only when it changes, for people change them.
+        key: identifies the player; a new film under the same key keeps the position and the switches.
+        step: to show. The player moves only if it is not at this step already.
+        switches: values of panels' switches from a link; all others are reset to their initial values.
+        opened: how many links were opened. Only when it changes are ``switches`` applied, because the reader may have
+            changed them since.
     """
     state = st.session_state
-    start, stands, move = f"{key}.start", f"{key}.stands", f"{key}.move"
-    links, taken = f"{key}.links", f"{key}.taken"
-    # Start, move and taken are part of the message, and a message that changed is sent whole. So they stay as they were
-    # while only the player moves, and change when the player is new on the page or is set from outside.
+    start, here, move = f"{key}.start", f"{key}.here", f"{key}.move"
+    links, applied = f"{key}.links", f"{key}.applied"
+    # Start, move and applied are part of the message, and Streamlit sends the whole message again if any part changes.
+    # So they must not change while only the player moves, but only when it is new on the page or Python moves it.
     if key not in state:
         state[start] = step
     is_opened = state.get(links) != opened
-    if is_opened or state.get(stands) != step:
-        state[start] = state[stands] = step
+    if is_opened or state.get(here) != step:
+        state[start] = state[here] = step
         state[move] = state.get(move, 0) + 1
-        state[taken] = list(switches) if is_opened else None
+        state[applied] = list(switches) if is_opened else None
         state[links] = opened
-    data = message(film, state[start], state[move], state[taken])
+    data = message(film, state[start], state[move], state[applied])
     _component()(key=key, data=data, on_stopped_change=lambda: None)
 
 
 def take_stop(key: str) -> int | None:
-    """The step at which people have just stopped the player, once; None if they have not.
+    """The step at which the reader has stopped the player since the last call.
 
-    The player tells of stops only, not of what it passes on the way, or every frame would cost a rerun. Ask at the
-    top of the script, before anything is shown.
+    The player reports stops only, because every report costs a rerun. Call this at the top of the script, before
+    anything is shown.
 
     Args:
         key: of the player.
+
+    Returns:
+        The step; None if there was no stop.
     """
     state = st.session_state
     seen = f"{key}.seen"
     stop = (state.get(key) or {}).get("stopped")
     if stop is None or stop == state.get(seen):
         return None
-    state[seen], state[f"{key}.stands"] = stop, int(stop["step"])
-    return state[f"{key}.stands"]
+    state[seen], state[f"{key}.here"] = stop, int(stop["step"])
+    return state[f"{key}.here"]

@@ -1,7 +1,7 @@
-"""The player's JavaScript, joined from its modules into one script, so that who uses the app needs no node.
+"""The player's JavaScript, joined from its modules into one script in Python, so that running the app needs no node.
 
-The modules in ``js`` are ES modules as browsers and node read them. In the joined script each is a function of its own,
-called once in the order of their imports, that gives what the module exports; so names of two modules never clash.
+The modules in ``js`` are standard ES modules. In the joined script each module is a function that returns its exports,
+so names in two modules never clash. Each function is called once, after those of the modules that it imports.
 """
 
 import json
@@ -19,16 +19,20 @@ EXPORT = re.compile(r"^export (?:async )?(default class|const|class|function) (\
 
 
 def joined(entry: str, folder: Path = FOLDER, kinds: Iterable[str] = KINDS) -> str:
-    """One module's script with all that it imports, the palette as ``PALETTE`` and the kinds of panels as ``KINDS``.
+    """A module joined with all that it imports, the palette as ``PALETTE`` and the kinds of panels as ``KINDS``.
 
     Args:
-        entry: the name of the module; what it exports, the script exports.
-        folder: of the modules, with ``panels``, where each module is a kind of panel and exports its class as default.
+        entry: file name of the module; the script exports what it exports.
+        folder: of the modules. In its folder ``panels`` each module draws one kind of panel and exports its class as
+            default.
         kinds: of panels that must have a module.
 
+    Returns:
+        One ES module.
+
     Raises:
-        ValueError: a module has an import or export that is written otherwise, or imports itself by way of others; a
-            kind of panel has no module.
+        ValueError: a module has an import or export of a form that cannot be joined, or modules import each other in a
+            circle; a kind of panel has no module.
     """
     drawn = {path.stem: f"panels/{path.name}" for path in sorted((folder / "panels").glob("*.js"))}
     missing = sorted(set(kinds) - set(drawn))
@@ -50,7 +54,7 @@ def joined(entry: str, folder: Path = FOLDER, kinds: Iterable[str] = KINDS) -> s
 
 
 def _order(name: str, folder: Path, ordered: list[str], parents: list[str]) -> None:
-    """Append the modules that a module needs, and then itself."""
+    """Append a module to ``ordered``, after the modules that it imports."""
     if name in parents:
         raise ValueError(f"Modules import each other in a circle: {' → '.join([*parents, name])}.")
     if name in ordered:
@@ -61,7 +65,7 @@ def _order(name: str, folder: Path, ordered: list[str], parents: list[str]) -> N
 
 
 def _wrapped(name: str, folder: Path) -> str:
-    """A module as a function that gives its exports."""
+    """A module as a call of a function that returns its exports."""
     text = _imports(_text(name, folder), name)
     exports = [f"default: {found[2]}" if "default" in found[1] else found[2] for found in EXPORT.finditer(text)]
     text = re.sub(r"^export (default )?", "", text, flags=re.MULTILINE)
@@ -69,7 +73,7 @@ def _wrapped(name: str, folder: Path) -> str:
 
 
 def _imports(text: str, name: str) -> str:
-    """A module's text whose imports read what other modules gave."""
+    """A module's text with its imports replaced by reads from ``modules``."""
 
     def read(match: re.Match[str]) -> str:
         names = " ".join(match[1].split()).replace(" as ", ": ")
@@ -79,7 +83,7 @@ def _imports(text: str, name: str) -> str:
 
 
 def _resolved(target: str, name: str) -> str:
-    """The name of the module that another imports by a relative path."""
+    """The name of the module at a path relative to the module ``name``."""
     parts = [*name.split("/")[:-1], *target.split("/")]
     resolved: list[str] = []
     for part in parts:
@@ -94,7 +98,7 @@ def _text(name: str, folder: Path) -> str:
     """A module's text.
 
     Raises:
-        ValueError: an import or export is written in a way that joining does not understand.
+        ValueError: an import or export has a form that cannot be joined.
     """
     text = (folder / name).read_text(encoding="utf-8")
     for line, rest in re.findall(r"^((?:import|export)\b.*)((?:\n(?!import|export).*)*)", text, re.MULTILINE):

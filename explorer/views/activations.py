@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import torch
 from einops import rearrange
 from torch import Tensor
 
@@ -253,9 +252,8 @@ def _activation(subject: Subject, text: str, hook: str, kind: str) -> Activation
     values = cache[f"{hook}_grad" if kind == "gradient" else hook][:, 0]  # of the batch of one
     names = hook_axes(hook)
     over_keys = names[-1] == "key"
-    if over_keys:  # masked keys are not attention, whatever their value
-        masked = torch.ones(values.shape[-2:], dtype=torch.bool).triu(1)
-        values = values.masked_fill(masked, torch.nan)
+    if over_keys:
+        values = panels.masked_future(values)
     maps: tuple[str, ...] = ("",)
     if "head" in names:
         if names[0] != "head":

@@ -173,8 +173,7 @@ def _film(
     if kind == "pattern":
         maps = panels.pattern_maps(subject, quantity.id, title, values, labels, outlines)
     else:
-        masked = torch.ones(values.shape[-2:], dtype=torch.bool).triu(1)
-        values = values.masked_fill(masked, torch.nan)
+        values = panels.masked_future(values)
         heads = panels.head_names(subject.info.model)
         maps = panels.signed_maps(quantity.id, title, heads, values, labels, labels, "query", "key", outlines=outlines)
     return Film(subject.steps, [panels.timeline(subject), maps])

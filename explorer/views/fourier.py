@@ -209,8 +209,10 @@ def _pairs(subject: Subject, cycle: Cycle, answer: str, neuron: int) -> list[Pan
     grid, ensemble, cfg = cycle.grids[answer], subject.ensemble, subject.info.model
     numbers = subject.task.tokens[: cycle.n]
 
-    def maps(id: str, title: str, values: torch.Tensor, most: float | None = None) -> Panel:
-        return panels.signed_maps(id, title, [""], values[:, None], numbers, numbers, "x", "y", span=6, most=most)
+    def maps(id: str, title: str, values: torch.Tensor, full_colour_at: float | None = None) -> Panel:
+        return panels.signed_maps(
+            id, title, [""], values[:, None], numbers, numbers, "x", "y", span=6, full_colour_at=full_colour_at
+        )
 
     of_neuron = None if cfg.attn_only else min(neuron, cfg.d_mlp - 1)
     losses, values = fourier.loss_and_neuron_grids(ensemble, grid, cycle.n, of_neuron)

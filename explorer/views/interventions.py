@@ -272,7 +272,7 @@ def _restored_by_position(
     rows = [f"layer {layer}" for layer in range(n_layers)]
     columns = [f"{tokens[position]} ({position})" for position in positions]
     return panels.signed_maps(
-        "patched-positions", title, [""], shares[:, None], rows, columns, "layer", "position", most=1
+        "patched-positions", title, [""], shares[:, None], rows, columns, "layer", "position", full_colour_at=1
     )
 
 

@@ -1,4 +1,4 @@
-"""Panels that several views share."""
+"""Panels that several views share, and the values that they show."""
 
 import functools
 import itertools
@@ -16,12 +16,12 @@ from explorer.film.panels.curves import Curves, Line, Mark
 from explorer.film.panels.heatmaps import Heatmaps
 from explorer.film.panels.tokens import Tokens
 from explorer.model.ensemble import Hooks
-from explorer.model.transformer import ModelConfig
+from explorer.model.transformer import ModelConfig, future_mask
 from explorer.tasks.data import Batch, Example
 from explorer.views.subject import SMOOTHING, Subject, beta_per_row
 
-FEW_CATEGORIES = 12  # shown in full; of more, each answer shows those that it ever thought likely
-LIKELY = 9
+ALL_SHOWN = 12  # tokens of a vocabulary up to this size all have a bar
+LIKELIEST = 9  # bars of each answer otherwise: the tokens that were the most probable in any snapshot
 
 
 def losses(
@@ -34,20 +34,24 @@ def losses(
     title: str = "",
     id: str = "losses",
 ) -> Curves:
-    """The losses as a timeline: overall, and for each token that of unseen data where it was measured. Flags stand
-    where a phase change has its onset.
+    """The losses as a timeline: the mean loss, and the per-token losses on test data, or on training data if there is
+    no test data. Flags mark the onsets of phase changes.
 
     Args:
-        detail: for finite data, the per-token losses on the training data as well; the customary average, if any.
-        smoothing: of the exponential average, a step.
-        at: see `Curves`.
-        title: if not the usual one.
-        id: of the panel; losses share their switches on all pages.
+        subject: the run.
+        detail: also show the per-token losses on training data beside those on test data, and the task's own smoothed
+            average, if it has one.
+        span: columns of the page, of 12.
+        height: in pixels.
+        smoothing: beta per step of the exponential average.
+        at: (frame,) the step of this run that each frame of the film shows; None: the film's own steps.
+        title: of the panel; empty: "Loss", or "Loss by" and the task's noun for a token.
+        id: of the panel. Panels with one id share their switches on all pages.
     """
     task, metrics = subject.task, subject.metrics
     finite = "test_loss" in metrics
     train_steps = torch.arange(len(metrics["train_loss"]))
-    alone = len(task.loss_names) == 1  # nothing to tell apart but train and test
+    alone = len(task.loss_names) == 1  # the only per-token loss is the mean loss
     overall, loss = "" if alone else "all, ", metrics["train_loss"]
     line = functools.partial(curve, smoothing=smoothing)
     lines = [line(f"{overall}train" if finite else "all", train_steps, loss, 0, finite, not alone)]
@@ -87,20 +91,26 @@ def losses(
 
 
 def _onsets(subject: Subject, smoothing: float) -> list[Mark]:
-    """A flag for each group of losses, on unseen data where there are any."""
+    """A flag for each group of losses that has an onset, on test data if there is any."""
     marks = []
     measured = subject.losses()[0]
     for colour, (group, members) in enumerate(subject.groups.items()):
         (fall,) = measured.of(members, group).falls(smoothing)
         if fall.onset is not None:
-            alone = len(measured.names) == 1  # its line is called by what it was measured on
-            shown, shade = (measured.kind or "all", int(measured.kind == "test")) if alone else (group, colour)
-            marks.append(Mark(f"{group}: onset", int(measured.steps[fall.onset]), shade, shown))
+            line, line_colour = group, colour
+            if len(measured.names) == 1:  # `losses` names a single curve "all", "train" or "test"
+                line, line_colour = measured.kind or "all", int(measured.kind == "test")
+            marks.append(Mark(f"{group}: onset", int(measured.steps[fall.onset]), line_colour, line))
     return marks
 
 
 def timeline(subject: Subject, height: int = 200) -> Curves:
-    """The losses above other panels, to drag on."""
+    """The losses as the timeline above other panels.
+
+    Args:
+        subject: the run.
+        height: in pixels.
+    """
     return losses(subject, detail=False, height=height)
 
 
@@ -115,7 +125,19 @@ def over_snapshots(
     log: bool = False,
     total: str = "",
 ) -> Curves:
-    """Curves of what was measured at each snapshot, name -> (snapshot,); ``total`` is the one of all together."""
+    """Curves of values that were computed at each snapshot.
+
+    Args:
+        subject: the run.
+        id: of the panel.
+        title: of the panel.
+        values: name of the curve -> (snapshot,) values in ``unit``.
+        unit: of all values.
+        span: columns of the page, of 12.
+        height: in pixels.
+        log: whether the scale is logarithmic until the reader changes it.
+        total: the name of the curve that is the total of the others; it is drawn in the colour of text.
+    """
     steps = torch.tensor(subject.steps)
     colours = {name: colour for colour, name in enumerate(name for name in values if name != total)}
     lines = [curve(name, steps, row, colours.get(name, 0), strong=name == total) for name, row in values.items()]
@@ -123,7 +145,13 @@ def over_snapshots(
 
 
 def measures(subject: Subject, span: int = 12, height: int = 200) -> list[Curves]:
-    """What the task recorded beside its losses, a timeline each."""
+    """A timeline for each measure that the task recorded besides its losses.
+
+    Args:
+        subject: the run.
+        span: columns of the page that each takes, of 12.
+        height: of each, in pixels.
+    """
     panels, metrics = [], subject.metrics
     steps = torch.arange(len(metrics["train_loss"]))
     for name, measure in subject.task.measures.items():
@@ -154,20 +182,33 @@ def curve(
     group: str = "",
     smoothing: float = 0.0,
 ) -> Line:
-    """A curve, and the same smoothed as phase changes are.
+    """A curve, with the smoothed values in which phase changes are detected.
 
     Args:
-        label, colour, dashed, strong, group: see `Line`.
+        label: of the curve.
         steps: (point,) ascending.
-        values: (point,)
-        smoothing: of the exponential average, a step; 0: the panel has no switch for it.
+        values: (point,) nan: a gap.
+        colour: place in the palette.
+        dashed: tells the curve from another of the same colour.
+        strong: draw it wider and in the colour of text.
+        group: the legend shows the curves of a group as one entry; empty: an entry of its own.
+        smoothing: beta per step of the exponential average; 0: the curve has no smoothed values.
     """
     smoothed = smooth_both_ways(values, beta_per_row(smoothing, steps)).float().numpy() if smoothing else None
     return Line(label, steps.numpy(), values.numpy(), colour, dashed, strong, group, smoothed)
 
 
 def answer_strip(subject: Subject, id: str, title: str, example: Example, answers: Answers, span: int = 12) -> Tokens:
-    """The prompt, and after it what each snapshot answers."""
+    """The prompt and the tokens that each snapshot predicts.
+
+    Args:
+        subject: the run.
+        id: of the panel.
+        title: of the panel.
+        example: the prompt and its targets.
+        answers: of each snapshot to the example.
+        span: columns of the page, of 12.
+    """
     task = subject.task
     after = itertools.count(example.n_prompt)
     places = [place + 1 if place + 1 < example.n_prompt else next(after) for place in example.positions.tolist()]
@@ -185,9 +226,21 @@ def answer_strip(subject: Subject, id: str, title: str, example: Example, answer
 
 
 def answer_bars(subject: Subject, id: str, title: str, example: Example, answers: Answers, span: int = 12) -> Bars:
-    """Every answer's probabilities; of a large vocabulary those tokens that were ever likely, of many answers some."""
+    """The probabilities of the tokens of each answer.
+
+    A large vocabulary is cut to the target, the tokens that were most probable in any snapshot, and "other" for the
+    rest. Then only as many answers are shown as have room, evenly spaced.
+
+    Args:
+        subject: the run.
+        id: of the panel.
+        title: of the panel.
+        example: the prompt and its targets.
+        answers: of each snapshot to the example.
+        span: columns of the page, of 12.
+    """
     tokens, targets, probabilities = subject.task.answer_tokens, example.targets, answers.probabilities
-    if len(tokens) <= FEW_CATEGORIES:
+    if len(tokens) <= ALL_SHOWN:
         return Bars(id, title, probabilities.numpy(), example.places, tokens, targets.tolist(), span=span)
     room = span // 2
     chosen = torch.arange(len(targets))
@@ -197,35 +250,64 @@ def answer_bars(subject: Subject, id: str, title: str, example: Example, answers
     values, categories, right = [], [], []
     for answer in chosen.tolist():
         likely = probabilities[:, answer].amax(0)  # (d_vocab_out,)
-        likely[targets[answer]] = 2  # whatever it ever got, it is shown first
-        shown = likely.topk(LIKELY).indices
+        likely[targets[answer]] = 2  # more than any probability: the target is always shown, and first
+        shown = likely.topk(LIKELIEST).indices  # (category,)
         some = probabilities[:, answer, shown]  # (snapshot category)
         values.append(torch.cat([some, 1 - some.sum(1, keepdim=True)], 1).clamp(0, 1))
         categories.append([*(tokens[token] for token in shown.tolist()), "other"])
         right.append(0)
     places = [example.places[answer] for answer in chosen.tolist()]
-    said = [[tokens[token] for token in row] for row in answers.tokens[:, chosen].tolist()]
-    return Bars(id, title, torch.stack(values, 1).numpy(), places, categories, right, said, span=span)
+    predicted = [[tokens[token] for token in row] for row in answers.tokens[:, chosen].tolist()]
+    return Bars(id, title, torch.stack(values, 1).numpy(), places, categories, right, predicted, span=span)
 
 
 def given(example: Example) -> str:
-    """What a title adds where a model reads right answers on its way to the next."""
+    """The end of a title, for an example whose tokens hold the right answers too (teacher forcing); else empty.
+
+    Args:
+        example: the tokens that the model reads.
+    """
     return ", with the right answer written" if len(example.tokens) > example.n_prompt else ""
 
 
 def brief(text: str, most: int = 24) -> str:
-    """An example's text, short enough for a title."""
+    """An example's text, cut for a title.
+
+    Args:
+        text: of the example.
+        most: characters that are kept.
+    """
     return text if len(text) <= most else f"{text[: most - 1]}…"
 
 
 def head_names(cfg: ModelConfig, layers: Iterable[int] | None = None) -> list[str]:
-    """L0H0, L0H1, ..., of all layers or some."""
+    """L0H0, L0H1, ...
+
+    Args:
+        cfg: of the model.
+        layers: whose heads to name; None: all.
+    """
     layers = range(cfg.n_layers) if layers is None else layers
     return [f"L{layer}H{head}" for layer in layers for head in range(cfg.n_heads)]
 
 
 def token_labels(subject: Subject, example: Example) -> list[str]:
+    """The text of each token of an example.
+
+    Args:
+        subject: the run, whose task has the vocabulary.
+        example: the tokens.
+    """
     return [subject.task.tokens[token] for token in example.tokens.tolist()]
+
+
+def masked_future(values: Tensor) -> Tensor:
+    """Values with nan for the keys after each query, which the model masks.
+
+    Args:
+        values: (... query key) of floating point.
+    """
+    return values.masked_fill(future_mask(values.shape[-1], values.device), torch.nan)
 
 
 def pattern_maps(
@@ -237,9 +319,18 @@ def pattern_maps(
     outlines: Sequence[tuple[int, int, int, int]] = (),
     span: int = 12,
 ) -> Heatmaps:
-    """Attention patterns (snapshot map query key), one map a head; what lies in the future is left out."""
-    future = np.triu(np.ones(patterns.shape[-2:], dtype=bool), 1)
-    values = np.where(future, np.nan, patterns.numpy())
+    """Attention patterns, one map per head.
+
+    Args:
+        subject: the run.
+        id: of the panel.
+        title: of the panel.
+        patterns: (snapshot map query key) between 0 and 1, all heads of layer 0, then of layer 1...
+        labels: of the positions.
+        outlines: see `Heatmaps`.
+        span: columns of the page, of 12.
+    """
+    values = masked_future(patterns).numpy()
     names = head_names(subject.info.model)
     return Heatmaps(
         id, title, names, values, labels, labels, "query", "key", low=0.0, high=1.0, outlines=outlines, span=span
@@ -257,20 +348,30 @@ def signed_maps(
     column_axis: str,
     outlines: Sequence[tuple[int, int, int, int]] = (),
     span: int = 12,
-    most: float | None = None,
+    full_colour_at: float | None = None,
 ) -> Heatmaps:
-    """Maps of values (snapshot map row column) around zero, or of values that are never below it.
+    """Maps on a diverging colour scale around zero, or on a sequential one from zero if no value is negative.
 
     Args:
-        most: the size of value that has the full colour. If not given, three quarters of the snapshots have no larger
-            one: a spike in a few would make all others pale.
+        id: of the panel.
+        title: of the panel.
+        maps: their names.
+        values: (snapshot map row column); what is not finite has no colour.
+        rows: their labels.
+        columns: their labels.
+        row_axis: what the rows are.
+        column_axis: what the columns are.
+        outlines: see `Heatmaps`.
+        span: columns of the page, of 12.
+        full_colour_at: the absolute value at which the colour scale ends. None: the 0.75 quantile over snapshots of the
+            largest absolute value, so that a spike in a few snapshots does not make the others pale.
     """
     values = values.float()
     finite = values[values.isfinite()]
     high = (float(finite.abs().max()) if len(finite) else 0.0) or 1.0
-    if most is None:
-        peaks = values.where(values.isfinite(), 0).abs().flatten(1).amax(1)
-        most = float(peaks.quantile(0.75))
+    if full_colour_at is None:
+        peaks = values.where(values.isfinite(), 0).abs().flatten(1).amax(1)  # (snapshot,)
+        full_colour_at = float(peaks.quantile(0.75))
     signed = bool((finite < 0).any())
     return Heatmaps(
         id,
@@ -284,17 +385,20 @@ def signed_maps(
         low=-high if signed else 0.0,
         high=high,
         scale="diverging" if signed else "sequential",
-        most=most if 0 < most < high else None,
+        full_colour_at=full_colour_at if 0 < full_colour_at < high else None,
         outlines=outlines,
         span=span,
     )
 
 
 def mean_attention(subject: Subject, batch: Batch, place: str = "hook_pattern", hooks: Hooks | None = None) -> Tensor:
-    """What a hook point of attention has on a batch, or its gradient, averaged over the batch.
+    """The value of a hook point of attention, or its gradient, averaged over a batch.
 
     Args:
-        place: "hook_pattern", "hook_attn_scores", or either with "_grad": of each example's own mean loss.
+        subject: the run.
+        batch: the examples.
+        place: "hook_pattern" or "hook_attn_scores"; with "_grad" at the end, the gradient of each example's mean loss.
+        hooks: to run the model with; None: none.
 
     Returns:
         (snapshot map query key): all heads of layer 0, then of layer 1...

@@ -6,7 +6,7 @@ import { fromLab, hex, joinedRamps, ramp, toLab } from "../../explorer/film/js/c
 /** @param {number} packed @returns {[number, number, number]} */
 const unpacked = (packed) => [packed & 255, (packed >> 8) & 255, (packed >> 16) & 255];
 
-test("colours survive the way to OKLab and back", () => {
+test("a colour is the same after conversion to OKLab and back", () => {
   for (const text of ["#000000", "#ffffff", "#b3124f", "#0064a8"]) {
     assert.deepEqual(fromLab(toLab(hex(text))), hex(text));
   }

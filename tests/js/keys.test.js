@@ -13,7 +13,7 @@ const target = (tag, { type, role, inside } = {}) => ({
 
 const range = /** @type {any} */ (target("INPUT", { type: "range" }));
 
-test("keys are the player's wherever something was merely clicked", () => {
+test("the player keeps its keys after a click on a control", () => {
   for (const one of [target("BODY"), target("BUTTON"), target("INPUT", { type: "radio" }), range]) {
     assert.ok(isPlayers(one, "ArrowLeft", false, range));
   }
@@ -33,7 +33,7 @@ test("texts, tables, lists and other sliders keep their keys", () => {
   for (const one of others) assert.ok(!isPlayers(one, "ArrowLeft", false, range), one.tagName);
 });
 
-test("a control that was reached by keyboard keeps its keys, but Space on the player's slider plays", () => {
+test("a control that got the focus by keyboard keeps its keys, but Space on the player's slider plays", () => {
   assert.ok(!isPlayers(target("BUTTON"), " ", true, range));
   assert.ok(!isPlayers(target("DIV", { role: "tab" }), "ArrowRight", true, range));
   assert.ok(!isPlayers(range, "ArrowRight", true, range));

@@ -14,7 +14,7 @@ const shown = () => {
   return memory;
 };
 
-test("nothing is said of switches that are as they are to begin with", () => {
+test("switches with their initial values are not written", () => {
   const memory = shown();
   assert.equal(memory.switchesText(), "");
   set(memory, "losses", "log", true);
@@ -22,7 +22,7 @@ test("nothing is said of switches that are as they are to begin with", () => {
   assert.equal(memory.switchesText(), "");
 });
 
-test("switches that were changed are said in order", () => {
+test("changed switches are written in order", () => {
   const memory = shown();
   set(memory, "patterns", "enlarged", "L1H0");
   set(memory, "patterns", "rescale", true);
@@ -42,16 +42,16 @@ test("names are written so that a link can be read again", () => {
   assert.equal(memory.switchesText(), "losses.hidden:copy%201,a%2Cb%3Ac.d");
 });
 
-test("only panels on screen are spoken of, and what others were set to is kept", () => {
+test("only switches of panels on screen are written, and the values of others are kept", () => {
   const memory = shown();
   set(memory, "losses", "log", true);
-  memory.declared = {};
+  memory.declared.clear();
   assert.equal(memory.switchesText(), "");
   declare(memory, "losses", "log", false);
   assert.equal(memory.switchesText(), "losses.log");
 });
 
-test("a link sets what it names and everything else as it is to begin with", () => {
+test("a link sets the switches that it names and resets all others", () => {
   const memory = shown();
   set(memory, "losses", "log", true);
   let told = 0;
@@ -66,4 +66,19 @@ test("a link sets what it names and everything else as it is to begin with", () 
   assert.equal(told, 0); // nobody pressed anything
   set(memory, "losses", "log", true);
   assert.equal(told, 1);
+});
+
+test("a link cannot reach the prototype of objects", () => {
+  const memory = shown();
+  takeUp(memory, [
+    ["__proto__", "hidden", "x"],
+    ["constructor", "prototype", "x"],
+    ["losses", "__proto__", "x"],
+  ]);
+  declare(memory, "__proto__", "log", false);
+  set(memory, "__proto__", "log", true);
+  const plain = /** @type {Record<string, unknown>} */ ({});
+  assert.deepEqual([plain.hidden, plain.log], [undefined, undefined]);
+  assert.equal(get(memory, "losses", "log"), false);
+  assert.equal(memory.switchesText(), "__proto__.log");
 });

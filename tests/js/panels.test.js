@@ -31,7 +31,7 @@ const maps = (more = {}) => ({
   column_axis: "key",
   low: 0,
   high: 1,
-  most: null,
+  full_colour_at: null,
   scale: "sequential",
   outlines: [],
   // Two frames that are sent, for three; the cell (0, 1) lies in the future.
@@ -41,7 +41,7 @@ const maps = (more = {}) => ({
   ...more,
 });
 
-test("a map's value is found in every frame, and none where none is", () => {
+test("a map's value is found in every frame, and is NaN where a cell has none", () => {
   const { value } = heatmaps.finder(maps());
   assert.equal(value(0, 0, 0), 1);
   assert.ok(Number.isNaN(value(0, 0, 1)));
@@ -54,12 +54,13 @@ test("a map's value is found in every frame, and none where none is", () => {
 });
 
 test("the largest value of a frame is found however small it is", () => {
-  assert.equal(heatmaps.largest(maps(), 0, [0, 1]), 1);
-  assert.equal(heatmaps.largest(maps(), 1, [0]), Math.fround(3.312345e-6));
-  assert.equal(heatmaps.largest(maps(), 2, [1]), Math.fround(4e-6));
+  const { largest } = heatmaps.finder(maps());
+  assert.equal(largest(0, [0, 1]), 1);
+  assert.equal(largest(1, [0]), Math.fround(3.312345e-6));
+  assert.equal(largest(2, [1]), Math.fround(4e-6));
 });
 
-test("maps stand beside each other as long as they can be read", () => {
+test("maps are beside each other as long as they can be read", () => {
   const sizes = { shown: [0, 1, 2, 3], all: 4, rows: 18, columns: 18, margin: { left: 20, top: 18 }, named: true };
   const wide = heatmaps.layout({ ...sizes, width: 1300 });
   assert.deepEqual(
@@ -121,7 +122,7 @@ test("a group's value is the mean of those of its curves that have one", () => {
   assert.ok(Number.isNaN(curves.meanAt(raw, 7)));
 });
 
-test("an axis holds all values and references, and a logarithmic one no zero", () => {
+test("an axis includes all values and references, but zero only on a linear scale", () => {
   assert.deepEqual(curves.limits([[2, NaN, 0.5]], [], false), [0, 2.1]);
   assert.deepEqual(curves.limits([[-1, 1]], [3], false), [-1.05, 3 * 1.05]);
   assert.deepEqual(curves.limits([[0, 0.1, 1]], [2], true), [0.1, 2.6]);
@@ -129,7 +130,7 @@ test("an axis holds all values and references, and a logarithmic one no zero", (
   assert.deepEqual(curves.limits([], [], false), [0, 1.05]);
 });
 
-test("curves' numbers are those measured at the frame, and smoothed", () => {
+test("curves' numbers are the raw and the smoothed values of the frame", () => {
   const { columns: names, rows } = curves.table(losses(), 1);
   assert.deepEqual(names, ["curve", "step", "nats", "smoothed"]);
   assert.deepEqual(rows[0], ["copy 1, first", 9, 0.5, Math.fround(0.6)]);
@@ -142,14 +143,14 @@ test("curves leave room for their axes, and are lower where it is narrow", () =>
   assert.equal(curves.layout({ width: 400, height: 200, left: 48 }).height, 200);
 });
 
-test("a step's place and the step at a place are inverse, over everything measured", () => {
+test("the scale between steps and places has an inverse, and covers all curves", () => {
   const { x, stepAt } = stepScale({ left: 48, right: 984 }, [0, 100, 200], [[], [5, 150, 400]]);
   assert.deepEqual([x(0), x(400)], [48, 984]);
   for (const step of [0, 77, 400]) assert.ok(Math.abs(stepAt(x(step)) - step) < 1e-9);
   assert.equal(stepScale({ left: 0, right: 10 }, [3], []).x(3), 0);
 });
 
-test("rows of a raster are as high as there is room, and its numbers those of the frame", () => {
+test("the rows of a raster share its height, and its numbers are those of the frame", () => {
   assert.equal(raster.layout({ width: 800, left: 60, rows: 6 }).pitch, 24);
   assert.equal(raster.layout({ width: 800, left: 60, rows: 100 }).pitch, 10);
   const panel = /** @type {any} */ ({
@@ -170,7 +171,7 @@ test("rows of a raster are as high as there is room, and its numbers those of th
   });
 });
 
-test("columns have zero on their axis, and labels that do not overlap", () => {
+test("the axis of columns includes zero, and labels do not overlap", () => {
   assert.deepEqual(columns.limits([-2, NaN, 1]), [-2.15, 1.15]);
   assert.deepEqual(columns.limits([]), [0, 1]);
   const names = [...Array(57).keys()].map(String);
@@ -235,7 +236,7 @@ test("groups of bars share their labels or have their own", () => {
     groups: ["tens"],
     categories: [["7", "other"]],
     targets: [0],
-    said: [],
+    predicted: [],
     values: f4([0.1, 0.9, 0.75, 0.25]),
   });
   assert.deepEqual(bars.table(panel, 1).rows, [
@@ -244,7 +245,7 @@ test("groups of bars share their labels or have their own", () => {
   ]);
 });
 
-test("tokens that only the model says have cells of their own", () => {
+test("predictions after the prompt have cells of their own", () => {
   const panel = /** @type {any} */ ({
     ...common,
     prompt: ["1", "+", "1", "="],
@@ -259,7 +260,7 @@ test("tokens that only the model says have cells of their own", () => {
   assert.deepEqual(tokens.table(panel, 1).rows, [[4, "2", 1, "2"]]);
 });
 
-test("text is as large as leaves its lines whole", () => {
+test("text is as large as its longest line allows", () => {
   assert.equal(text.layout({ width: 2000, longest: 20 }).size, 18);
   assert.equal(text.layout({ width: 100, longest: 80 }).size, 11);
   assert.deepEqual(text.table(/** @type {any} */ ({ blocks: ["a", "b\nc"] }), 1).rows, [["b"], ["c"]]);

@@ -1,4 +1,4 @@
-// A panel drawn on two canvases, base and top, with a tooltip.
+// A panel drawn on two canvases, with a tooltip: the base, and on top of it what changes with each frame.
 
 import { context2d, element } from "./dom.js";
 import { brief } from "./numbers.js";
@@ -6,7 +6,11 @@ import { Panel } from "./panel.js";
 import { clamp } from "./scales.js";
 
 /** @typedef {import("./types.d.ts").PanelData} PanelData */
-/** @typedef {{ low: number, high: number, most?: number | null, scale: import("./types.d.ts").Scale }} Scaled */
+/**
+ * @typedef {{
+ *   low: number, high: number, full_colour_at?: number | null, scale: import("./types.d.ts").Scale,
+ * }} Scaled
+ */
 
 /**
  * @template {PanelData} [P=PanelData]
@@ -15,7 +19,7 @@ import { clamp } from "./scales.js";
 export class CanvasPanel extends Panel {
   width = 0;
   height = 0;
-  base = /** @type {CanvasRenderingContext2D} */ (/** @type {unknown} */ (null)); // both are there once it is on screen
+  base = /** @type {CanvasRenderingContext2D} */ (/** @type {unknown} */ (null)); // set once it is on screen
   top = /** @type {CanvasRenderingContext2D} */ (/** @type {unknown} */ (null));
   pointer = /** @type {[number, number] | null} */ (null);
 
@@ -37,7 +41,7 @@ export class CanvasPanel extends Panel {
   /**
    * Fit the canvases to the panel's width and the given height.
    * @param {number} height
-   * @returns {boolean} false while the panel is not on screen
+   * @returns {boolean} false if the panel is not on screen
    */
   fit(height) {
     this.width = this.root.clientWidth;
@@ -113,7 +117,7 @@ export class CanvasPanel extends Panel {
   }
 
   /**
-   * Where an event is on the canvas, in the canvas's own pixels whatever the zoom.
+   * The place of an event in the canvas's own pixels, which zoom does not change.
    * @param {MouseEvent} event
    * @returns {[number, number]}
    */
@@ -129,7 +133,7 @@ export class CanvasPanel extends Panel {
     this.retip();
   }
 
-  /** What lies under the pointer, again after each frame. */
+  /** Show what is under the pointer now: another frame has other values. */
   retip() {
     const text = this.pointer && this.under(...this.pointer);
     if (this.pointer && text) this.showTip(text, ...this.pointer);
@@ -137,18 +141,19 @@ export class CanvasPanel extends Panel {
   }
 
   /**
+   * The text of the tooltip at a place.
    * @param {number} _x
    * @param {number} _y
-   * @returns {string | null}
+   * @returns {string | null} null: no tooltip
    */
   under(_x, _y) {
     return null;
   }
 }
 
-/** The key to a panel's colours: its lowest value, the ramp, its highest. */
+/** The legend of a colour scale: its lowest value, its colours, its highest value. */
 export class Key {
-  /** @param {HTMLElement} tools where it stands */
+  /** @param {HTMLElement} tools to append it to */
   constructor(tools) {
     this.low = element("span");
     this.bar = element("canvas", { class: "ramp", width: 96, height: 1, "aria-hidden": "true" });
@@ -170,9 +175,9 @@ export class Key {
   }
 
   /** @param {Scaled} scaled */
-  say({ low, high, most, scale }) {
-    const ends = most
-      ? [scale === "diverging" ? `≤ ${brief(-most)}` : brief(low), `≥ ${brief(most)}`]
+  say({ low, high, full_colour_at: full, scale }) {
+    const ends = full
+      ? [scale === "diverging" ? `≤ ${brief(-full)}` : brief(low), `≥ ${brief(full)}`]
       : [low, high].map(brief);
     if (this.low.textContent !== ends[0]) this.low.textContent = ends[0];
     if (this.high.textContent !== ends[1]) this.high.textContent = ends[1];

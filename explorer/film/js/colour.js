@@ -1,4 +1,4 @@
-// Colours between colours, even to the eye (OKLab).
+// Interpolation of colours in OKLab, where equal distances look equal.
 
 import { clamp } from "./scales.js";
 
@@ -11,7 +11,7 @@ const gamma = (c) => (c <= 0.0031308 ? 12.92 * c : 1.055 * c ** (1 / 2.4) - 0.05
 
 /**
  * @param {Triple} rgb red, green and blue from 0 to 255
- * @returns {Triple} lightness from 0 to 1, and two axes of colour
+ * @returns {Triple} lightness L from 0 to 1, and the colour axes a and b
  */
 export const toLab = ([red, green, blue]) => {
   const [r, g, b] = [red, green, blue].map((c) => linear(c / 255));
@@ -27,7 +27,7 @@ export const toLab = ([red, green, blue]) => {
 
 /**
  * @param {Triple} lab
- * @returns {Triple}
+ * @returns {Triple} red, green and blue from 0 to 255
  */
 export const fromLab = ([L, a, b]) => {
   const l = (L + 0.3963377774 * a + 0.2158037573 * b) ** 3;
@@ -68,7 +68,7 @@ export const ramp = (stops) => {
 };
 
 /**
- * One scale below zero and one above it, joined at zero.
+ * A diverging scale of two ramps that meet at zero.
  * @param {Uint32Array} down from zero to the negative end
  * @param {Uint32Array} up from zero to the positive end
  */

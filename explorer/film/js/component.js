@@ -1,4 +1,4 @@
-// The Streamlit component: called again with each new message and each change of theme.
+// The Streamlit component. Streamlit calls it again with each new message and each change of theme.
 
 import { decode } from "./decode.js";
 import { Player } from "./player.js";
@@ -12,7 +12,7 @@ import { Player } from "./player.js";
 export default function ({ data, parentElement, setStateValue }) {
   const root = /** @type {HTMLElement & { player?: Player }} */ (parentElement.querySelector(".film"));
   const player = (root.player ??= new Player(root, KINDS, true));
-  // The time makes two stops at one step two events.
+  // With the time, two stops at the same step are two different values.
   player.onStep = (step) => setStateValue("stopped", { step, at: performance.now() });
   if (player.message === data) player.retheme();
   else {

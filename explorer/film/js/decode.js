@@ -4,10 +4,10 @@
 
 /**
  * @param {Uint8Array} message
- * @returns {Message} Arrays are views of a copy of the message, with their shape as a property.
+ * @returns {Message} Arrays are views into a copy of the message and have their shape as a property.
  */
 export const decode = (message) => {
-  const bytes = message.slice(); // a buffer of its own, so that arrays are aligned
+  const bytes = message.slice(); // in a buffer of its own, arrays are aligned
   const [head, packed] = header(bytes, 0);
   const [film, arrays] = header(bytes, packed);
   /** @type {Record<string, typeof Float32Array | typeof Int32Array>} */
@@ -27,7 +27,7 @@ export const decode = (message) => {
 };
 
 /**
- * A JSON header behind its length, and where it ends.
+ * A JSON header that follows its length, and where it ends.
  * @param {Uint8Array} bytes
  * @param {number} at
  * @returns {[any, number]}

@@ -1,4 +1,4 @@
-// Elements of the page.
+// Helpers that make elements of the page.
 
 const SVG = "http://www.w3.org/2000/svg";
 const ICONS = {

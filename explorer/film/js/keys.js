@@ -1,26 +1,27 @@
-// The keyboard. Keys work wherever the focus is, except in a text, in a table, and on a control that was reached by
-// keyboard: what was merely clicked keeps the focus but not the keys.
+// The keyboard. The player's keys work wherever the focus is, except in text fields and tables, and on a control that
+// got the focus by keyboard. A control that was clicked has the focus too, but the player still gets the keys.
 
 const TEXT = /^(INPUT|TEXTAREA)$/;
 const NO_TEXT = /^(range|radio|checkbox)$/;
-const OWN = "[role=listbox], [role=dialog], [role=grid], [role=gridcell], [data-testid=stDataFrame]"; // all keys are theirs
+// These keep all keys.
+const KEEPING = "[role=listbox], [role=dialog], [role=grid], [role=gridcell], [data-testid=stDataFrame]";
 const CONTROL = /^(BUTTON|SELECT|SUMMARY|INPUT)$/;
 
 /**
- * Whether something is typed into.
+ * Whether an element takes typed text.
  * @param {any} target
  */
 const isText = (target) => target.isContentEditable || (TEXT.test(target.tagName) && !NO_TEXT.test(target.type));
 
 /**
- * Whether a key is the player's.
+ * Whether the player acts on a key.
  * @param {any} target what has the focus
  * @param {string} key
- * @param {boolean} tabbed whether it was reached by keyboard
+ * @param {boolean} tabbed whether it got the focus by keyboard
  * @param {Element} range the player's own slider
  */
 export const isPlayers = (target, key, tabbed, range) => {
-  if (isText(target) || target.closest?.(OWN)) return false;
+  if (isText(target) || target.closest?.(KEEPING)) return false;
   const role = target.getAttribute?.("role");
   if ((target.type === "range" || role === "slider") && target !== range) return false;
   return !(tabbed && (CONTROL.test(target.tagName) || role) && !(target.type === "range" && key === " "));

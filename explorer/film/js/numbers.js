@@ -16,19 +16,19 @@ export const brief = (x) => {
 };
 
 /**
- * A value that was pointed at, with all the digits that 32 bits hold.
+ * The value under the pointer, with all the digits of a 32-bit float.
  * @param {number} x
  */
 export const exact = (x) => (Number.isFinite(x) ? String(Number(x.toPrecision(7))) : "no value");
 
 /**
- * A value beside an axis.
+ * The label of a tick.
  * @param {number} x
  */
 export const tick = (x) => (x !== 0 && Math.abs(x) < 0.01 ? x.toExponential(1) : String(Number(x.toPrecision(3))));
 
 /**
- * A label cut to a width in pixels.
+ * A label, cut if it is wider than a width in pixels.
  * @param {string} label
  * @param {number} width
  */

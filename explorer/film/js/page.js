@@ -1,4 +1,4 @@
-// A page of its own: the film is in the page, as base64.
+// The player in an exported HTML file, which holds the film as base64.
 
 import { decode } from "./decode.js";
 import { Player } from "./player.js";

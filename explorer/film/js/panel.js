@@ -1,5 +1,5 @@
-// What every kind of panel has: a heading and switches. A panel has a base, drawn when its size, theme or switches
-// change (`layout`), and a live part, drawn for each frame (`live`).
+// The base class of panels: a heading and switches. `layout` draws what depends on size, theme and switches; `live`
+// draws what depends on the frame.
 
 import { element } from "./dom.js";
 import { declare, get, memory, set } from "./memory.js";
@@ -8,7 +8,7 @@ import { declare, get, memory, set } from "./memory.js";
 
 /** @template {PanelData} [P=PanelData] */
 export class Panel {
-  moves = false; // whether it is drawn between snapshots too, while playing
+  moves = false; // whether it is also drawn between snapshots while playing
   dragging = false;
 
   /**
@@ -30,10 +30,10 @@ export class Panel {
   }
 
   /**
-   * Something that people may set, which the panel of this id keeps on every page.
+   * A value that the reader may set. It belongs to the panel's id, so panels with this id share it on all pages.
    * @param {string} name
    * @param {import("./types.d.ts").SwitchValue} initial
-   * @param {string[]} [names] what a list may hold
+   * @param {string[]} [names] values that a list may have
    */
   option(name, initial, names) {
     const { id } = this.panel;

@@ -1,4 +1,4 @@
-// Draws a Film (see film.py) and lets people move through it, inside Streamlit and on a page of its own.
+// Draws a film (see film.py) and lets the reader move through it, in Streamlit and in an exported HTML file.
 
 import { element } from "./dom.js";
 import { Keys } from "./keys.js";
@@ -10,18 +10,18 @@ import { Transport } from "./transport.js";
 /** @typedef {import("./types.d.ts").FilmData} FilmData */
 /** @typedef {import("./types.d.ts").Message} Message */
 
-const SECONDS = 12; // a whole film at speed 1
-const REPORT_DELAY = 150; // ms after the last key before the position is reported
+const SECONDS = 12; // for a whole film at speed 1
+const REPORT_DELAY = 150; // ms without a key until the step is reported
 
 export class Player {
   position = 0; // in snapshots; whole while paused
   playing = false;
   panels = /** @type {import("./panel.js").Panel[]} */ ([]);
-  film = /** @type {FilmData} */ (/** @type {unknown} */ (null)); // there is one once it was shown
-  theme = /** @type {import("./types.d.ts").Theme} */ (/** @type {unknown} */ (null)); // likewise
-  message = /** @type {unknown} */ (null); // the last, to tell whether another came
-  waiting = /** @type {Message | null} */ (null); // until somebody has dragged to the end
-  painted = /** @type {number | null} */ (null); // the frame that is on screen
+  film = /** @type {FilmData} */ (/** @type {unknown} */ (null)); // set by `show`
+  theme = /** @type {import("./types.d.ts").Theme} */ (/** @type {unknown} */ (null)); // set by `show`
+  message = /** @type {unknown} */ (null); // the last one, to recognise a new one
+  waiting = /** @type {Message | null} */ (null); // a message that came during a drag, which is shown afterwards
+  painted = /** @type {number | null} */ (null); // the frame on screen
   reporting = /** @type {ReturnType<typeof setTimeout> | undefined} */ (undefined);
   ticking = 0;
   pending = /** @type {number | null} */ (null);
@@ -30,7 +30,7 @@ export class Player {
   /**
    * @param {HTMLElement} root
    * @param {Record<string, import("./types.d.ts").PanelClass>} kinds of panels, by name
-   * @param {boolean} linked whether the page has an address that others can open
+   * @param {boolean} linked whether the page's address can be opened by others
    */
   constructor(root, kinds, linked) {
     this.root = root;
@@ -50,7 +50,7 @@ export class Player {
     this.keys.close();
   }
 
-  /** How much larger everything is while the player fills the screen. */
+  /** The magnification while the player fills the screen. */
   get zoom() {
     return Number(getComputedStyle(this.root).zoom) || 1;
   }
@@ -61,6 +61,7 @@ export class Player {
     else this.root.requestFullscreen();
   }
 
+  /** The step on screen. */
   get here() {
     return this.film.steps[this.index];
   }
@@ -70,7 +71,7 @@ export class Player {
   }
 
   /**
-   * Show a film, at the step where people were, unless the position was set from outside since.
+   * Show a film at the step last shown, or at the message's start if Python has moved the player since.
    * @param {Message} message
    */
   show(message) {
@@ -87,28 +88,28 @@ export class Player {
     }
     const { steps } = film;
     const old = this.film?.steps;
-    // Whoever stood at the last snapshot of a run that is being trained goes on to the newest.
+    // While a run is being trained, a player at its last snapshot follows to the newest.
     const grown = !isMoved && old && steps.length > old.length && old.every((step, i) => step === steps[i]);
-    // It has not been stopped there by hand, so there is nothing to report.
+    // The reader did not stop there, so it is not reported.
     if (grown && !this.playing && memory.step === old.at(-1)) memory.step = memory.reported = steps[steps.length - 1];
-    const between = this.position % 1; // while playing
+    const between = this.position % 1; // the way to the next snapshot, while playing
     const buttons = () => [...this.grid.querySelectorAll("button")];
     const active = /** @type {Document | ShadowRoot} */ (this.root.getRootNode()).activeElement;
     const focused = buttons().findIndex((button) => button === active);
     this.film = film;
     this.transport.range.max = String(steps.length - 1);
-    memory.declared = {};
+    memory.declared.clear();
     this.panels = film.panels.map((panel) => new this.kinds[panel.kind](panel, this));
     this.grid.replaceChildren(...this.panels.map((panel) => panel.root));
     this.position = nearest(steps, memory.step ?? start);
     if (this.playing) this.position = Math.min(this.position + between, steps.length - 1);
     this.retheme();
-    this.paint(); // at once, so that nothing jumps
+    this.paint(); // at once, so that the page does not flicker
     if (focused >= 0) buttons()[focused]?.focus();
-    if (!this.playing) this.reportSoon(); // if the page was left before the position was told
+    if (!this.playing) this.reportSoon(); // the last page may have closed before its step was reported
   }
 
-  /** Show the film that came while somebody was dragging. */
+  /** Show the film that came during a drag. */
   catchUp() {
     const { waiting } = this;
     this.waiting = null;
@@ -126,7 +127,7 @@ export class Player {
     this.redraw();
   }
 
-  /** Draw once before the next paint, however often it is asked for. */
+  /** Draw before the browser's next paint; several calls before it draw once. */
   draw() {
     this.pending ??= requestAnimationFrame(() => {
       this.pending = null;
@@ -146,7 +147,7 @@ export class Player {
     this.root.dataset.step = String(step);
   }
 
-  /** Draw all panels, also where the snapshot is as it was. */
+  /** Draw all panels, even if the snapshot is the same. */
   redraw() {
     this.painted = null;
     this.draw();
@@ -173,7 +174,7 @@ export class Player {
   }
 
   play() {
-    const last = () => this.film.steps.length - 1; // a run that is being trained grows meanwhile
+    const last = () => this.film.steps.length - 1; // asked anew, as the film of a run that is being trained grows
     if (this.index >= last()) this.position = 0;
     this.playing = true;
     this.transport.offer("pause");
@@ -198,7 +199,7 @@ export class Player {
     this.seek(this.index);
   }
 
-  /** Tell where people have stopped the player. */
+  /** Report the step at which the reader has stopped the player, if it is another than the last. */
   report() {
     clearTimeout(this.reporting);
     if (this.here !== memory.reported) this.onStep(this.here);

@@ -1,4 +1,4 @@
-// Places in ascending arrays, and the ticks of axes.
+// Search in ascending arrays, and the ticks of axes.
 
 /**
  * @param {number} x
@@ -8,7 +8,7 @@
 export const clamp = (x, low, high) => Math.min(Math.max(x, low), high);
 
 /**
- * The place of the last entry of an ascending array that is not above x.
+ * The place of the last entry of an ascending array that is at most x; 0 if there is none.
  * @param {ArrayLike<number>} array
  * @param {number} x
  */
@@ -24,7 +24,7 @@ export const before = (array, x) => {
 };
 
 /**
- * The place of the entry of an ascending array that is nearest to x.
+ * The place of the entry of an ascending array that is nearest to x; of two, the first.
  * @param {ArrayLike<number>} array
  * @param {number} x
  */
@@ -34,10 +34,10 @@ export const nearest = (array, x) => {
 };
 
 /**
- * The lowest and the highest of the finite values, and of those given besides.
+ * The lowest and the highest of the finite values and of `ends`.
  * @param {Iterable<number>} values
  * @param {[number, number]} [ends]
- * @returns {[number, number]} Infinity and -Infinity where there are none.
+ * @returns {[number, number]} Infinity and -Infinity if there are none
  */
 export const extent = (values, [low, high] = [Infinity, -Infinity]) => {
   for (const value of values) {
@@ -59,12 +59,12 @@ export const ticks = (low, high, wanted) => {
   const power = 10 ** Math.floor(Math.log10(raw));
   const step = ([1, 2, 5].find((factor) => factor * power >= raw) ?? 10) * power;
   const out = [];
-  for (let k = Math.ceil(low / step); k * step <= high * (1 + 1e-9); k += 1) out.push(k * step + 0); // and no -0
+  for (let k = Math.ceil(low / step); k * step <= high * (1 + 1e-9); k += 1) out.push(k * step + 0); // not -0
   return out;
 };
 
 /**
- * Powers of ten, at most about seven.
+ * Powers of ten between two ends, at most about seven.
  * @param {number} low
  * @param {number} high
  */

@@ -1,4 +1,4 @@
-// The colours of the page that is on now.
+// The colours of the page in its present mode.
 
 import { hex, joinedRamps, ramp, toLab } from "./colour.js";
 import { context2d, element } from "./dom.js";
@@ -32,7 +32,7 @@ export const readTheme = (root) => {
   probe.remove();
   const page = rgb(paper);
   const mode = toLab(page)[0] > 0.5 ? "light" : "dark";
-  const { categories, right, wrong, ramps } = PALETTE[mode];
+  const { categories, right, wrong, ring, ramps } = PALETTE[mode];
   const [sequential, up, down] = [ramps.sequential, ramps.positive, ramps.negative].map((stops) =>
     ramp([page, ...stops.map(hex)]),
   );
@@ -48,6 +48,7 @@ export const readTheme = (root) => {
     palette: categories,
     right,
     wrong,
+    ring,
     ramps: { sequential, diverging: joinedRamps(down, up) },
   };
 };

@@ -1,4 +1,4 @@
-// A panel whose horizontal axis are the steps, to drag on.
+// A panel whose horizontal axis is the steps. Dragging on it moves through the film.
 
 import { CanvasPanel } from "./canvas.js";
 import { count } from "./numbers.js";
@@ -7,11 +7,11 @@ import { nearest, ticks } from "./scales.js";
 /** @typedef {import("./types.d.ts").PanelData} PanelData */
 
 /**
- * Where steps lie between the two sides of a box.
+ * The scale between steps and places in a box.
  * @param {{ left: number, right: number }} box
  * @param {ArrayLike<number>} steps of the snapshots, ascending
- * @param {ArrayLike<number>[]} measured the steps of everything measured; while a run is being trained, its curves are
- *   ahead of its snapshots, and one that is beside another may begin late
+ * @param {ArrayLike<number>[]} measured the steps of each curve. Some may lie outside the snapshots: curves of a run
+ *   that is being trained are ahead of them, and those of a run beside another may begin earlier
  */
 export const stepScale = (box, steps, measured) => {
   let [first, last] = [steps[0], steps[steps.length - 1]];
@@ -33,7 +33,7 @@ export const stepScale = (box, steps, measured) => {
  */
 export class Timeline extends CanvasPanel {
   moves = true;
-  room = 48; // left of the axis
+  room = 48; // pixels that the panel needs left of the axis
   box = /** @type {import("./types.d.ts").Box | null} */ (null);
   x = (/** @type {number} */ _step) => 0;
   stepAt = (/** @type {number} */ _x) => 0;
@@ -64,12 +64,12 @@ export class Timeline extends CanvasPanel {
     }
   }
 
-  /** Where the panel stands in each frame: at the film's step, or at one of its own where it shows another run. */
+  /** The step that the panel shows in each frame: the film's, or its own if it shows another run. */
   get steps() {
     return this.panel.at ?? this.player.film.steps;
   }
 
-  /** Timelines of one width begin at the same place, so that a step is above itself in all of them. */
+  /** Where the axis begins: at the same place in all timelines of one width, so that equal steps line up. */
   get left() {
     const rooms = this.player.panels.map((other) =>
       other instanceof Timeline && other.panel.span === this.panel.span ? other.room : 0,
@@ -88,7 +88,7 @@ export class Timeline extends CanvasPanel {
     if (!box) return;
     const [first, last] = [this.stepAt(box.left), this.stepAt(box.right)];
     for (const step of ticks(first, last, this.width < 560 ? 4 : 8)) {
-      const inside = this.width - this.textWidth(context, count(step)) / 2; // the last is not cut off
+      const inside = this.width - this.textWidth(context, count(step)) / 2; // so that the last label is not cut off
       this.write(context, count(step), Math.min(this.x(step), inside), box.bottom + 18, { align: "center" });
     }
     this.write(context, "step", box.right, box.bottom + 32, { align: "right" });
@@ -99,7 +99,7 @@ export class Timeline extends CanvasPanel {
   /**
    * Draw the cursor.
    * @param {CanvasRenderingContext2D} context
-   * @returns {number} where it is
+   * @returns {number} its x
    */
   cursor(context) {
     const { box, steps, theme } = this;

@@ -1,16 +1,30 @@
-// The bar that plays and steps, says where the player is, and copies the link to what is on screen.
+// The bar with which the reader plays, steps and seeks. It shows the step and copies a link to what is on screen.
 
 import { element, icon } from "./dom.js";
 import { memory } from "./memory.js";
 import { count } from "./numbers.js";
 
 const SPEEDS = [0.25, 0.5, 1, 2, 4];
-const CONFIRMED = 1600; // ms that a copied link is confirmed for
+const CONFIRMED = 1600; // ms for which the page says that the link was copied
+
+/**
+ * The address of a scene with another step. Everything else is left as it is written.
+ * @param {string} href
+ * @param {number} step
+ */
+export const linkTo = (href, step) => {
+  const url = new URL(href);
+  const parameters = url.search.replace(/^\?/, "").split("&");
+  const place = parameters.findIndex((parameter) => parameter.startsWith("step="));
+  parameters[place < 0 ? parameters.length : place] = `step=${step}`;
+  url.search = parameters.filter(Boolean).join("&");
+  return url.href;
+};
 
 export class Transport {
   /**
    * @param {import("./player.js").Player} player
-   * @param {boolean} linked whether the page has an address that others can open
+   * @param {boolean} linked whether the page's address can be opened by others
    */
   constructor(player, linked) {
     this.player = player;
@@ -56,25 +70,29 @@ export class Transport {
     return made;
   }
 
-  /** A button that copies the address; where the clipboard is out of reach, a field with the address to copy from. */
+  /**
+   * A button that copies a link to what is on screen; where the clipboard cannot be written, a field to copy it from.
+   * The address itself has the step that was reported last, which is behind while the film plays or is dragged.
+   */
   copier() {
-    const said = element("span", { class: "said", role: "status" });
+    const status = element("span", { class: "said", role: "status" });
     const holder = element("div", { class: "copier" });
     const button = this.button("link", "Copy link to what is on screen", async () => {
+      const link = linkTo(location.href, this.player.here);
       try {
-        await navigator.clipboard.writeText(location.href);
-        said.textContent = "Link copied";
-        setTimeout(() => (said.textContent = ""), CONFIRMED);
+        await navigator.clipboard.writeText(link);
+        status.textContent = "Link copied";
+        setTimeout(() => (status.textContent = ""), CONFIRMED);
       } catch {
         const field = element("input", { type: "text", readonly: "", "aria-label": "Link to what is on screen" });
-        field.value = location.href;
-        field.onblur = () => setTimeout(() => field.remove()); // it may be going already
+        field.value = link;
+        field.onblur = () => setTimeout(() => field.remove()); // not at once: removing it may be what blurs it
         field.onkeydown = (event) => event.key === "Escape" && field.blur();
         holder.append(field);
         field.select();
       }
     });
-    holder.append(button, said);
+    holder.append(button, status);
     return holder;
   }
 

@@ -1,4 +1,4 @@
-// What the modules share. The data come from film.py, and a kind of panel describes its own in its module.
+// Types that several modules use. Data come from film.py; the module of each kind of panel describes its own.
 
 export type NumberArray = (Float32Array | Int32Array) & { shape: number[] };
 
@@ -23,7 +23,7 @@ export interface Message {
   film: FilmData;
 }
 
-// A panel's numbers in one frame.
+// The numbers that a panel shows in one frame.
 export interface Table {
   columns: string[];
   rows: (string | number)[][];
@@ -42,6 +42,7 @@ export interface Colours {
   categories: string[];
   right: string;
   wrong: string;
+  ring: [number, number]; // saturation and lightness in percent, of colours whose hues go around
   ramps: Record<"sequential" | "positive" | "negative", string[]>;
 }
 
@@ -57,30 +58,31 @@ export interface Theme {
   palette: string[];
   right: string;
   wrong: string;
+  ring: [number, number];
   ramps: Record<Scale, Uint32Array>;
 }
 
-// What outlives a player, which goes with its page.
+// What is kept when a page, and with it the player, closes.
 export interface Memory {
-  move: number | null; // counts how often the position was set from outside
-  step: number | null; // where the player stood
-  reported: number | null; // the step that was last reported
+  move: number | null; // counts how often Python set the position
+  step: number | null; // the step last shown
+  reported: number | null; // the step last reported to Python
   speed: number;
-  switches: Record<string, Record<string, SwitchValue>>; // panel id -> name -> what people set
-  declared: Record<string, Record<string, Declared>>; // of the panels that are shown
-  onSwitches: (() => void) | null; // called after a change by a person, and when the player stops
+  switches: Map<string, Map<string, SwitchValue>>; // panel id -> name -> value, of those that a link or the reader set
+  declared: Map<string, Map<string, Declared>>; // panel id -> name -> switch, of the panels on screen
+  onSwitches: (() => void) | null; // called when the reader changes a switch, and when the player reports its step
   switchesText: () => string;
 }
 
 export interface Declared {
   initial: SwitchValue;
-  names?: string[]; // what a list may hold
+  names?: string[]; // values that a list may have
 }
 
 type PanelClass = new (panel: any, player: import("./player.js").Player) => import("./panel.js").Panel;
 
 declare global {
-  const PALETTE: Record<"light" | "dark", Colours>; // both are put in front of the modules when they are joined
+  const PALETTE: Record<"light" | "dark", Colours>; // script.py defines both when it joins the modules
   const KINDS: Record<string, PanelClass>;
   var phaseChangeExplorer: Memory | undefined;
 }

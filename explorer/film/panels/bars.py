@@ -16,15 +16,15 @@ from explorer.film.panels.panel import Panel
 
 @dataclass(frozen=True)
 class Bars(Panel):
-    """A probability for each category in each group, with the right category marked."""
+    """A probability for each category in each group. The right category of each group is marked."""
 
     kind: ClassVar[str] = "bars"
 
     values: Num[np.ndarray, "frame group category"]  # between 0 and 1
     groups: Sequence[str]
-    categories: Sequence[str] | Sequence[Sequence[str]]  # the same for all groups, or each group's own
-    targets: Sequence[int]  # the right category of each group
-    said: Sequence[Sequence[str]] = ()  # (frame group) the likeliest of all, where not all categories are shown
+    categories: Sequence[str] | Sequence[Sequence[str]]  # the same for all groups, or (group category)
+    targets: Sequence[int]  # (group,) place of the right category
+    predicted: Sequence[Sequence[str]] = ()  # (frame group) the most probable category, if not all are shown
 
     @property
     def labels(self) -> Sequence[Sequence[str]]:
@@ -37,14 +37,14 @@ class Bars(Panel):
         n = len(self.groups)
         fits = {len(labels) for labels in self.labels} == {self.values.shape[-1]}
         fits = fits and self.values.shape[:2] == (n_frames, n)
-        return fits and len(self.targets) == len(self.labels) == n and len(self.said) in (0, n_frames)
+        return fits and len(self.targets) == len(self.labels) == n and len(self.predicted) in (0, n_frames)
 
     def figure(self, frame: int, steps: Sequence[int], mode: Mode = "light") -> Figure:
-        """One frame's probabilities, the groups beside each other; the right category of each is green.
+        """One frame's probabilities, a plot for each group, in which the right category is green.
 
         Args:
-            frame: which.
-            steps: of the film, one for each frame.
+            frame: place of the snapshot.
+            steps: of the film, one for each frame; empty for a panel outside a film.
             mode: of the page on which the figure is shown.
         """
         import plotly.graph_objects as go

@@ -1,4 +1,4 @@
-"""A value for each category of one or several series, as columns up and down from zero."""
+"""Columns up or down from zero: a value for each category of one or several series."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -7,6 +7,7 @@ from typing import ClassVar
 import numpy as np
 from jaxtyping import Num
 
+from explorer.film import palette
 from explorer.film.palette import Mode
 from explorer.film.panels import figures
 from explorer.film.panels.figures import Figure
@@ -15,16 +16,16 @@ from explorer.film.panels.panel import Panel
 
 @dataclass(frozen=True)
 class Columns(Panel):
-    """A value for each category of one or several series, as columns on an axis that stays fixed over all frames."""
+    """A column for each category of one or several series, on an axis that is fixed over all frames."""
 
     kind: ClassVar[str] = "columns"
 
     categories: Sequence[str]
-    series: Sequence[str]  # one name, or several that are drawn beside each other
+    series: Sequence[str]  # drawn beside each other
     values: Num[np.ndarray, "frame series category"]
     unit: str
     category_axis: str
-    marked: Sequence[int] = ()  # categories whose labels stand out
+    marked: Sequence[int] = ()  # places of categories whose labels are bold
     height: int = 280  # pixels
 
     def fits(self, n_frames: int) -> bool:
@@ -35,8 +36,8 @@ class Columns(Panel):
         """One frame's columns, on the axis of all frames.
 
         Args:
-            frame: which.
-            steps: of the film, one for each frame.
+            frame: place of the snapshot.
+            steps: of the film, one for each frame; empty for a panel outside a film.
             mode: of the page on which the figure is shown.
         """
         figure, unit = figures.titled(self.named(frame, steps)), figures.escaped(self.unit)
@@ -46,7 +47,7 @@ class Columns(Panel):
                 x=list(range(len(labels))),
                 y=row,
                 name=figures.escaped(name),
-                marker_color=figures.colour(i, mode),
+                marker_color=palette.category(i, mode),
                 customdata=labels,
                 hovertemplate=f"{axis} %{{customdata}}: %{{y:.6g}} {unit}<extra></extra>",
             )

@@ -1,8 +1,8 @@
-"""Curves over the steps: a timeline to drag on.
+"""Curves over the steps, which serve as a timeline.
 
 Axes
     frame    one per snapshot
-    point    measurements along the training
+    point    measurements during the training
 """
 
 from collections.abc import Mapping, Sequence
@@ -18,35 +18,39 @@ from explorer.film.panels import figures
 from explorer.film.panels.figures import Figure
 from explorer.film.panels.panel import Panel
 
-BUCKETS = 2000  # of a curve's steps in a panel of all columns: more than a screen has pixels
+BUCKETS = 2000  # into which a curve is thinned in a panel of full width: more than a screen has pixels
 
 
 @dataclass(frozen=True)
 class Line:
-    """One curve. ``colour`` is a place in the palette; ``dashed`` tells a pair apart, as test from train.
-
-    Curves of one ``group`` stand in the legend as one, by its name and with their mean.
-    """
+    """One curve."""
 
     label: str
     steps: Real[np.ndarray, " point"]  # ascending
     values: Num[np.ndarray, " point"]  # nan: a gap
-    colour: int
-    dashed: bool = False
-    strong: bool = False  # drawn in the text colour and wider: the overall curve among its parts
-    group: str = ""  # if it is one of several
-    smoothed: Num[np.ndarray, " point"] | None = None  # the same after smoothing, if the panel has a switch for it
+    colour: int  # place in the palette
+    dashed: bool = False  # tells two curves of one colour apart, such as train and test
+    strong: bool = False  # drawn wider and in the colour of text: the total among its parts
+    group: str = ""  # the legend shows all curves of a group as one entry, with their mean; empty: an entry of its own
+    smoothed: Num[np.ndarray, " point"] | None = None  # the values after smoothing, if any
 
-    def packed(self, stands: Real[np.ndarray, " frame"], buckets: int = BUCKETS) -> dict[str, Any]:
-        """What travels: the curve as far as a screen can show it, and its exact values where the panel stands.
+    def packed(self, frames: Real[np.ndarray, " frame"], buckets: int = BUCKETS) -> dict[str, Any]:
+        """The data of the curve for the player: thinned to what a screen can show, and exact at the frames.
 
         Args:
-            stands: the panel's step in each frame.
+            frames: the step that the panel shows in each frame.
             buckets: see `thinned`.
+
+        Returns:
+            Besides the fields: ``measured``, the step of the last point up to each frame; under ``raw`` and
+            ``smoothed``, the thinned ``steps`` and ``values``, and the exact values at ``measured`` as ``frames``. A
+            curve without points has empty arrays.
         """
         shown = {"raw": self.values} if self.smoothed is None else {"raw": self.values, "smoothed": self.smoothed}
-        at = np.searchsorted(self.steps, stands, side="right") - 1  # (frame,) the last point that is not later
-        at = at.clip(0)[: len(self.steps) and None]  # no frames where nothing is measured
+        if len(self.steps):
+            at = (np.searchsorted(self.steps, frames, side="right") - 1).clip(0)  # (frame,) places of points
+        else:
+            at = np.zeros(0, dtype=np.int64)
         drawn = {}
         for name, values in shown.items():
             kept = thinned(self.steps, values, buckets)
@@ -64,17 +68,17 @@ class Line:
 
 @dataclass(frozen=True)
 class Mark:
-    """A step to be seen on a timeline, in the colour of the line that it belongs to."""
+    """A flag at a step of a timeline."""
 
     label: str
     step: int
-    colour: int
-    group: str  # of the lines that it belongs to
+    colour: int  # place in the palette
+    group: str  # of lines; the flag is hidden with them
 
 
 @dataclass(frozen=True)
 class Curves(Panel):
-    """Curves over the steps; the panel is a timeline to drag on."""
+    """Curves over the steps; dragging on the panel moves through the film."""
 
     kind: ClassVar[str] = "curves"
 
@@ -82,13 +86,13 @@ class Curves(Panel):
     unit: str = "nats"
     references: Sequence[tuple[str, float]] = ()  # horizontal lines
     marks: Sequence[Mark] = ()
-    smoothing: float = 0.0  # a step, of the exponential average that gave the lines' ``smoothed``; 0: they have none
-    at: Real[np.ndarray, " frame"] | None = None  # ascending: where a panel stands that shows another run
-    log: bool = False  # whether the scale is logarithmic to begin with
+    smoothing: float = 0.0  # beta per step of the exponential average in the lines' ``smoothed``; 0: they have none
+    at: Real[np.ndarray, " frame"] | None = None  # ascending, the step that each frame shows; None: the film's
+    log: bool = False  # whether the scale is logarithmic until the reader changes it
     height: int = 320  # pixels
 
     def fits(self, n_frames: int) -> bool:
-        """Whether there are curves, all smoothed or none, and a place in them for each frame."""
+        """Whether there is a curve, either all or none are smoothed, and ``at`` has a step for each frame."""
         shapes = all(line.steps.shape == line.values.shape for line in self.lines)
         smoothed = [line.smoothed for line in self.lines if line.smoothed is not None]
         shapes = shapes and len(smoothed) == (len(self.lines) if self.smoothing else 0)
@@ -96,30 +100,35 @@ class Curves(Panel):
         return bool(self.lines) and shapes and (self.at is None or self.at.shape == (n_frames,))
 
     def packed(self, steps: Sequence[int]) -> Mapping[str, Any]:
-        """What travels: curves thinned to what a screen can show, and exact values at the frames.
+        """The data for the player, with each line as `Line.packed` gives it.
 
         Args:
             steps: of the film, one for each frame.
         """
-        stands = np.array(steps) if self.at is None else self.at
+        frames = np.array(steps) if self.at is None else self.at  # (frame,)
         buckets = BUCKETS * self.span // 12
-        return {**super().packed(steps), "lines": [line.packed(stands, buckets) for line in self.lines]}
+        return {**super().packed(steps), "lines": [line.packed(frames, buckets) for line in self.lines]}
 
     def figure(self, frame: int, steps: Sequence[int], mode: Mode = "light") -> Figure:
-        """Curves over all steps, on a linear or logarithmic axis that a button changes, with the frame's step marked.
+        """Curves over all steps, with the frame's step marked, and a button each for a linear and a logarithmic axis.
+
+        Curves that have smoothed values show those, and the axis says so.
 
         Args:
-            frame: which.
-            steps: of the film, one for each frame.
+            frame: place of the snapshot.
+            steps: of the film, one for each frame; empty for a panel outside a film.
             mode: of the page on which the figure is shown.
         """
         figure, dotted, unit = figures.titled(self.title), figures.dotted(mode), figures.escaped(self.unit)
+        if self.smoothing:
+            unit += ", smoothed"
         for line in self.lines:
-            label, kept = figures.escaped(line.label), thinned(line.steps, line.values)
-            colour = palette.STRONG[mode] if line.strong else figures.colour(line.colour, mode)
+            values = line.values if line.smoothed is None else line.smoothed
+            label, kept = figures.escaped(line.label), thinned(line.steps, values)
+            colour = palette.STRONG[mode] if line.strong else palette.category(line.colour, mode)
             figure.add_scatter(
                 x=line.steps[kept],
-                y=line.values[kept],
+                y=values[kept],
                 name=label,
                 mode="lines" if len(line.steps) > 120 else "lines+markers",
                 line={"color": colour, "dash": "dash" if line.dashed else "solid", "width": 1.5},
@@ -131,8 +140,9 @@ class Curves(Panel):
         for mark in self.marks:
             flag = {"text": figures.escaped(mark.label), "textangle": -90, "font": {"size": 10}}
             figure.add_vline(x=mark.step, line=dotted, annotation=flag)
-        here = steps[frame] if self.at is None else self.at[frame]
-        figure.add_vline(x=here, line={"color": palette.CURSOR[mode], "width": 2})
+        shown = steps if self.at is None else self.at
+        if len(shown):
+            figure.add_vline(x=shown[frame], line={"color": palette.CURSOR[mode], "width": 2})
         buttons = [{"label": kind, "method": "relayout", "args": [{"yaxis.type": kind}]} for kind in ("linear", "log")]
         figure.update_layout(
             xaxis_title="step",
@@ -143,7 +153,7 @@ class Curves(Panel):
                     "direction": "right",
                     "buttons": buttons,
                     "showactive": False,
-                    "bgcolor": "rgba(135, 149, 163, 0.15)",
+                    "bgcolor": palette.WASH[mode],
                     "bordercolor": palette.MUTED[mode],
                     "x": 1,
                     "xanchor": "right",
@@ -157,15 +167,15 @@ class Curves(Panel):
 def thinned(
     steps: Real[np.ndarray, " point"], values: Num[np.ndarray, " point"], buckets: int = BUCKETS
 ) -> Real[np.ndarray, " kept"] | slice:
-    """The points that a screen can show: the first, the last, the lowest and the highest of each of many stretches.
+    """The points of a curve that a screen can show: the first, last, lowest and highest point of each bucket.
 
     Args:
         steps: ascending.
         values: nan is a gap.
-        buckets: into how many stretches of equal length the steps are divided.
+        buckets: intervals of equal length into which the steps are divided.
 
     Returns:
-        The places of at most four points in each stretch, ascending; of a curve with few points, all of them.
+        Places of points, ascending, at most four for each bucket; all places if there are few.
     """
     n = len(steps)
     if n <= 2 * buckets:

@@ -1,5 +1,7 @@
-"""What the plotly figures of several kinds of panels share. Plotly is imported only when a figure is asked for: it
-takes long to load."""
+"""What the plotly figures of several kinds of panels share.
+
+Plotly takes long to import, so it is imported by the functions that make a figure.
+"""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -13,13 +15,17 @@ from explorer.film.palette import Mode, Scale
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
 else:
-    Figure = Any  # plotly is not there before a figure is asked for
+    Figure = Any  # at run time, plotly is not imported yet
 
 MOST_TICKS = 24  # labels along an axis
 
 
 def titled(title: str) -> Figure:
-    """An empty figure with a title, which may hold any characters."""
+    """An empty figure with a title.
+
+    Args:
+        title: plain text, of any characters.
+    """
     import plotly.graph_objects as go
 
     figure = go.Figure()
@@ -28,40 +34,58 @@ def titled(title: str) -> Figure:
 
 
 def escaped(text: str) -> str:
-    """Text that plotly shows letter by letter: it reads a few HTML tags."""
+    """Text that plotly shows as it is: plotly would read some HTML tags in it.
+
+    Args:
+        text: any.
+    """
     return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
 
 
 def few(n: int) -> list[int]:
-    """As many of n places as can be labelled beside each other."""
+    """Evenly spaced places along an axis that leave room for their labels.
+
+    Args:
+        n: how many places the axis has.
+    """
     return list(range(0, n, max(1, math.ceil(n / MOST_TICKS))))
 
 
 def unique(labels: Sequence[str]) -> list[str]:
-    """The labels, escaped, with their places where a label occurs twice."""
+    """The labels, escaped; if two are equal, each with its place.
+
+    Args:
+        labels: in order.
+    """
     twice = len(set(labels)) < len(labels)
     return [escaped(f"{label} ({i})" if twice else label) for i, label in enumerate(labels)]
 
 
-def colour(place: int, mode: Mode) -> str:
-    """A place in the palette, which begins again where it ends."""
-    colours = palette.CATEGORIES[mode]
-    return colours[place % len(colours)]
-
-
 def colorscale(scale: Scale, mode: Mode) -> list[tuple[float, str]]:
-    """A scale of the palette as plotly takes it."""
+    """A scale of the palette in plotly's form.
+
+    Args:
+        scale: which.
+        mode: of the page on which the figure is shown.
+
+    Returns:
+        (position from 0 to 1, colour) pairs.
+    """
     stops = palette.stops(scale, mode)
     return [(i / (len(stops) - 1), stop) for i, stop in enumerate(stops)]
 
 
 def dotted(mode: Mode) -> dict[str, Any]:
-    """The style of reference lines."""
+    """The style of reference lines.
+
+    Args:
+        mode: of the page on which the figure is shown.
+    """
     return {"dash": "dot", "width": 1, "color": palette.MUTED[mode]}
 
 
 def sparkline(losses: Mapping[str, tuple[np.ndarray, np.ndarray]], mode: Mode = "light") -> Figure:
-    """Loss over steps with almost nothing around it.
+    """Loss over steps, without axes.
 
     Args:
         losses: "train" and, where there is one, "test" -> (steps, nats).

@@ -18,12 +18,12 @@ MOST_ACROSS = 4  # maps in a row of a figure's grid
 
 @dataclass(frozen=True)
 class Heatmaps(Panel):
-    """A grid of maps that share labels and one colour scale, which stays fixed over all frames."""
+    """A grid of maps that share labels and one colour scale, which is fixed over all frames."""
 
     kind: ClassVar[str] = "heatmaps"
 
     maps: Sequence[str]
-    values: Num[np.ndarray, "frame map row column"]  # what is not finite is drawn as nothing
+    values: Num[np.ndarray, "frame map row column"]  # not finite: an empty cell
     rows: Sequence[str]
     columns: Sequence[str]
     row_axis: str
@@ -31,7 +31,7 @@ class Heatmaps(Panel):
     low: float
     high: float
     scale: Scale = "sequential"
-    most: float | None = None  # values of this size have the full colour, as larger ones do; if not given, ``high``
+    full_colour_at: float | None = None  # from this absolute value on, the colour is the scale's last; None: ``high``
     outlines: Sequence[tuple[int, int, int, int]] = ()  # row, column, height and width of cells to frame, in each map
 
     def fits(self, n_frames: int) -> bool:
@@ -39,15 +39,15 @@ class Heatmaps(Panel):
         return self.values.shape == (n_frames, len(self.maps), len(self.rows), len(self.columns))
 
     def packed(self, steps: Sequence[int]) -> Mapping[str, Any]:
-        """What travels: cells that have a value in some frame, and of equal frames in succession only the first.
+        """The data for the player, without cells that have no value in any frame and without repeats of a frame.
 
         Args:
             steps: of the film, one for each frame.
 
         Returns:
-            Besides the labels: ``values`` float32 (sent frame, map, sent cell), ``frames`` (frame,) places on the first
-            axis, ``cells`` places of the last axis among all cells of a map, row by row; either of them None where
-            everything is sent.
+            Besides the labels: ``values`` float32 (sent frame, map, sent cell); ``frames`` (frame,) the place of each
+            frame on the first axis of ``values``, None if all frames are sent; ``cells`` (sent cell,) the place of each
+            among the cells of a map, row by row, None if all cells are sent.
         """
         values = np.asarray(self.values, np.float32).reshape(*self.values.shape[:2], -1)  # (frame, map, cell)
         values = np.where(np.isfinite(values), values, np.float32("nan"))
@@ -66,8 +66,8 @@ class Heatmaps(Panel):
         """One frame's maps on one colour scale.
 
         Args:
-            frame: which.
-            steps: of the film, one for each frame; empty where the panel stands by itself.
+            frame: place of the snapshot.
+            steps: of the film, one for each frame; empty for a panel outside a film.
             mode: of the page on which the figure is shown.
         """
         import plotly.graph_objects as go
@@ -93,7 +93,7 @@ class Heatmaps(Panel):
         if len(self.maps) == 1:
             figure.update_xaxes(title_text=column_axis)
             figure.update_yaxes(title_text=row_axis)
-        high = self.most or self.high
+        high = self.full_colour_at or self.high
         figure.update_layout(
             title=figures.escaped(self.named(frame, steps)),
             height=min(1600, 80 + down * max(320, min(720, 14 * len(rows) + 80))),

@@ -1,4 +1,4 @@
-"""Rows of values over the steps, drawn as one picture; a timeline too."""
+"""Rows of values over the steps, drawn as one picture that serves as a timeline."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -16,39 +16,43 @@ from explorer.film.panels.panel import Panel
 
 @dataclass(frozen=True)
 class Raster(Panel):
-    """Rows of values over the steps."""
+    """Rows of values over the steps, with colours for values; dragging on the panel moves through the film."""
 
     kind: ClassVar[str] = "raster"
 
     rows: Sequence[str]
     steps: Real[np.ndarray, " point"]  # ascending
-    values: Num[np.ndarray, "row point"]  # nan is drawn as nothing
+    values: Num[np.ndarray, "row point"]  # nan: an empty cell
     low: float
     high: float
     unit: str
-    onsets: Num[np.ndarray, " row"] | None = None  # a step to be marked in each row; nan: none
+    onsets: Num[np.ndarray, " row"] | None = None  # the step that is marked in each row; nan: none
     scale: Scale = "sequential"
 
     def fits(self, n_frames: int) -> bool:
-        """Whether every row has its label and a value for each of the panel's own steps."""
+        """Whether every row has a label and a value for each of the panel's own steps."""
         fits = self.values.shape == (len(self.rows), len(self.steps))
         return fits and (self.onsets is None or self.onsets.shape == (len(self.rows),))
 
     def packed(self, steps: Sequence[int]) -> Mapping[str, Any]:
-        """What travels: besides the fields, the place on the panel's own axis of what was measured last in each frame.
+        """The data for the player.
 
         Args:
             steps: of the film, one for each frame.
+
+        Returns:
+            Besides the fields: ``frames`` (frame,), the place in the panel's own ``steps`` of the last one up to each
+            frame.
         """
         frames = np.searchsorted(self.steps, np.array(steps), side="right") - 1  # (frame,)
         return {**super().packed(steps), "frames": frames.clip(0)}
 
     def figure(self, frame: int, steps: Sequence[int], mode: Mode = "light") -> Figure:
-        """All rows over all steps, and the step to be marked in each.
+        """All rows over all steps, with the marked step of each.
 
         Args:
-            frame: without meaning here: a raster shows the whole training.
-            steps: likewise.
+            frame: not used: a raster shows the whole training.
+            steps: not used.
             mode: of the page on which the figure is shown.
         """
         figure, shown, labels = figures.titled(self.title), figures.few(len(self.rows)), figures.unique(self.rows)

@@ -1,4 +1,4 @@
-"""Points that move on two axes of one scale."""
+"""Points that move in a plane, with one scale for both axes."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -13,10 +13,12 @@ from explorer.film.panels import figures
 from explorer.film.panels.figures import Figure
 from explorer.film.panels.panel import Panel
 
+HOVER = "%{text}: %{x:.6g}, %{y:.6g}<extra></extra>"
+
 
 @dataclass(frozen=True)
 class Scatter(Panel):
-    """Points that move, on axes that stay fixed over all frames and have one scale."""
+    """Points that move in a plane. The axes have one scale and stay fixed over all frames."""
 
     kind: ClassVar[str] = "scatter"
 
@@ -25,8 +27,8 @@ class Scatter(Panel):
     y: Num[np.ndarray, "frame point"]
     x_axis: str
     y_axis: str
-    trail: bool = False  # each point draws its path through all frames
-    ring: bool = False  # a line joins the points, the last with the first
+    trail: bool = False  # draw each point's path through all frames
+    ring: bool = False  # join neighbouring points by a line, the last with the first
     span: int = field(default=6, kw_only=True)
 
     def fits(self, n_frames: int) -> bool:
@@ -34,25 +36,44 @@ class Scatter(Panel):
         return self.x.shape == self.y.shape == (n_frames, len(self.labels))
 
     def figure(self, frame: int, steps: Sequence[int], mode: Mode = "light") -> Figure:
-        """One frame's points, or the paths through all frames.
+        """One frame's points; with ``trail`` also each point's path through all frames.
 
         Args:
-            frame: which.
+            frame: place of the snapshot.
             steps: of the film, one for each frame.
             mode: of the page on which the figure is shown.
         """
-        x, y = (self.x, self.y) if self.trail else (self.x[frame], self.y[frame])
-        labels = [f"step {step:,}" for step in steps] if self.trail else self.labels
         figure = figures.titled(self.named(frame, steps))
+        labels = [figures.escaped(label) for label in self.labels]
+        colours = [palette.category(place, mode) for place in range(len(labels))]
+        if self.ring:
+            colours = palette.ring(len(labels), mode)
+            around = [*range(len(labels)), 0]
+            figure.add_scatter(
+                x=self.x[frame, around],
+                y=self.y[frame, around],
+                mode="lines",
+                line={"width": 1, "color": palette.LINE[mode]},
+                hoverinfo="skip",
+            )
+        for place, label in enumerate(labels if self.trail else ()):
+            figure.add_scatter(
+                x=self.x[:, place],
+                y=self.y[:, place],
+                mode="lines+markers",
+                marker={"color": colours[place], "size": 4},
+                line={"width": 1, "color": colours[place]},
+                text=[f"{label}, step {step:,}" for step in steps],
+                hovertemplate=HOVER,
+            )
         figure.add_scatter(
-            x=x.flatten(),
-            y=y.flatten(),
-            mode="lines+markers" if self.trail else "markers+text",
-            text=[figures.escaped(label) for label in labels],
+            x=self.x[frame],
+            y=self.y[frame],
+            mode="markers" if self.trail else "markers+text",
+            text=labels,
             textposition="top center",
-            marker={"color": np.arange(x.size), "colorscale": "Viridis" if self.trail else "HSV", "size": 7},
-            line={"width": 1, "color": palette.MUTED[mode]},
-            hovertemplate="%{text}: %{x:.6g}, %{y:.6g}<extra></extra>",
+            marker={"color": palette.CURSOR[mode] if self.trail else colours, "size": 7},
+            hovertemplate=HOVER,
         )
         figure.update_layout(
             xaxis_title=figures.escaped(self.x_axis),

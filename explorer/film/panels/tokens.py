@@ -1,4 +1,4 @@
-"""A prompt and the model's answers as a row of tokens."""
+"""A prompt and the tokens that the model predicts, as a row of tokens."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,23 +12,23 @@ from explorer.film.panels.panel import Panel
 
 @dataclass(frozen=True)
 class Tokens(Panel):
-    """A row of tokens: those of the prompt, then those that the model answers in each frame.
+    """A row of tokens: the prompt, followed by the tokens that the model predicts in each frame.
 
-    An answer may be to what stands in the prompt already; it is then marked there.
+    A prediction may also be for a place within the prompt. It is then marked at that token.
     """
 
     kind: ClassVar[str] = "tokens"
     has_figure: ClassVar[bool] = False
 
     prompt: Sequence[str]
-    answers: Real[np.ndarray, "frame answer"]  # places in ``vocabulary``
-    probabilities: Num[np.ndarray, "frame answer"]
-    targets: Sequence[int]  # (answer,) places in ``vocabulary``
-    places: Sequence[int]  # (answer,) places in the row, those after the prompt in order
+    answers: Real[np.ndarray, "frame answer"]  # predicted tokens, places in ``vocabulary``
+    probabilities: Num[np.ndarray, "frame answer"]  # of the predicted tokens
+    targets: Sequence[int]  # (answer,) right tokens, places in ``vocabulary``
+    places: Sequence[int]  # (answer,) places in the row; those after the prompt are consecutive
     vocabulary: Sequence[str]
 
     def fits(self, n_frames: int) -> bool:
-        """Whether every answer has a token and a probability in each frame, and a place of its own in the row."""
+        """Whether every answer has a token and a probability in each frame, and a place in the row."""
         fits = self.answers.shape == self.probabilities.shape == (n_frames, len(self.targets))
         after = [place for place in self.places if place >= len(self.prompt)]
         fits = fits and len(self.places) == len(self.targets)

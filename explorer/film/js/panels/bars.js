@@ -1,4 +1,4 @@
-// A probability for each category in each group, and which is the likeliest.
+// A probability for each category in each group, and the most probable category.
 
 import { CanvasPanel } from "../canvas.js";
 import { exact, fitting, longest } from "../numbers.js";
@@ -7,12 +7,12 @@ import { clamp } from "../scales.js";
 /**
  * @typedef {import("../types.d.ts").PanelData & {
  *   values: import("../types.d.ts").NumberArray, groups: string[], categories: string[] | string[][],
- *   targets: number[], said: string[][],
+ *   targets: number[], predicted: string[][],
  * }} BarsData values are (frame, group, category)
  */
 
 /**
- * The categories of each group, which has its own or those of all.
+ * The categories of each group: its own, or the same for all.
  * @param {Pick<BarsData, "categories" | "groups">} panel
  * @returns {string[][]}
  */
@@ -22,8 +22,8 @@ export const labelsOf = ({ categories, groups }) =>
     : groups.map(() => /** @type {string[]} */ (categories));
 
 /**
- * Where the groups stand beside each other. Labels stand beside each group if it has its own, else only at the left.
- * @param {{ width: number, groups: number, labels: string[][], own: boolean }} sizes of the panel, and the labels
+ * The places of the groups. If groups have their own labels, these are drawn left of each, otherwise left of the first.
+ * @param {{ width: number, groups: number, labels: string[][], own: boolean }} sizes width of the panel, and the labels
  */
 export const layout = ({ width, groups, labels, own }) => {
   const left = 14 + 9 * longest(labels.flat());
@@ -99,11 +99,10 @@ export default class Bars extends CanvasPanel {
       const first = (this.player.index * labels.length + g) * names.length;
       const values = panel.values.subarray(first, first + names.length);
       const x = box.left + g * box.pitch;
-      let best = values.indexOf(Math.max(...values));
-      // Where not every category is shown, the film says which is the most probable.
-      const given = panel.said.length ? panel.said[this.player.index][g] : null;
-      if (given !== null) best = names.indexOf(given);
-      const said = best < 0 ? given : names[best];
+      // Where some categories are not shown, the most probable may be one of those: the film names it.
+      const named = panel.predicted.length ? panel.predicted[this.player.index][g] : null;
+      const best = named === null ? values.indexOf(Math.max(...values)) : names.indexOf(named);
+      const predicted = named ?? names[best];
       const right = best === panel.targets[g];
       const colour = right ? theme.right : theme.wrong;
       values.forEach((value, c) => {
@@ -111,7 +110,7 @@ export default class Bars extends CanvasPanel {
         const length = box.cell * value;
         if (length >= 0.5) context.fillRect(x, box.top + c * box.rowHeight + 1, length, box.rowHeight - 2);
       });
-      this.write(context, `${said} ${right ? "✓" : "✗"}`, x, 36, { size: 22, weight: 600, colour });
+      this.write(context, `${predicted} ${right ? "✓" : "✗"}`, x, 36, { size: 22, weight: 600, colour });
       if (box.cell > 96 && best >= 0) {
         this.write(context, `${(100 * values[best]).toFixed(0)} %`, x + box.cell, 37, { align: "right" });
       }

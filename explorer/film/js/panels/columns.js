@@ -1,4 +1,4 @@
-// A value for each category of one or several series, as columns up and down from zero.
+// Columns up or down from zero: a value for each category of one or several series.
 
 import { CanvasPanel } from "../canvas.js";
 import { element } from "../dom.js";
@@ -13,8 +13,8 @@ import { clamp, extent, ticks } from "../scales.js";
  */
 
 /**
- * Where the columns stand.
- * @param {{ width: number, height: number, categories: string[] }} sizes of the panel, and the labels
+ * The places of the columns.
+ * @param {{ width: number, height: number, categories: string[] }} sizes size of the panel, and the labels
  */
 export const layout = ({ width, height, categories }) => {
   const n = categories.length;
@@ -25,13 +25,13 @@ export const layout = ({ width, height, categories }) => {
   const pitch = Math.min(room, 96);
   return {
     turned,
-    every: Math.ceil((turned ? 13 : 8 * label + 6) / pitch), // how many categories share a label
+    every: Math.ceil((turned ? 13 : 8 * label + 6) / pitch), // only every n-th category has its label
     box: { left: 48, top: 8, right: 48 + n * pitch, bottom: height - foot - 18, pitch },
   };
 };
 
 /**
- * The ends of the vertical axis, which has zero.
+ * The ends of the vertical axis, which includes zero.
  * @param {Iterable<number>} values
  */
 export const limits = (values) => {
@@ -136,7 +136,7 @@ export default class Columns extends CanvasPanel {
     const category = Math.floor((x - box.left) / box.pitch);
     if (category < 0 || category >= panel.categories.length) return null;
     const [name, ...values] = table(panel, this.player.index).rows[category];
-    const said = values.map((value, s) => (values.length > 1 ? `${panel.series[s]} ` : "") + exact(Number(value)));
-    return `${panel.category_axis} ${name}: ${said.join(", ")} ${panel.unit}`;
+    const texts = values.map((value, s) => (values.length > 1 ? `${panel.series[s]} ` : "") + exact(Number(value)));
+    return `${panel.category_axis} ${name}: ${texts.join(", ")} ${panel.unit}`;
   }
 }

@@ -1,4 +1,4 @@
-// Curves over the steps, on a linear or a logarithmic scale, as measured or smoothed.
+// Curves over the steps, on a linear or a logarithmic scale, raw or smoothed.
 
 import { element } from "../dom.js";
 import { brief, count, exact, tick } from "../numbers.js";
@@ -6,7 +6,10 @@ import { decades, nearest, ticks } from "../scales.js";
 import { Timeline } from "../timeline.js";
 
 /** @typedef {import("../types.d.ts").NumberArray} NumberArray */
-/** @typedef {{ steps: NumberArray, values: NumberArray, frames: NumberArray }} Drawn points, and values at the frames */
+/**
+ * @typedef {{ steps: NumberArray, values: NumberArray, frames: NumberArray }} Drawn the points that are drawn, and the
+ *   exact value in each frame
+ */
 /**
  * @typedef {object} Line
  * @property {string} label
@@ -14,7 +17,7 @@ import { Timeline } from "../timeline.js";
  * @property {boolean} dashed
  * @property {boolean} strong
  * @property {string} group
- * @property {NumberArray} measured the step at which a frame's values were measured; empty if none were
+ * @property {NumberArray} measured the step of each frame's value; empty if the curve has no points
  * @property {Drawn} raw
  * @property {Drawn} [smoothed]
  */
@@ -27,8 +30,8 @@ import { Timeline } from "../timeline.js";
  */
 
 /**
- * Where the curves stand.
- * @param {{ width: number, height: number, left: number }} sizes of the panel, and room for the labels of the axis
+ * The box in which the curves are drawn.
+ * @param {{ width: number, height: number, left: number }} sizes size of the panel, and room for the labels of the axis
  */
 export const layout = ({ width, height, left }) => ({
   height: width < 480 ? Math.min(height, 240) : height,
@@ -58,7 +61,7 @@ export const limits = (curves, references, log) => {
 };
 
 /**
- * The mean of the curves of a group in a frame, of those that have a value there.
+ * The mean in a frame of those curves of a group that have a value there.
  * @param {Drawn[]} curves
  * @param {number} frame
  */
@@ -95,7 +98,7 @@ export default class Curves extends Timeline {
    */
   constructor(panel, player) {
     super(panel, player);
-    // What may be negative has no logarithm.
+    // A logarithmic scale has no place for negative values.
     const positive = panel.lines.every(({ raw }) => raw.values.every((value) => !(value < 0)));
     this.log = positive ? this.toggle("log", panel.log) : () => false;
     this.smooth = panel.smoothing ? this.toggle("smooth", true) : () => false;
@@ -114,7 +117,7 @@ export default class Curves extends Timeline {
   }
 
   /**
-   * The entry of a group of curves in the legend; a click hides them.
+   * Add the entry of a group of curves to the legend. A click on it hides or shows them.
    * @param {string} name
    */
   key(name) {
@@ -139,14 +142,14 @@ export default class Curves extends Timeline {
   }
 
   /**
-   * A group's value at the cursor, in full.
+   * A group's value at the cursor, with all digits.
    * @param {string} name
    */
   described(name) {
     const lines = this.groups.get(name)?.lines ?? [];
     if (!lines[0].measured.length) return `${name}: nothing measured yet`;
     const frame = this.player.index;
-    const said = exact(
+    const shown = exact(
       meanAt(
         lines.map((line) => this.shown(line)),
         frame,
@@ -161,7 +164,7 @@ export default class Curves extends Timeline {
         )}`
       : "";
     const mean = lines.length > 1 ? `, mean of ${lines.length} curves` : "";
-    return `${name}${mean} at step ${count(lines[0].measured[frame])}: ${said} ${this.panel.unit}${raw}`;
+    return `${name}${mean} at step ${count(lines[0].measured[frame])}: ${shown} ${this.panel.unit}${raw}`;
   }
 
   /** @param {Line} line */
@@ -313,7 +316,7 @@ export default class Curves extends Timeline {
       const drawable = Number.isFinite(values[i]) && !(log && values[i] <= 0);
       if (drawable) {
         const [x, y] = [this.x(steps[i]), this.y(values[i])];
-        // A point that nobody can tell from the one before costs as much as any other.
+        // A point so close to the last one cannot be seen; leaving it out makes drawing faster.
         if (pen && i + 1 < values.length && x - lastX < 1 && Math.abs(y - lastY) < 0.5) continue;
         context[pen ? "lineTo" : "moveTo"](x, y);
         [lastX, lastY] = [x, y];
@@ -326,7 +329,7 @@ export default class Curves extends Timeline {
   }
 
   /**
-   * The curve nearest to the pointer, and its value there; at the top, the flag.
+   * The flag at the pointer, or else the curve nearest to it, with its value there.
    * @param {number} x
    * @param {number} y
    */
@@ -354,13 +357,13 @@ export default class Curves extends Timeline {
     const { top: context } = this;
     context.clearRect(0, 0, this.width, this.height);
     const x = this.cursor(context);
-    for (const [name, { lines, value: said }] of this.groups) {
+    for (const [name, { lines, value: entry }] of this.groups) {
       const value = meanAt(
         lines.map((line) => this.shown(line)),
         this.player.index,
       );
       const text = brief(value);
-      if (said.textContent !== text) said.textContent = text;
+      if (entry.textContent !== text) entry.textContent = text;
       if (this.hidden(name) || !Number.isFinite(value) || (this.log() && value <= 0)) continue;
       context.fillStyle = this.colour(lines[0]);
       context.beginPath();

@@ -9,7 +9,7 @@ import { clamp } from "../scales.js";
 /**
  * @typedef {import("../types.d.ts").PanelData & {
  *   maps: string[], rows: string[], columns: string[], row_axis: string, column_axis: string, low: number,
- *   high: number, most: number | null, scale: import("../types.d.ts").Scale,
+ *   high: number, full_colour_at: number | null, scale: import("../types.d.ts").Scale,
  *   outlines: [number, number, number, number][],
  *   values: NumberArray, frames: NumberArray | null, cells: NumberArray | null,
  * }} HeatmapsData values are (sent frame, map, sent cell); see heatmaps.py
@@ -30,7 +30,7 @@ export const margins = (rows, columns) => ({
 });
 
 /**
- * As many maps beside each other as leave readable cells.
+ * The places of the maps: as many in a row as leave readable cells.
  * @param {object} sizes
  * @param {number} sizes.width of the panel
  * @param {number[]} sizes.shown places of the maps to draw
@@ -68,41 +68,34 @@ export const layout = ({ width, shown, all, rows, columns, margin, named }) => {
 };
 
 /**
- * How values are found: the place of a frame's map, and of each cell among those sent, -1 where it never has a value.
+ * Reads values of a panel, of whose cells and frames not all are sent (see heatmaps.py).
  * @param {Pick<HeatmapsData, "values" | "frames" | "cells" | "rows" | "columns">} panel
  */
 export const finder = ({ values, frames, cells, rows, columns }) => {
   const [, maps, sent] = values.shape;
-  const places = new Int32Array(rows.length * columns.length).fill(cells ? -1 : 0);
+  // The place of each cell among those sent; -1: it has no value in any frame.
+  const places = new Int32Array(rows.length * columns.length).fill(-1);
   if (cells) cells.forEach((cell, i) => (places[cell] = i));
   else places.forEach((_, i) => (places[i] = i));
   const start = (/** @type {number} */ frame, /** @type {number} */ map) =>
     ((frames ? frames[frame] : frame) * maps + map) * sent;
   return {
+    /** Where the values of a frame's map begin. */
     start,
+    /** How many cells of each map are sent. */
     sent,
     value: (/** @type {number} */ frame, /** @type {number} */ map, /** @type {number} */ cell) =>
       places[cell] < 0 ? NaN : values[start(frame, map) + places[cell]],
+    /** The largest absolute value of some maps in a frame; 0 if they have none. */
+    largest: (/** @type {number} */ frame, /** @type {number[]} */ shown) => {
+      let largest = 0;
+      for (const map of shown) {
+        const first = start(frame, map);
+        for (let i = first; i < first + sent; i += 1) largest = Math.max(largest, Math.abs(values[i]) || 0);
+      }
+      return largest;
+    },
   };
-};
-
-/**
- * The size of the largest value of some maps in a frame; 0 where there is none.
- * @param {HeatmapsData} panel
- * @param {number} frame
- * @param {number[]} maps
- */
-export const largest = (panel, frame, maps) => {
-  const { start, sent } = finder(panel);
-  let most = 0;
-  for (const map of maps) {
-    const first = start(frame, map);
-    for (let i = first; i < first + sent; i += 1) {
-      const size = Math.abs(panel.values[i]);
-      if (size > most) most = size;
-    }
-  }
-  return most;
 };
 
 /**
@@ -134,8 +127,8 @@ export default class Heatmaps extends CanvasPanel {
    */
   constructor(panel, player) {
     super(panel, player);
-    // Colours mean the same in every snapshot, unless somebody wants to see what little there is in this one.
-    this.own = this.toggle("rescale", false);
+    // A colour means the same value in every snapshot, unless the reader scales the colours to the snapshot on screen.
+    this.rescaled = this.toggle("rescale", false);
     this.enlarged = this.option("enlarged", null);
     this.colours = new Key(this.tools);
     this.cells = element("canvas", { width: panel.columns.length, height: panel.rows.length });
@@ -168,7 +161,7 @@ export default class Heatmaps extends CanvasPanel {
 
   layout() {
     const { panel, theme, margin, zoomed } = this;
-    const width = this.root.clientWidth - 1; // the last frame's own line
+    const width = this.root.clientWidth - 1; // one pixel for the last map's frame
     if (width <= 0) return;
     this.stage.classList.toggle("zoomable", panel.maps.length > 1 && zoomed < 0);
     this.stage.classList.toggle("zoomed", zoomed >= 0);
@@ -227,13 +220,12 @@ export default class Heatmaps extends CanvasPanel {
     const { values, cells, rows, columns } = panel;
     const frame = this.player.index;
     const colours = this.theme.ramps[panel.scale];
-    // The ramp ends where the panel says, which may be before its values do.
     const shown = this.boxes.map(({ map }) => map);
-    const own = this.own() && largest(panel, frame, shown);
-    const most = own || panel.most || panel.high;
-    const low = panel.scale === "diverging" ? -most : Math.min(panel.low, most);
-    const slope = 255 / (most - low || 1);
-    this.colours.say(own ? { low, high: most, scale: panel.scale } : panel);
+    const own = this.rescaled() && find.largest(frame, shown);
+    const high = own || panel.full_colour_at || panel.high;
+    const low = panel.scale === "diverging" ? -high : Math.min(panel.low, high);
+    const slope = 255 / (high - low || 1);
+    this.colours.say(own ? { low, high, scale: panel.scale } : panel);
     context.clearRect(0, 0, this.width, this.height);
     context.imageSmoothingEnabled = false;
     for (const box of this.boxes) {

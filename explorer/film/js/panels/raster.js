@@ -1,4 +1,4 @@
-// Rows of values over the steps, drawn as one picture.
+// Rows of values over the steps, drawn as one picture that serves as a timeline.
 
 import { Key } from "../canvas.js";
 import { context2d, element } from "../dom.js";
@@ -11,12 +11,12 @@ import { Timeline } from "../timeline.js";
  * @typedef {import("../types.d.ts").PanelData & {
  *   rows: string[], steps: NumberArray, values: NumberArray, frames: NumberArray, low: number, high: number,
  *   unit: string, onsets: NumberArray | null, scale: import("../types.d.ts").Scale,
- * }} RasterData `frames` are the places in `steps` of what was measured last in each frame
+ * }} RasterData `frames` has the place in `steps` of the last one up to each frame
  */
 
 /**
- * Where the picture stands.
- * @param {{ width: number, left: number, rows: number }} sizes of the panel, and room for the labels
+ * The box in which the picture is drawn.
+ * @param {{ width: number, left: number, rows: number }} sizes width of the panel, and room for the labels
  */
 export const layout = ({ width, left, rows }) => {
   const pitch = clamp(Math.round(240 / rows), 10, 24);
@@ -51,7 +51,7 @@ export default class Raster extends Timeline {
     this.room = clamp(8 * longest(panel.rows) + 12, 48, 160);
   }
 
-  /** A raster's own steps are those measured; it stands where the film does. */
+  /** The film's steps; the panel's own are those of its values. */
   get steps() {
     return this.player.film.steps;
   }
@@ -73,7 +73,7 @@ export default class Raster extends Timeline {
       const y = box.top + (r + 0.5) * pitch;
       this.write(context, label, box.left - 8, y, { align: "right", size: clamp(pitch, 11, 13) });
     });
-    // A column of the picture for each pixel, with the value measured last before it.
+    // The picture has a column for each pixel, with the last value up to its step.
     const width = Math.max(1, Math.round(box.right - box.left));
     const picture = element("canvas", { width, height: n });
     const image = context2d(picture).createImageData(width, n);

@@ -1,4 +1,4 @@
-// Points on two axes of one scale.
+// Points that move in a plane, with one scale for both axes.
 
 import { CanvasPanel } from "../canvas.js";
 import { count, exact, tick } from "../numbers.js";
@@ -11,11 +11,11 @@ import { clamp, extent, ticks } from "../scales.js";
  * }} ScatterData x and y are (frame, point)
  */
 
-const MOST_LABELS = 24; // of points; of more, each says its name when it is pointed at
+const MOST_LABELS = 24; // points up to this number have their labels beside them, more only under the pointer
 
 /**
- * A square, and where a point lies in it.
- * @param {{ width: number, x: Iterable<number>, y: Iterable<number> }} sizes of the panel, and all places
+ * The square that is drawn in, and where a point lies in it.
+ * @param {{ width: number, x: Iterable<number>, y: Iterable<number> }} sizes width of the panel, and all coordinates
  */
 export const layout = ({ width, x, y }) => {
   const size = clamp(width - 64, 160, 420);
@@ -87,14 +87,14 @@ export default class Scatter extends CanvasPanel {
 
   /** @param {number} p */
   colour(p) {
-    const points = this.panel.labels.length;
-    // In a ring the hue goes around with it; of few points each has its own colour.
-    if (this.panel.ring) return `hsl(${(360 * p) / points} 60% ${this.theme.mode === "light" ? 42 : 66}%)`;
-    return this.theme.palette[p % this.theme.palette.length];
+    const { palette, ring } = this.theme;
+    if (!this.panel.ring) return palette[p % palette.length];
+    const [saturation, lightness] = ring;
+    return `hsl(${(360 * p) / this.panel.labels.length}, ${saturation}%, ${lightness}%)`;
   }
 
   /**
-   * The way of a point through the first frames.
+   * Draw the path of a point through the first frames.
    * @param {CanvasRenderingContext2D} context
    * @param {number} p
    * @param {number} frames
@@ -151,7 +151,7 @@ export default class Scatter extends CanvasPanel {
     if (!this.box) return null;
     const { panel } = this;
     const n = panel.labels.length;
-    // On a trail every snapshot can be asked, else those points that are here.
+    // The pointer finds all snapshots of a trail, otherwise the points of this frame.
     const [first, last] = panel.trail ? [0, panel.x.length] : [this.player.index * n, (this.player.index + 1) * n];
     let least = 16;
     let found = -1;

@@ -4,11 +4,11 @@ import { element } from "../dom.js";
 import { Panel } from "../panel.js";
 import { clamp } from "../scales.js";
 
-/** @typedef {import("../types.d.ts").PanelData & { blocks: string[] }} TextData one block for each frame, or for all */
+/** @typedef {import("../types.d.ts").PanelData & { blocks: string[] }} TextData one block for all frames or each */
 
 /**
- * Letters as large as leave the longest line whole: monospaced ones are about 0.61 of their size wide.
- * @param {{ width: number, longest: number }} sizes of the panel, in pixels, and of its longest line, in letters
+ * The largest font size at which the longest line fits. A monospaced letter is about 0.61 times the font size wide.
+ * @param {{ width: number, longest: number }} sizes width of the panel in pixels, and of its longest line in letters
  */
 export const layout = ({ width, longest }) => ({ size: clamp((width - 32) / (0.61 * longest), 11, 18) });
 

@@ -1,4 +1,4 @@
-// A prompt and the model's answers as a row of tokens.
+// A prompt and the tokens that the model predicts, as a row of tokens.
 
 import { element } from "../dom.js";
 import { exact } from "../numbers.js";
@@ -12,12 +12,12 @@ import { Panel } from "../panel.js";
  * }} TokensData answers and probabilities are (frame, answer)
  */
 
-const MOST_LARGE = 32; // tokens in a row; more are drawn small
+const MOST_LARGE = 32; // more tokens than this are drawn small
 
 /**
- * What a row is made of.
+ * The cells of the row.
  * @param {Pick<TokensData, "prompt" | "places">} panel
- * @returns {{ texts: string[], dense: boolean }} the text of each cell, empty where only the model says it
+ * @returns {{ texts: string[], dense: boolean }} the text of each cell, empty after the prompt
  */
 export const layout = ({ prompt, places }) => {
   const after = places.filter((place) => place >= prompt.length);
@@ -66,7 +66,8 @@ export default class Tokens extends Panel {
       const cell = this.answers[i];
       const label = String(answer);
       const right = answer === target;
-      const given = Number(place) < panel.prompt.length; // it stands there already, and what the model said below it
+      // A token of the prompt stays, and a wrong prediction for its place is shown below it.
+      const given = Number(place) < panel.prompt.length;
       if (given) cell.dataset.said = right ? "" : label;
       else if (cell.textContent !== label) cell.textContent = label;
       cell.className = `token answer ${given ? "given" : ""} ${right ? "right" : "wrong"}`;
