@@ -42,7 +42,9 @@ def test_a_snapshot_gives_the_losses_that_were_recorded(small):
     stream = TASK.train_stream(TRAINING)
     batches = [stream.next() for _ in range(31)]
     for step in (0, 10, 30):
-        loss = TASK.losses(batches[step].asked(small.model(step)(batches[step].tokens)), batches[step]).mean().item()
+        loss = (
+            TASK.losses(batches[step].at_answers(small.model(step)(batches[step].tokens)), batches[step]).mean().item()
+        )
         assert loss == pytest.approx(small.metrics()["train_loss"][step].item(), rel=1e-6)
 
 

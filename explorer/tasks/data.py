@@ -61,17 +61,17 @@ class Batch(_EqualByValue):
         extra = {name: change(values) for name, values in self.extra.items()}
         return Batch(change(self.tokens), change(self.positions), change(self.targets), extra)
 
-    def asked(self, logits: Tensor) -> Tensor:
-        """The logits that predict the answers.
+    def at_answers(self, values: Tensor) -> Tensor:
+        """Logits, or another activation, at the positions that predict the answers.
 
         Args:
-            logits: (... batch pos d_vocab_out).
+            values: (... batch pos width), such as logits (... batch pos d_vocab_out).
 
         Returns:
-            (... batch answer d_vocab_out).
+            (... batch answer width).
         """
-        rows = torch.arange(len(self.tokens), device=logits.device)[:, None]
-        return logits[..., rows, self.positions, :]
+        rows = torch.arange(len(self.tokens), device=values.device)[:, None]
+        return values[..., rows, self.positions, :]
 
 
 @dataclass(frozen=True, eq=False)

@@ -163,17 +163,17 @@ class Task(ABC):
 
     def was_trained_on(self, example: Example, training: TrainingConfig) -> bool | None:
         """Whether the example's prompt is in the training data; None for infinite data."""
-        found = self._among_trained(example.tokens[None, : example.n_prompt], training)
+        found = self._in_training_data(example.tokens[None, : example.n_prompt], training)
         return None if found is None else bool(found)
 
-    def learnt(self, batch: Batch, training: TrainingConfig) -> Tensor | None:
+    def are_in_training_data(self, batch: Batch, training: TrainingConfig) -> Tensor | None:
         """Which rows' prompts are in the training data, (batch,) bool; None for infinite data.
 
         A prompt ends at the first position of any answer in the batch.
         """
-        return self._among_trained(batch.tokens[:, : int(batch.positions.min()) + 1], training)
+        return self._in_training_data(batch.tokens[:, : int(batch.positions.min()) + 1], training)
 
-    def _among_trained(self, prompts: Tensor, training: TrainingConfig) -> Tensor | None:
+    def _in_training_data(self, prompts: Tensor, training: TrainingConfig) -> Tensor | None:
         """Which of ``prompts`` (batch pos) begin a row of the training data, (batch,) bool; None for infinite data."""
         examples = self.training_set(training)
         if examples is None:
