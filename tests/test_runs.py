@@ -192,6 +192,26 @@ def test_an_invalid_run_json_gets_one_sentence(copied, change):
         Runs(copied.folder.parent).open("small")
 
 
+@pytest.mark.parametrize(("change", "sentence"), [({"status": "fine"}, "status"), ({"steps_done": 41}, "steps_done")])
+def test_only_what_is_wrong_in_a_run_json_is_reported(copied, change, sentence):
+    path = copied.folder / "run.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), **change}))
+    with pytest.raises(UserError, match=rf"^small/run.json has no valid {sentence}; it must be"):
+        copied.info()
+
+
+def test_the_version_of_a_run_changes_when_a_file_is_removed(copied):
+    versions = {copied.version()}
+    copied.metrics_file.unlink()
+    versions.add(copied.version())
+    shutil.rmtree(copied.snapshots_folder)
+    versions.add(copied.version())
+    assert len(versions) == 3
+    copied.info_file.unlink()
+    with pytest.raises(UserError, match=r"small/run.json cannot be read"):
+        copied.version()
+
+
 @pytest.mark.parametrize("text", ["", "{", "[]", "null", "[" * 100_000, "\x00"])
 def test_a_run_json_that_is_not_json_gets_one_sentence(copied, text):
     (copied.folder / "run.json").write_text(text)

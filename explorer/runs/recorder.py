@@ -122,9 +122,6 @@ def _train_locked(
         try:
             training = Training(info.task, info.model, info.training, device)
             return _train(run, training, info, on_update, should_stop)
-        except KeyboardInterrupt:
-            write_info(run, dataclasses.replace(run.info(), status="stopped"))
-            raise
         except Exception as error:
             message = str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
             write_info(run, dataclasses.replace(run.info(), status="failed", message=message))

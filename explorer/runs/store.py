@@ -169,9 +169,17 @@ class Run:
         )
 
     def version(self) -> tuple[object, ...]:
-        """A key for caches: it changes whenever something is written or the process that trains the run ends."""
-        paths = [self.info_file, self.metrics_file, self.snapshots_folder]
-        return (self.info().status, *(path.stat().st_mtime_ns for path in paths if path.exists()))
+        """A key for caches: it changes whenever something is written or the process that trains the run ends.
+
+        Returns:
+            The status, and the times at which run.json, the metrics and the folder of snapshots were last modified, in
+            nanoseconds; None for those that do not exist.
+
+        Raises:
+            UserError: run.json cannot be read or understood.
+        """
+        paths = (self.info_file, self.metrics_file, self.snapshots_folder)
+        return (self.info().status, *map(_modified, paths))
 
     # --- Its snapshots ---
 
@@ -304,6 +312,14 @@ class Run:
         if required.keys() - found.keys() or found != {name: allowed.get(name) for name in found}:
             raise UserError(f"{shown} does not hold the losses of this run; restore the file.")
         return metrics
+
+
+def _modified(path: Path) -> int | None:
+    """When ``path`` was last modified, in nanoseconds; None if it does not exist or cannot be read."""
+    try:
+        return path.stat().st_mtime_ns
+    except OSError:
+        return None
 
 
 def _holds_run(folder: Path) -> bool:
