@@ -1,4 +1,4 @@
-"""Let a run answer an example."""
+"""Print a run's answer to an example, by greedy decoding."""
 
 import argparse
 import json
