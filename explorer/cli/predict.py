@@ -1,4 +1,4 @@
-"""Print a run's answer to an example, by greedy decoding."""
+"""Let a run answer an example."""
 
 import argparse
 import json
