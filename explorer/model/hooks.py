@@ -278,9 +278,9 @@ def check_weights(shapes: Mapping[str, tuple[int, ...]], weights: Mapping[str, T
         found, dtype = tuple(weights[name].shape), weights[name].dtype
         is_stack = stacked and found[1:] == shape
         if found != shape and not is_stack:
-            raise UserError(f"{name} has shape {found}; in this model it has {shape}.")
+            raise UserError(f"{name} has shape {found} where this model has {shape}.")
         if dtype not in (torch.float16, torch.bfloat16, torch.float32, torch.float64):
-            raise UserError(f"{name} has type {dtype}; weights must be floating-point numbers.")
+            raise UserError(f"{name} holds {dtype} where weights are floating-point numbers.")
         snapshots.add(found[0] if is_stack else None)
     if len(snapshots) > 1:
         raise UserError("The weights do not all hold the same number of snapshots.")

@@ -17,9 +17,12 @@ from explorer.tasks.task import Task
 def memory_needed(task: Task, model_config: ModelConfig, training: TrainingConfig) -> int:
     """The peak memory of a training, estimated from shapes.
 
-    It is the sum of the weights, their gradients and AdamW's two moments, with copies of them while they are written;
-    three times the activations that are saved for the backward pass, which itself needs twice as much, or the activations of a test if they take more; the logits and their gradients in float64; and the
-    training data, which are drawn again for tests and for the check of half precision.
+    It is the sum of
+    - the weights, their gradients and AdamW's two moments, with copies of them while they are written,
+    - three times the activations that are saved for the backward pass, which itself needs twice as much; or those of a
+      test, if that is more,
+    - the logits and their gradients, in float64,
+    - the training data, which are drawn again for tests and for the check of half precision.
 
     Args:
         task: that is trained.
