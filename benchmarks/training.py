@@ -78,13 +78,13 @@ def plain_way(task: Task, cfg: ModelConfig, training: TrainingConfig) -> Callabl
         batch = train.next()
         with model.hooks(backward={name: lambda g, at: gradients.update({at: g}) for name in task.watched_gradients}):
             logits = model(batch.tokens)
-        losses = task.losses(batch.asked(logits), batch)
+        losses = task.losses(batch.at_answers(logits), batch)
         losses.mean().item()
         if len(task.loss_names) > 1:
             apart(losses, batch.targets)
         if test is not None:
             unseen = test.next()
-            task.losses(unseen.asked(model(unseen.tokens)), unseen).mean().item()
+            task.losses(unseen.at_answers(model(unseen.tokens)), unseen).mean().item()
         losses.mean().backward()
         for gradient in gradients.values():
             rows = torch.arange(len(batch.tokens))

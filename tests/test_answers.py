@@ -27,7 +27,7 @@ def test_teacher_forced_probabilities_are_those_of_the_loss(small):
     ensemble = small.ensemble()
     answers = teacher_forced_answers(ensemble, example)
     logits, _ = ensemble.run(example.tokens[None])
-    losses = TASK.losses(example.batch.asked(logits), example.batch)[:, 0]
+    losses = TASK.losses(example.batch.at_answers(logits), example.batch)[:, 0]
     right = answers.probabilities.gather(-1, example.targets.expand(5, -1)[..., None])[..., 0]
     torch.testing.assert_close(-right.double().log(), losses, rtol=1e-4, atol=1e-5)
 

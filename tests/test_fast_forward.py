@@ -35,7 +35,7 @@ def compare(model, task, batch, tolerance=1e-5):
     """See that both forward passes have the same loss and gradients, up to a relative tolerance."""
     found = []
     for logits in (
-        batch.asked(model(batch.tokens)),
+        batch.at_answers(model(batch.tokens)),
         logits_at(model, batch.tokens, batch.positions),
     ):
         loss = task.losses(logits, batch).mean()
@@ -182,7 +182,7 @@ def test_hooks_at_attention_patterns_get_the_rows_of_the_queries(n_layers):
     for block in range(n_layers):
         name = f"blocks.{block}.attn.hook_pattern"
         _, cache = model.run_with_cache(
-            batch.tokens, [name], lambda logits: task.losses(batch.asked(logits), batch).mean()
+            batch.tokens, [name], lambda logits: task.losses(batch.at_answers(logits), batch).mean()
         )
         hooks = {name: lambda x, at: seen.update({at: x})}
         with model.hooks(forward=hooks, backward={name: lambda x, at: seen.update({f"{at}_grad": x})}):
@@ -198,8 +198,8 @@ def test_a_hook_at_another_hook_point_is_called():
     plain = logits_at(model, batch.tokens, batch.positions)
     with model.hooks(forward={"blocks.0.hook_mlp_out": lambda x, name: torch.zeros_like(x)}):
         ablated = logits_at(model, batch.tokens, batch.positions)
-        torch.testing.assert_close(ablated, batch.asked(model(batch.tokens)))
+        torch.testing.assert_close(ablated, batch.at_answers(model(batch.tokens)))
     assert not torch.allclose(ablated, plain)
     with model.hooks(forward={PATTERN: lambda x, name: torch.full_like(x, 0.1)}):
         replaced = logits_at(model, batch.tokens, batch.positions)
-        torch.testing.assert_close(replaced, batch.asked(model(batch.tokens)), rtol=1e-5, atol=1e-5)
+        torch.testing.assert_close(replaced, batch.at_answers(model(batch.tokens)), rtol=1e-5, atol=1e-5)

@@ -37,7 +37,7 @@ from explorer.tasks.task import Task
 MODULAR = ModularAddition(p=7)
 SUBTRACT = ModularAddition(p=7, function="subtract")
 DIGITS = Addition(n_digits=1)
-PLACES: Mapping[type[Task], tuple[int, int, int]] = {ModularAddition: (0, 1, 2), Addition: (0, 2, 4)}  # x, y, asked
+PLACES: Mapping[type[Task], tuple[int, int, int]] = {ModularAddition: (0, 1, 2), Addition: (0, 2, 4)}  # x, y, answer
 SIZES = pytest.mark.parametrize("n", [2, 5, 10, 59])
 
 
@@ -91,8 +91,8 @@ def test_the_lookup_ensemble_has_the_given_logits(task):
     grid, n = only_grid(task), task.cycle.n
     functions = torch.randn(2, n * n, n, generator=rng())
     logits, cache = lookup_ensemble(task, functions).run(grid.batch.tokens, ["blocks.0.mlp.hook_post"])
-    torch.testing.assert_close(grid.batch.asked(logits)[:, :, 0], functions)
-    torch.testing.assert_close(grid.batch.asked(cache["blocks.0.mlp.hook_post"])[0, :, 0], torch.eye(n * n))
+    torch.testing.assert_close(grid.batch.at_answers(logits)[:, :, 0], functions)
+    torch.testing.assert_close(grid.batch.at_answers(cache["blocks.0.mlp.hook_post"])[0, :, 0], torch.eye(n * n))
 
 
 # --- One input ---

@@ -80,7 +80,7 @@ def test_ablating_nothing_changes_nothing(ensemble, mode):
 
 def test_losses_are_those_of_the_task(ensemble):
     logits, _ = ensemble.run(BATCH.tokens)
-    expected = TASK.losses(BATCH.asked(logits), BATCH)
+    expected = TASK.losses(BATCH.at_answers(logits), BATCH)
     assert torch.equal(losses(ensemble, TASK, BATCH), expected)
     assert expected.shape == (3, 7, 3)
 

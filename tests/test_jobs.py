@@ -63,7 +63,7 @@ def test_a_killed_job_leaves_a_failed_run_that_can_be_resumed(runs):
     until(lambda: run.info().steps_done >= 500)
     trainer(run).kill()
     until(lambda: run.info().status == "failed")
-    assert "killed without a word; resume it from its last snapshot" in run.info().message
+    assert "killed and printed no error; resume it from its last snapshot" in run.info().message
     jobs.start(run)
     assert run.info().status == "running"
 
@@ -116,7 +116,7 @@ def test_last_words_are_those_of_the_last_process(runs):
     jobs.start(run)
     trainer(run).kill()
     until(lambda: run.info().status == "failed")
-    assert "killed without a word" in run.info().message
+    assert "killed and printed no error" in run.info().message
 
 
 def test_a_job_that_cannot_be_started_gets_one_sentence(runs):

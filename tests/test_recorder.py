@@ -40,8 +40,8 @@ def test_float16_is_used_only_where_the_loss_stays_within_its_tolerance(tmp_path
     assert all(weight.dtype == torch.float16 for weight in stored.values())
     assert all(weight.dtype == torch.float32 for weight in run.snapshot(0).values())
     probe = TASK.test_stream(training).next()
-    loss = TASK.losses(probe.asked(run.model(0)(probe.tokens)), probe).mean().item()
-    exact = TASK.losses(probe.asked(Transformer(MODEL, seed=0)(probe.tokens)), probe).mean().item()
+    loss = TASK.losses(probe.at_answers(run.model(0)(probe.tokens)), probe).mean().item()
+    exact = TASK.losses(probe.at_answers(Transformer(MODEL, seed=0)(probe.tokens)), probe).mean().item()
     assert loss == pytest.approx(exact, rel=0.01)
 
 

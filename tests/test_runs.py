@@ -42,7 +42,9 @@ def test_a_snapshot_gives_the_losses_that_were_recorded(small):
     stream = TASK.train_stream(TRAINING)
     batches = [stream.next() for _ in range(31)]
     for step in (0, 10, 30):
-        loss = TASK.losses(batches[step].asked(small.model(step)(batches[step].tokens)), batches[step]).mean().item()
+        loss = (
+            TASK.losses(batches[step].at_answers(small.model(step)(batches[step].tokens)), batches[step]).mean().item()
+        )
         assert loss == pytest.approx(small.metrics()["train_loss"][step].item(), rel=1e-6)
 
 
@@ -188,6 +190,26 @@ def test_an_invalid_run_json_gets_one_sentence(copied, change):
     path.write_text(json.dumps({**json.loads(path.read_text()), **change}))
     with pytest.raises(UserError, match=r"."):
         Runs(copied.folder.parent).open("small")
+
+
+@pytest.mark.parametrize(("change", "sentence"), [({"status": "fine"}, "status"), ({"steps_done": 41}, "steps_done")])
+def test_only_what_is_wrong_in_a_run_json_is_reported(copied, change, sentence):
+    path = copied.folder / "run.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), **change}))
+    with pytest.raises(UserError, match=rf"^small/run.json has no valid {sentence}; it must be"):
+        copied.info()
+
+
+def test_the_version_of_a_run_changes_when_a_file_is_removed(copied):
+    versions = {copied.version()}
+    copied.metrics_file.unlink()
+    versions.add(copied.version())
+    shutil.rmtree(copied.snapshots_folder)
+    versions.add(copied.version())
+    assert len(versions) == 3
+    copied.info_file.unlink()
+    with pytest.raises(UserError, match=r"small/run.json cannot be read"):
+        copied.version()
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", "null", "[" * 100_000, "\x00"])

@@ -63,7 +63,7 @@ def test_snapshots_have_the_losses_that_were_recorded(run):
         if step in steps[:: len(steps) // 5]:
             batches[step] = batch
     for step, batch in batches.items():
-        loss = info.task.losses(batch.asked(run.model(step)(batch.tokens)), batch).mean().item()
+        loss = info.task.losses(batch.at_answers(run.model(step)(batch.tokens)), batch).mean().item()
         assert loss == pytest.approx(metrics["train_loss"][step].item(), rel=0.03, abs=1e-4), step
 
 
@@ -240,7 +240,7 @@ def test_modular_addition_turns_to_three_frequencies_long_before_unseen_pairs_ar
     assert sparsity[-1] > 0.75
 
     grid, guess = cycle.grids["answer"], math.log(cycle.n)
-    found = progress_measures(ensemble, cycle, grid, task.learnt(grid.batch, info.training), keys)
+    found = progress_measures(ensemble, cycle, grid, task.are_in_training_data(grid.batch, info.training), keys)
     metrics = run.metrics()
     shown = torch.isin(metrics["test_step"], steps)
     torch.testing.assert_close(  # the other way to the same numbers, up to the float16 of the snapshots

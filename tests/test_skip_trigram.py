@@ -62,7 +62,7 @@ def test_the_recorded_gradient_is_that_of_the_loss_at_the_attention_to_the_trigg
     training = Training(TASK, cfg, TrainingConfig(batch_size=40, seed=2))
     batch = TASK.train_stream(training.training).next()
     _, cache = training.model.run_with_cache(
-        batch.tokens, [PATTERN], lambda logits: TASK.losses(batch.asked(logits), batch).mean()
+        batch.tokens, [PATTERN], lambda logits: TASK.losses(batch.at_answers(logits), batch).mean()
     )
     measured, _ = next(training.updates())
     gradient = cache[f"{PATTERN}_grad"][torch.arange(40), 0, 41, batch.extra["trigger"]].double()
@@ -122,7 +122,7 @@ def test_a_stack_of_tables_gives_what_each_gives():
     names = models[0].hook_names
 
     def loss(logits):
-        return TASK.losses(batch.asked(logits), batch).mean((-2, -1))
+        return TASK.losses(batch.at_answers(logits), batch).mean((-2, -1))
 
     logits, cache = Ensemble(TABLE, (0, 1, 2), stacked).run(batch.tokens, names, loss)
     for i, model in enumerate(models):

@@ -174,16 +174,16 @@ def test_what_was_trained_on_is_known(task, training):
 def test_rows_of_the_training_data_are_found(task, training):
     learnt, others = task.training_set(training), task.test_stream(training).next()
     if learnt is None:
-        assert task.learnt(others, training) is None
+        assert task.are_in_training_data(others, training) is None
         return
-    assert task.learnt(learnt, training).all()
-    assert not task.learnt(others, training).any()
+    assert task.are_in_training_data(learnt, training).all()
+    assert not task.are_in_training_data(others, training).any()
     mixed = dataclasses.replace(
         others,
         tokens=torch.cat([others.tokens[:3], learnt.tokens[5:7]]),
         positions=torch.cat([others.positions[:3], learnt.positions[5:7]]),
     )
-    assert task.learnt(mixed, training).tolist() == [False] * 3 + [True] * 2
+    assert task.are_in_training_data(mixed, training).tolist() == [False] * 3 + [True] * 2
 
 
 @each

@@ -104,7 +104,7 @@ def test_weights_equal_those_of_torch_optim_adamw(kind):
     for step, (measured, _) in enumerate(training.updates()):
         optimiser.param_groups[0]["lr"] = learning_rate(settings, step)
         batch = stream.next()
-        loss = task.losses(batch.asked(model(batch.tokens)), batch).mean()
+        loss = task.losses(batch.at_answers(model(batch.tokens)), batch).mean()
         assert measured.loss == pytest.approx(loss.item(), rel=1e-4)
         optimiser.zero_grad()
         loss.backward()

@@ -39,7 +39,7 @@ def test_addition_starts_at_its_golden_loss():
     task = Addition(5)
     model = Transformer(task.model_config(d_model=512, n_heads=4, d_head=128, d_mlp=2048), seed=129000)
     batch = task.sample(64, torch.Generator().manual_seed(129000))
-    loss = task.losses(batch.asked(model(batch.tokens)), batch).mean().item()
+    loss = task.losses(batch.at_answers(model(batch.tokens)), batch).mean().item()
     assert loss == pytest.approx(2.5933517134842354, rel=1e-6)
 
 

@@ -207,8 +207,8 @@ def _on_grid(ensemble: Ensemble, grid: Grid, source: Source) -> Iterator[Float[T
         raise UserError("The last block of this model has no MLP, so there are no neurons; choose the logits.")
     names = [f"{_last_mlp(ensemble)}.hook_post"] if source == "neurons" else []
     for logits, cache in ensemble.passes(grid.batch.tokens, names):
-        asked = grid.batch.asked(cache[names[0]] if names else logits)  # (snapshot pair 1 channel)
-        yield from asked[:, :, 0]
+        answers = grid.batch.at_answers(cache[names[0]] if names else logits)  # (snapshot pair 1 channel)
+        yield from answers[:, :, 0]
 
 
 def loss_and_neuron_grids(
@@ -229,8 +229,8 @@ def loss_and_neuron_grids(
     names = [] if neuron is None else [f"{_last_mlp(ensemble)}.hook_post"]
     losses, neurons = [], []
     for logits, cache in ensemble.passes(grid.batch.tokens, names):
-        losses.append(cross_entropy(grid.batch.asked(logits), grid.batch.targets)[..., 0])
-        neurons += [grid.batch.asked(cache[name][..., neuron, None])[:, :, 0, 0] for name in names]
+        losses.append(cross_entropy(grid.batch.at_answers(logits), grid.batch.targets)[..., 0])
+        neurons += [grid.batch.at_answers(cache[name][..., neuron, None])[:, :, 0, 0] for name in names]
     square = "snapshot (x y) -> snapshot x y"
     shown = rearrange(torch.cat(neurons), square, x=n) if neurons else None
     return rearrange(torch.cat(losses), square, x=n), shown

@@ -106,7 +106,7 @@ def losses(
         hooks: as in `Ensemble.passes`.
     """
     passes = ensemble.passes(batch.tokens, hooks=hooks)
-    return torch.cat([task.losses(batch.asked(logits), batch) for logits, _ in passes])
+    return torch.cat([task.losses(batch.at_answers(logits), batch) for logits, _ in passes])
 
 
 def ablate_each(

@@ -1,7 +1,8 @@
-"""The command line. A command is one module in this folder, found by looking.
+"""The command line. Each module in this folder except `main` is a command.
 
-The module's name is the command's, and the first line of its docstring says what it does. It has two functions::
+The command has the module's name, and the first line of the module's docstring describes it. The module has two
+functions, which commands do not document again::
 
-    def add_arguments(parser: argparse.ArgumentParser) -> None    all but --checkpoints, which every command has
-    def run(options: argparse.Namespace) -> None                  options.checkpoints is the folder of runs
+    add_arguments(parser: argparse.ArgumentParser) -> None    adds its arguments, without --checkpoints, which all have
+    run(options: argparse.Namespace) -> None                  runs it; ``options.checkpoints`` is the folder of runs
 """

@@ -1,4 +1,4 @@
-"""The parser of the command line, and what becomes of errors."""
+"""The parser of the command line, and how errors are reported."""
 
 import argparse
 import importlib
@@ -19,22 +19,23 @@ class _Parser(argparse.ArgumentParser):
         super().__init__(*args, **{**options, "allow_abbrev": False})
 
     def error(self, message: str) -> NoReturn:
-        raise UserError(f"{message}; {self.prog} --help shows what there is.")
+        raise UserError(f"{message}; {self.prog} --help lists what is accepted.")
 
 
 def program() -> str:
-    """How this program was called, for sentences that say what to type."""
+    """The command with which this program was started, for sentences that say what to type."""
     return "explorer" if Path(sys.argv[0]).stem == "explorer" else "python -m explorer"
 
 
 def commands() -> dict[str, ModuleType]:
-    """The modules of all commands by name."""
+    """Name -> module of every command."""
     names = [module.name for module in pkgutil.iter_modules(cli.__path__) if module.name != "main"]
     return {name: importlib.import_module(f"{cli.__name__}.{name}") for name in names}
 
 
 def parser() -> argparse.ArgumentParser:
-    top = _Parser(prog=program(), description="Train small transformers and ask them, snapshot by snapshot.")
+    """The parser of all commands."""
+    top = _Parser(prog=program(), description="Train small transformers and run their snapshots.")
     subparsers = top.add_subparsers(required=True, metavar="COMMAND")
     for name, module in commands().items():
         about = (module.__doc__ or "").split("\n")[0]
@@ -55,10 +56,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command.
 
     Args:
-        arguments: of the command line, without the program; None takes them from `sys.argv`.
+        arguments: of the command line, without the program; None for those in `sys.argv`.
 
     Returns:
-        The exit status: 0, 2 after a mistake, whose one sentence is printed, 130 after Ctrl-C.
+        The exit status: 0; 2 after a UserError, whose sentence is printed; 130 after Ctrl-C.
     """
     try:
         options = parser().parse_args(arguments)
@@ -67,6 +68,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(error, file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print("\nInterrupted; what was saved last is kept.", file=sys.stderr)
+        print("\nInterrupted; everything saved so far is kept.", file=sys.stderr)
         return 130
     return 0

@@ -1,4 +1,4 @@
-"""Print a scene in full: with its run, step and example, and without options that have their default."""
+"""Print a scene in full: with its run, step and example, and only those options that differ from their default."""
 
 import argparse
 

@@ -1,4 +1,4 @@
-"""Train a run, or go on with one."""
+"""Train a new run, or resume one."""
 
 import argparse
 import shlex
@@ -23,25 +23,25 @@ from explorer.training.process import DEVICES, device_named
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("task", help=", ".join(sorted(TASKS)))
-    parser.add_argument("--preset", default=None, help="settings to begin with; default: the task's first preset")
+    parser.add_argument("--preset", default=None, help="settings to start from; default: the task's first preset")
     parser.add_argument("--name", help="of the run; default: the task's name")
     parser.add_argument("--steps", type=int, help="updates")
     parser.add_argument("--seed", type=int, help="of weights and data")
     parser.add_argument("--finite", type=int, metavar="N", help="train on N examples, drawn once")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="any other setting")
     parser.add_argument("--device", default="auto", help=f"{', '.join(DEVICES)}; auto is the GPU if there is one")
-    parser.add_argument("--resume", action="store_true", help="go on with a run that was stopped")
+    parser.add_argument("--resume", action="store_true", help="resume a run that was stopped")
 
 
 def run(options: argparse.Namespace) -> None:
-    device_named(options.device)  # before a run is made that it could not train
+    device_named(options.device)  # an unknown device is refused before the run is created
     runs = Runs(options.checkpoints)
     run = _to_resume(runs, options) if options.resume else _created(runs, options)
     info = _trained(run, options.device)
     if info.status == "stopped":
         where = "" if options.checkpoints == default_folder() else f" --checkpoints {shlex.quote(str(runs.root))}"
         print(
-            f"Stopped at step {info.steps_done:,} and saved. Go on with: "
+            f"Stopped at step {info.steps_done:,} and saved. Resume it with: "
             f"{program()} train {options.task} --name {run.name} --resume{where}"
         )
     else:
@@ -49,7 +49,7 @@ def run(options: argparse.Namespace) -> None:
 
 
 def _trained(run: Run, device: str) -> RunInfo:
-    """Train with a progress bar, to the end or until it is stopped.
+    """Train with a progress bar, to the last step or until training is stopped.
 
     Raises:
         KeyboardInterrupt: Ctrl-C was pressed twice.
@@ -87,16 +87,16 @@ def _created(runs: Runs, options: argparse.Namespace) -> Run:
 def _to_resume(runs: Runs, options: argparse.Namespace) -> Run:
     given = [key for key in ("preset", "steps", "seed", "finite") if getattr(options, key) is not None]
     if given or options.set:
-        raise UserError(f"--resume goes on with the run's own settings; leave out --{given[0] if given else 'set'}.")
+        raise UserError(f"--resume uses the settings that the run has; leave out --{given[0] if given else 'set'}.")
     run = runs.open(options.name or options.task)
     if run.info().task.name != task_named(options.task).name:
-        raise UserError(f"{run.name} is a run of {run.info().task.name}, not of {options.task}.")
+        raise UserError(f"{run.name} is a run of {run.info().task.name}, not of {options.task}; name its task.")
     return run
 
 
 @contextmanager
 def _terminated() -> Iterator[list[int]]:
-    """A list that is no longer empty once this process has been asked to end (SIGTERM); asked twice, it ends."""
+    """A list to which the first SIGTERM is added, so that training can stop; a second one ends the process."""
     received: list[int] = []
 
     def note(number: int, frame: Any) -> None:

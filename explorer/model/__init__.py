@@ -1,1 +1,1 @@
-"""The models: a transformer and a table, every activation named, and stacks of snapshots run as one."""
+"""The models: a transformer and a table with named hook points, and stacks of snapshots that run as one model."""

@@ -1,4 +1,4 @@
-"""The model that a configuration describes: how to build it, its weights and its memory."""
+"""Models by their configuration: how to build one, the shapes of its weights and activations, and their memory."""
 
 import functools
 import math
@@ -21,7 +21,7 @@ def new_model(cfg: ModelConfig, seed: int | None = None) -> HookedModel:
 
     Args:
         cfg: its configuration.
-        seed: draws its weights; None leaves them empty.
+        seed: of the generator that draws its weights; None leaves them uninitialised.
     """
     return ARCHITECTURES[cfg.architecture](cfg, seed)
 
@@ -41,18 +41,33 @@ def model_from_weights(cfg: ModelConfig, weights: Mapping[str, Tensor]) -> Hooke
 
 @functools.lru_cache(maxsize=64)
 def weight_shapes(cfg: ModelConfig) -> Mapping[str, tuple[int, ...]]:
-    """Name -> shape of every weight in the `state_dict` of a model of this configuration."""
+    """The shapes of all weights.
+
+    Args:
+        cfg: the configuration of a model.
+
+    Returns:
+        Name -> shape, as in the model's `state_dict`.
+    """
     with torch.device("meta"):
         return MappingProxyType(hooks.shapes_of(new_model(cfg)))
 
 
 def n_weights(cfg: ModelConfig) -> int:
-    """The number of weights of a model of this configuration."""
+    """The number of weights, position embeddings included.
+
+    Args:
+        cfg: the configuration of a model.
+    """
     return sum(math.prod(shape) for shape in weight_shapes(cfg).values())
 
 
 def check_weights(cfg: ModelConfig, weights: Mapping[str, Tensor]) -> None:
-    """See that ``weights`` fit one model of this configuration.
+    """Check that weights fit one model.
+
+    Args:
+        cfg: the configuration of the model.
+        weights: name -> weight, as in `state_dict`.
 
     Raises:
         UserError: names are missing or unexpected, or a shape or type does not fit.
@@ -62,15 +77,30 @@ def check_weights(cfg: ModelConfig, weights: Mapping[str, Tensor]) -> None:
 
 @functools.lru_cache(maxsize=256)
 def activation_shapes(cfg: ModelConfig, n_pos: int) -> Mapping[str, tuple[int, ...]]:
-    """Name -> shape of every activation of one example of ``n_pos`` tokens, in the order in which they are computed.
+    """The shapes of all activations of a batch of one example.
 
-    Measured on a model with empty weights, and not on the meta device, since torch loads its compiler at the first
-    einsum there, which takes a second.
+    They are those of a forward pass with uninitialised weights on the CPU: on the meta device, the first einsum makes
+    torch load its compiler, which takes a second.
+
+    Args:
+        cfg: the configuration of a model.
+        n_pos: tokens of the example.
+
+    Returns:
+        Hook point -> (1 ...), in the order in which activations are computed.
     """
     _, cache = new_model(cfg).run_with_cache(torch.zeros(1, n_pos, dtype=torch.int64))
     return MappingProxyType({name: tuple(x.shape) for name, x in cache.items()})
 
 
 def activation_bytes(cfg: ModelConfig, n_pos: int) -> int:
-    """What all activations of one example of ``n_pos`` tokens take together, in float32."""
+    """The memory that all activations of one example take, in float32.
+
+    Args:
+        cfg: the configuration of a model.
+        n_pos: tokens of the example.
+
+    Returns:
+        Bytes.
+    """
     return 4 * sum(math.prod(shape) for shape in activation_shapes(cfg, n_pos).values())

@@ -1,4 +1,4 @@
-"""The snapshots of a run as one stack, run as one batched model.
+"""The snapshots of a run as one stack of weights, which runs as one batched model.
 
 Axes: ``snapshot`` in front, then as in `explorer.model.transformer`.
 """
@@ -14,15 +14,16 @@ from explorer.model.architectures import activation_bytes, model_from_weights
 from explorer.model.hooks import Hook, HookedModel
 from explorer.model.transformer import ModelConfig
 
-MEMORY_BUDGET = 128 * 2**20  # bytes of activations of one chunk of snapshots; beyond, processor caches are missed
-Hooks = Callable[[slice], Mapping[str, Hook]]  # the hooks for some of the snapshots
+MEMORY_BUDGET = 128 * 2**20  # bytes of the activations of one pass; with more, they do not fit into processor caches
+Hooks = Callable[[slice], Mapping[str, Hook]]  # slice of snapshots -> hook point -> hook
 
 
 def _laid_out(name: str, weight: Tensor) -> Tensor:
-    """The same weight; W_Q, W_K and W_V (snapshot head d_model d_head) are stored as (snapshot d_model head d_head).
+    """The same weight; the memory of W_Q, W_K and W_V (snapshot head d_model d_head) has the order snapshot, d_model,
+    head, d_head.
 
-    The heads of a snapshot are then one matrix, which a sum over d_model reads without a copy. Otherwise each forward
-    pass would copy them.
+    The weights of all heads of a snapshot are then one matrix (d_model (head d_head)), which a matrix product reads
+    without a copy. Otherwise each forward pass would copy them.
     """
     return weight.transpose(1, 2).contiguous().transpose(1, 2) if _is_projection(name) else weight
 
@@ -32,9 +33,9 @@ def _is_projection(name: str) -> bool:
 
 
 class _Memory:
-    """The weights of several snapshots with room for more behind them.
+    """The weights of several snapshots, with spare capacity for later ones.
 
-    What is written once is never written again, so ensembles of the first snapshots may be in use meanwhile.
+    Written memory is never overwritten, so ensembles of the first snapshots stay valid when later ones are appended.
     """
 
     def __init__(self, weights: Mapping[str, Tensor], capacity: int):
@@ -52,7 +53,7 @@ class _Memory:
         return like.new_empty(shape)
 
     def append(self, after: int, weights: Mapping[str, Tensor]) -> bool:
-        """Write snapshots behind the first ``after``; False if there are others already, or too little room."""
+        """Write snapshots after the first ``after``; False if others are there or the capacity is too small."""
         n = len(next(iter(weights.values())))
         with self._lock:
             if after != self._used or after + n > self._capacity:
@@ -68,7 +69,7 @@ class _Memory:
 
 
 class Ensemble:
-    """All snapshots of one run at once.
+    """All snapshots of one run as one stack.
 
     Attributes:
         cfg: the model's shape.
@@ -79,34 +80,41 @@ class Ensemble:
     def __init__(self, cfg: ModelConfig, steps: Sequence[int], weights: Mapping[str, Tensor]):
         self.cfg, self.steps = cfg, tuple(steps)
         self.weights = {name: _laid_out(name, weight) for name, weight in weights.items()}
-        self._memory: _Memory | None = None  # that the weights are in, if they have grown
+        self._memory: _Memory | None = None  # the memory of the weights, if `followed_by` made them
 
     def __len__(self) -> int:
         return len(self.steps)
 
     @property
     def nbytes(self) -> int:
-        """The bytes of memory that its weights are in, with the room that they have to grow."""
+        """The bytes of memory that its weights take, with their spare capacity."""
         storages = {weight.untyped_storage().data_ptr(): weight.untyped_storage() for weight in self.weights.values()}
         return sum(storage.nbytes() for storage in storages.values())
 
     def model(self, snapshots: slice = slice(None)) -> HookedModel:
-        """A new model on the shared weights of some snapshots."""
+        """A new model on the shared weights of some snapshots.
+
+        Args:
+            snapshots: slice of the snapshot axis.
+        """
         return model_from_weights(self.cfg, {name: w[snapshots] for name, w in self.weights.items()})
 
     def select(self, snapshots: slice) -> "Ensemble":
-        """The ensemble of some of the snapshots, on the same weights."""
+        """The ensemble of some of the snapshots, on the same weights.
+
+        Args:
+            snapshots: slice of the snapshot axis.
+        """
         return Ensemble(self.cfg, self.steps[snapshots], {name: w[snapshots] for name, w in self.weights.items()})
 
     def followed_by(self, later: "Ensemble") -> "Ensemble":
         """An ensemble of these snapshots and then those of ``later``.
 
-        A run that is being trained grows by a few snapshots again and again. So the memory is twice as large as is
-        needed, and later snapshots are written behind those that are there; these are copied only when the room is
-        used up.
+        A run that is being trained grows by a few snapshots at a time. So twice the memory is allocated, and later
+        snapshots are appended in place; everything is copied only when the capacity is used up.
 
         Args:
-            later: of the same model.
+            later: snapshots of the same run, with later steps.
         """
         memory, steps = self._memory, self.steps + later.steps
         if memory is None or not memory.append(len(self), later.weights):
@@ -132,8 +140,8 @@ class Ensemble:
             names: the hook points to cache.
             loss: logits (snapshot batch pos d_vocab_out) -> loss, any shape; adds each activation's gradient to the
                 cache, under ``name + "_grad"``.
-            budget: see `passes`; what is returned comes on top.
-            hooks: see `passes`.
+            budget: as for `passes`; does not include what is returned.
+            hooks: as for `passes`.
 
         Returns:
             logits (snapshot batch pos d_vocab_out), and name -> activation with ``snapshot`` in front.
@@ -152,13 +160,13 @@ class Ensemble:
         budget: int = MEMORY_BUDGET,
         hooks: Hooks | None = None,
     ) -> Iterator[tuple[Tensor, dict[str, Tensor]]]:
-        """As `run`, but some snapshots at a time, for results that need not be in memory all at once.
+        """As `run`, but for some snapshots at a time, so that not all activations are in memory at once.
 
         Args:
             tokens, names, loss: as for `run`.
             budget: bytes of activations, and of their gradients, in one pass; as many snapshots are run at once as
                 fit, and at least one.
-            hooks: the slice of snapshots in a pass -> name -> forward hook. A hook is given the activation with
+            hooks: slice of the snapshots in a pass -> name -> forward hook. A hook is given the activation with
                 ``snapshot`` in front; the cache holds what it returns.
 
         Yields:

@@ -1,29 +1,28 @@
-"""The logits at given positions and nothing else: the forward pass of training.
+"""A faster forward pass, for training: it computes only the logits at given positions.
 
-This is the transformer a second time, for speed. It reads the same weights and gives, up to rounding, the same logits
-and gradients. Six things make it fast, none of them an approximation:
+This is a second implementation of the transformer. It reads the same weights and computes, up to rounding, the same
+logits and gradients. It is faster for six reasons, none of which is an approximation:
 
 1.  Only the logits at given positions are computed. So the last block computes queries, the residual stream and the
-    MLP at these positions alone; earlier positions matter only as keys and values, and later ones not at all.
-2.  Matrix products are associative. So after attention the residual stream is kept as factors, and each of its
-    products is multiplied out in the order of fewest multiplications. With 12 tokens, W_in is applied to a small table
-    instead of a large batch; with ten answers, W_out W_U is a narrow matrix.
-3.  The first block reads nothing but W_E[token] + W_pos[position]. Without a layer norm, a key is the sum of the keys
+    MLP at these positions only; earlier positions matter only as keys and values, later ones not at all.
+2.  Matrix products are associative. So after attention the residual stream is kept as a product of matrices, and
+    further products are computed in the order that takes the fewest multiplications. With 12 tokens, W_in is applied
+    to a small table instead of a large batch; with ten output tokens, W_out W_U is a narrow matrix.
+3.  The input of the first block is W_E[token] + W_pos[position]. Without a layer norm, a key is the sum of the keys
     of two *sources*, its token and its position, and so is a query's score with it. A value is such a sum too, so the
     result of a head is the sum over all sources, each weighted by the total attention that it gets. There are
     d_vocab + n_pos sources, however large the batch, and keys and values are computed for these alone.
-4.  Every token at every position is one of n_pos * d_vocab *places*. If few of these occur, the scores of all pairs of
-    them are computed once and then looked up, and so is what a head reads from a key.
-5.  Otherwise attention is fused: softmax and weighted sum go through the keys in pieces, and no attention pattern is
-    saved for the backward pass.
-6.  After attention the rows are independent. So the MLP is computed for some rows at a time, whose neurons stay in the
-    processor's cache.
+4.  A pair of a position and a token is a *place*; there are n_pos * d_vocab places. If few of them occur, the attention
+    scores of all pairs of places, and the result of each head for each place, are computed once and then looked up.
+5.  Otherwise attention is fused (`scaled_dot_product_attention`): no attention pattern is saved for the backward pass.
+6.  After attention the rows are independent. So the MLP is computed for some rows at a time, whose activations fit into
+    the processor's cache.
 
 Axes as in `explorer.model.transformer`, and
-    query     the positions of each example that queries are computed at
+    query     the positions of each example at which queries are computed
     row       (batch query)
-    source    every position, and then every token, in the order of W_pos and W_E
-    place     (pos token), every token at every position
+    source    all positions and then all tokens, in the order of W_pos and W_E
+    place     (pos token), all pairs of a position and a token
 """
 
 import functools
@@ -40,12 +39,12 @@ from torch.nn.functional import embedding, embedding_bag, pad, scaled_dot_produc
 from explorer.model.hooks import HookedModel
 from explorer.model.transformer import Block, Transformer, future_mask
 
-PATTERN = "hook_pattern"  # the only kind of hook point that this forward pass has
+PATTERN = "hook_pattern"  # the only hook points that this forward pass calls
 NEVER = -1e30  # an attention score whose softmax is exactly 0; unlike -inf it may be multiplied by 0
-NARROW = 128  # columns below which a product is stored column by column
-LOOK_UP = 6  # multiplying an entry that is looked up takes as long as this many multiplications in a matrix product
-ALIGNED = 16  # float32 numbers in a vector register; rows that are looked up are padded to a multiple of it
-PIECE = 512  # rows that the MLP takes at a time on each thread, at least
+NARROW = 128  # products with fewer columns are stored column by column
+LOOK_UP = 6  # time to look up and multiply an entry, in multiplications of a matrix product
+ALIGNED = 16  # float32 numbers in a vector register; rows of lookup tables are padded to a multiple of it
+PIECE = 512  # the smallest number of rows for which each thread computes the MLP at a time
 
 
 def logits_at(
@@ -53,19 +52,21 @@ def logits_at(
 ) -> Float[Tensor, "batch query d_vocab_out"]:
     """The logits of ``model(tokens)`` at ``positions``, computed faster.
 
-    Hooks at attention patterns are called, in the last block with the rows of these queries only. With hooks at other
-    hook points, and for another model than a transformer, the hooked forward pass is used.
+    Hooks at attention patterns are called; in the last block, the pattern has only these queries. If there are hooks at
+    other hook points, or if the model is not a transformer, ``model(tokens)`` is computed.
 
     Args:
-        model: one model, no stack.
-        tokens: at most n_ctx of them.
-        positions: where logits are wanted.
+        model: one model, not a stack.
+        tokens: at most n_ctx for each example.
+        positions: those whose logits are returned.
     """
     listening = model.listening
     if not isinstance(model, Transformer) or not all(name.endswith(PATTERN) for name in listening):
         example = torch.arange(len(tokens), device=tokens.device)[:, None]
         return model(tokens)[example, positions]
-    if tokens.device.type == "cpu" and not listening:  # a GPU would be waited for; a hook sees all keys
+    if (
+        tokens.device.type == "cpu" and not listening
+    ):  # on a GPU this would wait for the device; hooks are given all keys
         tokens = tokens[:, : int(positions.max()) + 1]
     W_U, norms = model.unembed.W_U, model.cfg.layer_norm
     x: Tensor  # the residual stream, (row d_model)
@@ -85,7 +86,7 @@ def logits_at(
 
 
 class _Lookups:
-    """A matrix with few nonzero entries in each row: ``weight`` in the columns ``column``, both (row n)."""
+    """A sparse matrix with n entries in each row: ``weight`` (row n), in the columns ``column`` (row n)."""
 
     def __init__(self, column: Tensor, weight: Tensor, n_columns: int):
         self.column, self.weight, self.n_columns = column, weight, n_columns
@@ -102,21 +103,21 @@ class _Lookups:
         return sums[:, :-spare] if spare else sums
 
     def transposed_times(self, x: Tensor) -> Tensor:
-        """The product of the transposed matrix with ``x`` (row ...)."""
+        """The product of the transposed matrix and ``x`` (row width)."""
         row, weight, first = self._by_column
         return embedding_bag(row, x, first, per_sample_weights=weight, mode="sum")
 
     @functools.cached_property
     def _by_column(self) -> tuple[Tensor, Tensor, Tensor]:
-        """Rows and weights sorted by column, and where each column begins."""
-        short = torch.int16 if self.n_columns < 2**15 else torch.int32  # faster to sort
+        """The row and the weight of every entry, sorted by column, and the index at which each column begins."""
+        short = torch.int16 if self.n_columns < 2**15 else torch.int32  # sorts faster
         column, order = self.column.flatten().to(short).sort(stable=True)
         first = torch.searchsorted(column, torch.arange(self.n_columns, dtype=short, device=column.device))
         return order // self.column.shape[1], self.weight.detach().flatten()[order], first
 
 
 class _GradientOfTable(torch.autograd.Function):
-    """The gradient of ``table``, which embedding_bag would add up one row after another."""
+    """Computes the gradient of ``table`` as a product, where embedding_bag would add it up row by row."""
 
     @staticmethod
     def forward(ctx: Any, sums: Tensor, table: Tensor, rows: _Lookups) -> Tensor:
@@ -130,23 +131,23 @@ class _GradientOfTable(torch.autograd.Function):
 
 
 def _after_attention(block: Block, rows: Tensor | _Lookups, factors: list[Tensor], read: list[Tensor]) -> Tensor:
-    """The residual stream after ``block``, times ``read``.
+    """The residual stream after ``block``, times the matrix in ``read``.
 
     Args:
         rows, factors: their product is the residual stream after attention, (row d_model).
-        read: at most one matrix; none in a block with layer norms.
+        read: one matrix, or none; always none in a block with layer norms.
     """
-    if not read:  # the product itself is needed, also by layer norms
+    if not read:  # the residual stream itself is needed, also by layer norms
         rows, factors = _times(rows, factors), []
     n_rows = len(rows)
-    each = LOOK_UP * rows.column.numel() if isinstance(rows, _Lookups) else rows.numel()  # products by column
+    each = LOOK_UP * rows.column.numel() if isinstance(rows, _Lookups) else rows.numel()  # cost of a column
     straight = _associated([*factors, *read], n_rows, each)
     if block.attn_only:
         return _times(rows, straight)
     mlp, b_out = block.mlp, _times(block.mlp.b_out[None], read)
     into = _associated([*factors, mlp.W_in], n_rows, each)
     out = _associated([mlp.W_out, *read], n_rows, n_rows * len(mlp.W_out))
-    if isinstance(rows, _Lookups):  # in pieces, look-ups cost more than is saved
+    if isinstance(rows, _Lookups):  # lookups in pieces would cost more than they save
         x, pre, straight, into = _times(rows, straight), _times(rows, into), [], []
     else:
         x = pre = rows
@@ -160,10 +161,12 @@ def _after_attention(block: Block, rows: Tensor | _Lookups, factors: list[Tensor
 
 
 def _associated(factors: list[Tensor], n_rows: int, each: int) -> list[Tensor]:
-    """The same factors, at most two, or their product if the rows then take fewer multiplications.
+    """The same factors, at most two, or their product if multiplying the rows by it takes fewer multiplications.
 
     Args:
-        n_rows, each: the rows that they are multiplied with, and the multiplications that one column takes.
+        factors: at most two matrices.
+        n_rows: rows of the matrix that is multiplied by them.
+        each: multiplications for one column of its product with the first factor.
     """
     if len(factors) == 2:
         (a, b), c = factors[0].shape, factors[1].shape[1]
@@ -176,7 +179,7 @@ def _times(x: Tensor | _Lookups, factors: list[Tensor]) -> Tensor:
     """x times one factor after another."""
     if isinstance(x, _Lookups):
         x, factors = x @ factors[0], factors[1:]
-    for factor in factors:  # BLAS is slow if the axis stored last is short, also in the backward pass
+    for factor in factors:  # BLAS is slow if the last axis is short, also in the backward pass
         x = (factor.T.contiguous() @ x.T).T if factor.shape[1] < NARROW else x @ factor
     return x
 
@@ -186,7 +189,7 @@ def _attend(block: Block, x: Tensor, at: Tensor | None) -> Tensor:
 
     Args:
         x: the residual stream before it, (batch pos d_model).
-        at: the positions of queries, (batch query); None for all.
+        at: the positions of queries, (batch query); None for all positions.
 
     Returns:
         (row d_model).
@@ -212,11 +215,11 @@ def _attend(block: Block, x: Tensor, at: Tensor | None) -> Tensor:
     return torch.addmm(x.flatten(0, 1), z, attn.W_O.flatten(0, 1), beta=block.gain)
 
 
-# --- Shortcuts for the attention of the first block: they return rows and a factor of what `_attend` returns ---
+# --- Shortcuts for attention in the first block: their results are factors of the matrix that `_attend` returns ---
 
 
 def _shortcut(model: Transformer, tokens: Tensor, at: Tensor) -> Callable | None:
-    """The shortcut of fewest multiplications, if every place occurred; None if `_attend` takes fewer."""
+    """The shortcut that takes the fewest multiplications, assuming that every place occurs; None for `_attend`."""
     cfg, n_pos, n_keys, n_rows = model.cfg, tokens.shape[1], tokens.numel(), at.numel()
     n_heads, width, d_model = cfg.n_heads, cfg.n_heads * cfg.d_head, cfg.d_model
     places, sources = cfg.d_vocab * n_pos, cfg.d_vocab + n_pos
@@ -231,7 +234,7 @@ def _shortcut(model: Transformer, tokens: Tensor, at: Tensor) -> Callable | None
 
 
 def _by_source(model: Transformer, tokens: Tensor, at: Tensor) -> tuple[Tensor, list[Tensor]]:
-    """Rows are weights, (row ((own, head) source)), of the embedding of a source and of each head's result for it."""
+    """Rows are weights (row ((own, head) source)): of the embeddings of sources, and each head's results for them."""
     block, d_vocab, n_pos = model.blocks[0], model.cfg.d_vocab, tokens.shape[1]
     first = int(at.min()) if at.device.type == "cpu" else 0  # no query is earlier
     sources = torch.cat([_positions(model, n_pos), model.embed.W_E])
@@ -251,14 +254,14 @@ def _by_source(model: Transformer, tokens: Tensor, at: Tensor) -> tuple[Tensor, 
     if block.attn.hook_pattern.listening:
         pattern = block.attn.hook_pattern(pattern.transpose(1, 2)).transpose(1, 2)
 
-    # A position is one key; a token gets the attention of all keys that it is at.
+    # The attention to a position is that to one key; the attention to a token is the sum over the keys with this token.
     gets = torch.cat([pattern, torch.zeros_like(with_token).scatter_add_(3, token, pattern)], 3)
     own = own if block.gain == 1 else block.gain * own
     return torch.cat([own, gets.view(len(own), -1)], 1), [torch.cat([sources[first:], made.flatten(0, 1)])]
 
 
 def _by_place(model: Transformer, tokens: Tensor, at: Tensor) -> tuple[_Lookups, list[Tensor]]:
-    """Rows look up the embedding of a place and each head's result for places."""
+    """Rows look up the embedding of their own place and each head's results for the places of keys."""
     block, d_vocab, n_pos, n_heads = model.blocks[0], model.cfg.d_vocab, tokens.shape[1], model.cfg.n_heads
     place = tokens + d_vocab * torch.arange(n_pos, device=tokens.device)  # (batch pos)
     (attended, key), (attending, own) = (_found(there, d_vocab * n_pos) for there in (place, place.gather(1, at)))
@@ -272,7 +275,7 @@ def _by_place(model: Transformer, tokens: Tensor, at: Tensor) -> tuple[_Lookups,
     scores = (by_place / block.attn.scale).flatten().gather(0, score.flatten()).view_as(score)
     pattern = block.attn.hook_pattern(scores.softmax(0).movedim(0, 3))  # (batch head query key)
 
-    # The table has the embeddings of queries, and then each head's results for keys.
+    # The rows of the table: the embeddings of queries, then each head's results for keys.
     made_of = (len(queries) + head * len(keys) + key).expand_as(score)
     made_of = rearrange(made_of, "key batch head query -> (batch query) (head key)")
     weight = rearrange(pattern, "batch head query key -> (batch query) (head key)")
@@ -283,7 +286,7 @@ def _by_place(model: Transformer, tokens: Tensor, at: Tensor) -> tuple[_Lookups,
 
 
 def _found(places: Tensor, n: int) -> tuple[Tensor, Tensor]:
-    """The places below ``n`` that occur, (found,), and for each of ``places`` its index among them."""
+    """The places that occur, (found,), out of ``n``; and for each of ``places`` its index among them."""
     if places.device.type != "cpu":
         return torch.arange(n, device=places.device), places
     found = torch.bincount(places.flatten(), minlength=n).nonzero().squeeze(1)
@@ -300,19 +303,19 @@ def _positions(model: Transformer, n_pos: int) -> Tensor:
 
 @functools.lru_cache(maxsize=16)
 def _later(n_pos: int, dtype: torch.dtype, device: torch.device) -> Tensor:
-    """The causal mask to be added to attention scores: NEVER where the key is later than the query, else 0."""
+    """The causal mask that is added to attention scores: `NEVER` where the key is later than the query, otherwise 0."""
     return torch.zeros(n_pos, n_pos, dtype=dtype, device=device).masked_fill(future_mask(n_pos, device), NEVER)
 
 
 def _tables(block: Block, queries: Tensor, keys: Tensor, later: Tensor) -> tuple[Tensor, Tensor]:
-    """Attention scores and results of single residual streams.
+    """Attention scores between single residual streams, and each head's results for them.
 
     Args:
         queries, keys: residual streams, (query d_model) and (key d_model).
         later: added to the scores, (query key).
 
     Returns:
-        Scores before scaling, (head query key), and what each head writes for a query that attends to one key only,
+        Scores before scaling, (head query key), and each head's result for a query that attends to one key only,
         (head key d_model).
     """
     attn = block.attn

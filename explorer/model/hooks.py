@@ -1,7 +1,7 @@
-"""Models in which every intermediate activation has a name and can be read and replaced.
+"""Models in which every intermediate activation has a name, and can be read and replaced by hooks.
 
-Every weight of a `HookedModel` may have one more axis in front, ``snapshot``: it is then a stack of models, on which
-hooks, caches and gradients work as on one.
+Every weight of a `HookedModel` may have a leading axis, ``snapshot``: the model is then a stack, on which hooks,
+activation caches and gradients work as on one model.
 """
 
 import difflib
@@ -27,8 +27,7 @@ DIRECTIONS: tuple[Direction, ...] = ("forward", "backward")
 class _ThreadHooks(threading.local):
     """The hooks that this thread has added, by hook point.
 
-    They belong to the thread and not to the model, so that two browser sessions that share a model do not see each
-    other's hooks.
+    They belong to the thread, not to the model, so browser sessions that share a model do not run each other's hooks.
     """
 
     def __init__(self) -> None:
@@ -53,6 +52,11 @@ class HookPoint(nn.Module):
     name = ""
 
     def forward(self, x: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
+        """The activation, or what forward hooks replace it by.
+
+        Args:
+            x: of any shape.
+        """
         registered = _hooks.at.get(self)
         if not registered:
             return x
@@ -62,7 +66,7 @@ class HookPoint(nn.Module):
                 x = x if replaced is None else replaced
         backward = [entry.hook for entry in registered if entry.direction == "backward"]
         if backward and torch.is_grad_enabled():
-            # A graph node of its own, so that hooks at two points on one tensor keep their order.
+            # A separate graph node, so that hooks at two hook points with the same tensor keep their order.
             x = x.view_as(x) if x.requires_grad else x.detach().requires_grad_()
             for hook in backward:
                 x.register_hook(lambda grad, hook=hook: hook(grad, self.name))
@@ -75,7 +79,7 @@ class HookPoint(nn.Module):
 
 
 class HookHandle:
-    """One hook that has been added; `remove` may be called more than once."""
+    """A hook that has been added; `remove` may be called more than once."""
 
     def __init__(self, point: HookPoint, hook: Hook, direction: Direction):
         self._entry = _Registered(hook, direction)
@@ -91,7 +95,7 @@ def hook_axes(name: str) -> tuple[str, ...]:
     """The axes after ``batch`` of an activation or its gradient, e.g. ``("head", "query", "key")``.
 
     Args:
-        name: its hook point, which may end in ``_grad``.
+        name: of the hook point; may end in ``_grad``.
     """
     place = name.rsplit(".", 1)[-1].removesuffix("_grad")
     if place in ("hook_pattern", "hook_attn_scores"):
@@ -111,7 +115,7 @@ class HookedModel(nn.Module):
     """A model with hook points, built from a configuration."""
 
     def name_points(self) -> None:
-        """Give every hook point its name; to be called at the end of ``__init__``."""
+        """Set the name of every hook point; to be called at the end of ``__init__``."""
         self._points: dict[str, HookPoint] = {}
         for name, module in self.named_modules():
             if isinstance(module, HookPoint):
@@ -120,7 +124,7 @@ class HookedModel(nn.Module):
 
     @classmethod
     def from_weights(cls: type[Model], cfg: Any, weights: Mapping[str, Tensor]) -> Model:
-        """A new model on given weights, which are not copied and require no gradient.
+        """A new model on given weights, which are not copied and do not require gradients.
 
         Args:
             cfg: its configuration.
@@ -164,12 +168,12 @@ class HookedModel(nn.Module):
 
         Args:
             name: of the hook point.
-            hook: called with the activation and the name, or with its gradient; what it returns, if not None,
-                replaces what it was given. Hooks at one point run in the order in which they were added.
+            hook: called with the activation, or its gradient, and the name. If it returns a tensor, that replaces the
+                activation or gradient. Hooks at one hook point run in the order in which they were added.
             direction: "forward" for activations, "backward" for gradients.
 
         Raises:
-            UserError: no such hook point, or a direction other than "forward" and "backward".
+            UserError: there is no such hook point or direction.
         """
         if direction not in DIRECTIONS:
             raise UserError(f"A hook's direction is 'forward' or 'backward', not {quoted(direction)}.")
@@ -213,7 +217,8 @@ class HookedModel(nn.Module):
                 ``name + "_grad"``; for a stack, each snapshot's own.
 
         Returns:
-            The logits, and name -> activation, all detached. The ``.grad`` of weights does not change.
+            Logits (... batch pos d_vocab_out), and name -> activation, all detached. The ``.grad`` of weights does not
+            change.
 
         Raises:
             UserError: no such hook point.
@@ -238,17 +243,24 @@ class HookedModel(nn.Module):
 
 
 def shapes_of(model: nn.Module) -> dict[str, tuple[int, ...]]:
-    """Name -> shape of every weight in the `state_dict` of a model."""
+    """The shapes of all weights.
+
+    Args:
+        model: any module.
+
+    Returns:
+        Name -> shape, as in `state_dict`.
+    """
     return {name: tuple(weight.shape) for name, weight in model.state_dict().items()}
 
 
 def check_weights(shapes: Mapping[str, tuple[int, ...]], weights: Mapping[str, Tensor], stacked: bool = False) -> None:
-    """See that weights have the right names, shapes and types.
+    """Check that weights have the right names, shapes and types.
 
     Args:
-        shapes: name -> shape.
+        shapes: name -> shape, of one model.
         weights: name -> tensor.
-        stacked: all weights may have a leading snapshot axis.
+        stacked: accept weights that all have a leading snapshot axis.
 
     Raises:
         UserError: names are missing or unexpected, or a shape or type does not fit.

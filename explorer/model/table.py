@@ -3,8 +3,8 @@
     attention pattern   the softmax of the scores of the tokens up to the query
     logits              the sum of these tokens' rows, weighted by the pattern
 
-This is what a one-layer attention-only transformer reduces to if neither positions nor the query token matter. Its
-activations have the names of the transformer's.
+A one-layer attention-only transformer reduces to this if neither positions nor the query token matter. The hook points
+are named as in the transformer.
 
 Axes as in `explorer.model.transformer`; ``head`` has one entry, and a head's width is d_vocab_out.
 """
@@ -36,6 +36,11 @@ class TableAttention(nn.Module):
         self.hook_z = HookPoint()
 
     def forward(self, tokens: Int[Tensor, "... batch pos"]) -> Float[Tensor, "... batch pos d_vocab_out"]:
+        """Logits.
+
+        Args:
+            tokens: (batch pos), for a stack also (snapshot batch pos).
+        """
         n_pos = tokens.shape[-1]
         v = self.hook_v(Embed.look_up(self.OV, tokens)[..., None, :])  # (... batch pos head d_vocab_out)
         keys = Embed.look_up(self.QK[..., None], tokens)[..., 0]  # (... batch key)
@@ -48,17 +53,19 @@ class TableAttention(nn.Module):
 
 
 class TableBlock(nn.Module):
+    """The only block of a table."""
+
     def __init__(self, cfg: ModelConfig):
         super().__init__()
         self.attn = TableAttention(cfg)
 
 
 class TableModel(HookedModel):
-    """The table model; weights are drawn from a normal stream, scores first, over sqrt(d_vocab).
+    """The table model. Its weights are drawn from a normal distribution with standard deviation 1 / sqrt(d_vocab).
 
     Args:
         cfg: its vocabularies and n_ctx are used.
-        seed: draws the weights; None leaves them empty, for weights that come from elsewhere.
+        seed: of the generator that draws the weights; None leaves them uninitialised.
     """
 
     def __init__(self, cfg: ModelConfig, seed: int | None = None):

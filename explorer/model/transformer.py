@@ -1,4 +1,4 @@
-"""A small decoder-only transformer in which every intermediate activation has a name.
+"""A small decoder-only transformer in which every intermediate activation has a hook point.
 
 Axes
     batch     independent sequences
@@ -7,8 +7,8 @@ Axes
     d_model, d_head, d_mlp, d_vocab, d_vocab_out    widths, as in `ModelConfig`
     ...       nothing for one model; ``snapshot`` for a stack of them
 
-Every weight may have one more axis in front, ``snapshot``; the same code then runs a stack of models. One model gives
-logits (batch, pos, d_vocab_out), a stack gives (snapshot, batch, pos, d_vocab_out), and hooks, caches and gradients
+Every weight may have a leading axis, ``snapshot``; the same code then runs a stack of models. The logits of one model
+are (batch pos d_vocab_out), those of a stack (snapshot batch pos d_vocab_out). Hooks, activation caches and gradients
 work on both. `explorer.model.ensemble` builds such stacks.
 
 Weights and hook points have the names and layouts of TransformerLens.
@@ -62,7 +62,7 @@ class ModelConfig:
             raise UserError("A table has one layer with one head; set n_layers=1 and n_heads=1.")
 
 
-# --- The model, from the inside out -----------------------------------------------------------------------------
+# --- The modules of the model; each forward pass has the shapes of its annotations ---
 
 
 def _weight(*shape: int) -> nn.Parameter:
@@ -70,11 +70,11 @@ def _weight(*shape: int) -> nn.Parameter:
 
 
 def future_mask(n_pos: int, device: torch.device | None = None) -> Bool[Tensor, "query key"]:
-    """The causal mask: True where the key is later than the query, so that the query must not attend to it.
+    """The causal mask: True where the key is later than the query, so the query must not attend to it.
 
     Args:
-        n_pos: queries, and keys.
-        device: that it is made on.
+        n_pos: the number of queries and of keys.
+        device: of the mask; None for the current default.
     """
     return torch.ones(n_pos, n_pos, dtype=torch.bool, device=device).triu(1)
 
@@ -126,13 +126,15 @@ class Attention(nn.Module):
 
         mix = "... batch head query key, ... batch key head d_head -> ... batch query head d_head"
         z = self.hook_z(einsum(pattern, v, mix))
-        if self.hook_result.listening:  # it takes n_heads times the memory of the sum
+        if self.hook_result.listening:  # takes n_heads times the memory of the sum
             split = "... batch pos head d_head, ... head d_head d_model -> ... batch pos head d_model"
             return self.hook_result(einsum(z, self.W_O, split)).sum(-2)
         return einsum(z, self.W_O, "... batch pos head d_head, ... head d_head d_model -> ... batch pos d_model")
 
 
 class MLP(nn.Module):
+    """act_fn(x W_in + b_in) W_out + b_out."""
+
     def __init__(self, cfg: ModelConfig):
         super().__init__()
         self.W_in = _weight(cfg.d_model, cfg.d_mlp)
@@ -152,7 +154,10 @@ class MLP(nn.Module):
 
 
 class Block(nn.Module):
-    """resid_mid = gain * x + attention(x), resid_post = resid_mid + MLP(resid_mid), each after a layer norm if any."""
+    """resid_mid = gain * x + attention(x), resid_post = resid_mid + MLP(resid_mid).
+
+    With layer norms, attention and MLP read normalised inputs.
+    """
 
     def __init__(self, cfg: ModelConfig):
         super().__init__()
@@ -178,6 +183,8 @@ class Block(nn.Module):
 
 
 class Embed(nn.Module):
+    """Token embeddings."""
+
     def __init__(self, cfg: ModelConfig):
         super().__init__()
         self.W_E = _weight(cfg.d_vocab, cfg.d_model)
@@ -192,7 +199,7 @@ class Embed(nn.Module):
         """The row of each token.
 
         Args:
-            rows: of one model, or of a stack.
+            rows: the rows of all tokens, of one model or of a stack.
             tokens: (batch pos), for a stack also (snapshot batch pos).
         """
         if rows.ndim == 2:  # unlike rows[tokens], its gradient is deterministic on several threads
@@ -202,7 +209,7 @@ class Embed(nn.Module):
 
 
 class PosEmbed(nn.Module):
-    """Learned positions, or fixed ones: even columns cosine, odd columns sine, over sqrt(d_model)."""
+    """Position embeddings: learned, or fixed (even columns cosine, odd columns sine, over sqrt(d_model))."""
 
     W_pos: Tensor
 
@@ -221,6 +228,8 @@ class PosEmbed(nn.Module):
 
 
 class Unembed(nn.Module):
+    """The map from the residual stream to logits, without a bias."""
+
     def __init__(self, cfg: ModelConfig):
         super().__init__()
         self.W_U = _weight(cfg.d_model, cfg.d_vocab_out)
@@ -230,15 +239,15 @@ class Unembed(nn.Module):
 
 
 class Transformer(HookedModel):
-    """The model of every run.
+    """A decoder-only transformer.
 
     >>> model = Transformer(ModelConfig(d_vocab=12, d_vocab_out=10, n_ctx=18), seed=0)
     >>> logits, cache = model.run_with_cache(tokens)
     >>> cache["blocks.0.attn.hook_pattern"]  # (batch head query key)
 
     Args:
-        cfg: the shape.
-        seed: draws the weights; None leaves them empty, for weights that come from elsewhere.
+        cfg: its configuration.
+        seed: of the generator that draws the weights; None leaves them uninitialised.
     """
 
     def __init__(self, cfg: ModelConfig, seed: int | None = None):

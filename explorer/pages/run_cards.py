@@ -1,6 +1,7 @@
 """A summary of a run that does not read its snapshots."""
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,26 +11,33 @@ from explorer.analysis.phases import smooth
 from explorer.film.panels.figures import Figure, sparkline
 from explorer.model.architectures import n_weights
 from explorer.runs import Run
+from explorer.views.subject import SMOOTHING, beta_per_row
 
 SPARKLINE_POINTS = 300
 
 
 @dataclass(frozen=True)
 class RunCard:
+    """What the page Runs shows of one run."""
+
     name: str
     title: str
     data: str
     model: str
     progress: str
-    final_losses: dict[str, float]  # name -> nats, smoothed
-    sparkline: Figure
+    final_losses: Mapping[str, float]  # "train" and, where there is one, "test" -> nats, smoothed
+    curves: Mapping[str, tuple[np.ndarray, np.ndarray]]  # the same names -> (steps, nats), smoothed and thinned
+    sparkline: Figure  # of the curves
 
 
 def card(run: Run) -> RunCard:
     """The summary of a run.
 
     Args:
-        run: the run.
+        run: the run on disk.
+
+    Returns:
+        The summary. Its losses are smoothed as those of the table of phase changes are by default.
 
     Raises:
         UserError: run.json or the metrics cannot be read.
@@ -37,11 +45,14 @@ def card(run: Run) -> RunCard:
     info = run.info()
     training = info.training
     metrics = run.metrics() if info.steps_done else {"train_loss": torch.empty(0)}
-    curves = {"train": (np.arange(len(metrics["train_loss"])), smooth(metrics["train_loss"]).numpy())}
+    measured = {"train": (torch.arange(len(metrics["train_loss"])), metrics["train_loss"])}
     if "test_loss" in metrics:
-        curves["test"] = (metrics["test_step"].numpy(), smooth(metrics["test_loss"]).numpy())
-    every = {name: math.ceil(len(x) / SPARKLINE_POINTS) or 1 for name, (x, _) in curves.items()}
-    thinned = {name: (x[:: every[name]], y[:: every[name]]) for name, (x, y) in curves.items()}
+        measured["test"] = (metrics["test_step"], metrics["test_loss"])
+    smoothed = {name: smooth(losses, beta_per_row(SMOOTHING, steps)) for name, (steps, losses) in measured.items()}
+    curves = {}
+    for name, (steps, _) in measured.items():
+        every = math.ceil(len(steps) / SPARKLINE_POINTS) or 1
+        curves[name] = (steps[::every].numpy(), smoothed[name][::every].numpy())
     return RunCard(
         name=run.name,
         title=info.task.title,
@@ -49,6 +60,7 @@ def card(run: Run) -> RunCard:
         model=f"{info.shape}, {n_weights(info.model):,} weights",
         progress=f"{info.status}, {info.steps_done:,} of {training.steps:,} steps, {len(run.steps())} snapshots "
         f"in {training.snapshot_dtype}" + (f": {info.message}" if info.message else ""),
-        final_losses={name: float(y[-1]) for name, (_, y) in curves.items() if len(y)},
-        sparkline=sparkline(thinned),
+        final_losses={name: float(losses[-1]) for name, losses in smoothed.items() if len(losses)},
+        curves=curves,
+        sparkline=sparkline(curves),
     )

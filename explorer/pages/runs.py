@@ -4,9 +4,10 @@ import streamlit as st
 
 from explorer.errors import UserError
 from explorer.pages import state
+from explorer.pages.cache import caches
 from explorer.pages.plain import plain
 from explorer.pages.run_cards import RunCard, card
-from explorer.runs import Runs
+from explorer.runs import Run
 
 
 def page() -> None:
@@ -17,14 +18,18 @@ def page() -> None:
     for name in names:
         try:
             run = runs.open(name)
-            _show(_card(str(runs.root), name, run.version()))
+            _show(_card(run))
         except UserError as error:
             st.error(plain(str(error)))
 
 
-@st.cache_resource(max_entries=64, show_spinner=False)
-def _card(root: str, name: str, version: tuple[object, ...]) -> RunCard:
-    return card(Runs(root).open(name))
+def _card(run: Run) -> RunCard:
+    """The summary of the run as it is now, from the cache where it can be.
+
+    Raises:
+        UserError: run.json or the metrics cannot be read.
+    """
+    return caches().results.get((card, run.folder), run.version(), lambda _: card(run))
 
 
 def _show(run: RunCard) -> None:

@@ -18,16 +18,16 @@ from torch import Tensor
 from explorer.errors import UserError
 
 FLOATS = {"F16": torch.float16, "BF16": torch.bfloat16, "F32": torch.float32, "F64": torch.float64}
-TEMPORARY = ".writing-"  # how the names of files begin that are not complete yet
+TEMPORARY = ".writing-"  # prefix of the names of incomplete files
 
 
 def read_tensors(path: Path, shown: str, only_header: bool = False) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """Read a safetensors file, which is mapped into memory.
+    """Read a safetensors file, mapped into memory.
 
     Args:
         path: the file.
-        shown: what error messages call it.
-        only_header: read names, shapes and types alone.
+        shown: its name in error messages.
+        only_header: read only names, shapes and types.
 
     Returns:
         The tensors by name, on the meta device if ``only_header``, and the file's metadata.
@@ -56,19 +56,34 @@ def write_tensors(path: Path, tensors: Mapping[str, Tensor], metadata: Mapping[s
     Args:
         path: the file; its folder is made if there is none.
         tensors: by name, on the CPU.
-        metadata: text by name, kept in the file's header.
+        metadata: text by name, stored in the file's header.
+
+    Raises:
+        OSError: it cannot be written.
     """
     contiguous = {name: tensor.contiguous() for name, tensor in tensors.items()}
     _write_atomically(path, lambda temporary: save_file(contiguous, temporary, dict(metadata or {"format": "pt"})))
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a UTF-8 text file atomically; its folder is made if there is none."""
+    """Write a UTF-8 text file atomically.
+
+    Args:
+        path: the file; its folder is made if there is none.
+        text: its new contents.
+
+    Raises:
+        OSError: it cannot be written.
+    """
     _write_atomically(path, lambda temporary: temporary.write_text(text, encoding="utf-8"))
 
 
 def remove_incomplete(folder: Path) -> None:
-    """Remove the temporary files that a killed process left anywhere below ``folder``."""
+    """Remove the temporary files of a killed process.
+
+    Args:
+        folder: is searched, with all folders below it.
+    """
     for left in folder.rglob(f"{TEMPORARY}*"):
         left.unlink()
 

@@ -20,21 +20,28 @@ STATUSES = ("running", "stopped", "done", "failed")
 
 @dataclasses.dataclass(frozen=True)
 class RunInfo:
-    """What run.json holds: what is trained, how, and how far it got."""
+    """What run.json holds: what is trained, how, and how far training got."""
 
     task: Task
     model: ModelConfig
     training: TrainingConfig
-    preset: str  # the preset all settings were taken from; "" if any setting was changed
+    preset: str  # the preset that all settings come from; "" if any setting was changed
     status: str  # one of STATUSES
     steps_done: int  # updates
     snapshots: tuple[int, ...]  # their steps, ascending
     message: str = ""  # why training failed; "" if it did not
-    steps_per_second: float = 0.0  # of the process that trained it last; 0 before any has
-    threads: int = 0  # that torch trains it with; 0 if run.json does not say
+    steps_per_second: float = 0.0  # of the latest process that trained it; 0 before the first
+    threads: int = 0  # torch threads to train with; 0 if run.json does not say
 
     def stack_bytes(self, n_snapshots: int) -> int:
-        """The bytes of the weights of ``n_snapshots`` snapshots in one `Ensemble`, which are float32."""
+        """The size of an `Ensemble`, whose weights are float32.
+
+        Args:
+            n_snapshots: in the ensemble.
+
+        Returns:
+            The bytes of its weights.
+        """
         return 4 * n_weights(self.model) * n_snapshots
 
     @property
@@ -68,11 +75,14 @@ class RunInfo:
             values: what `to_json` gives, or anything else.
             what: where the values come from, for error messages.
 
+        Returns:
+            The values, checked.
+
         Raises:
             UserError: ``values`` do not describe a run.
         """
         if not isinstance(values, Mapping):
-            raise UserError(f"{what} is not an object that describes a run.")
+            raise UserError(f"{what} is not a JSON object that describes a run; restore the file.")
         if values.get("format") != FORMAT:
             raise UserError(f"{what} has format {quoted(values.get('format'))}; this explorer reads format {FORMAT}.")
         task = _task_from(values.get("task"), what)
@@ -82,16 +92,18 @@ class RunInfo:
         status, steps_done = values.get("status"), values.get("steps_done")
         snapshots, threads = values.get("snapshots"), values.get("threads", 0)
         rate = values.get("steps_per_second", 0.0)
-        if status not in STATUSES or type(steps_done) is not int or not 0 <= steps_done <= training.steps:
-            raise UserError(f"{what} says neither how far its run got nor its status.")
+        if status not in STATUSES:
+            raise UserError(f"{what} has no valid status; it must be one of {', '.join(STATUSES)}.")
+        if type(steps_done) is not int or not 0 <= steps_done <= training.steps:
+            raise UserError(f"{what} has no valid steps_done; it must be from 0 to {training.steps:,}.")
         if type(rate) not in (int, float) or not (rate == 0 or 1e-6 < rate < 1e9):
-            raise UserError(f"{what} has no sensible steps_per_second; restore the file.")
+            raise UserError(f"{what} has no valid steps_per_second; restore the file.")
         if type(threads) is not int or not 0 <= threads <= 1024:
-            raise UserError(f"{what} has no sensible number of threads; restore the file.")
+            raise UserError(f"{what} has no valid number of threads; restore the file.")
         if not isinstance(snapshots, list) or any(
             type(step) is not int or not 0 <= step <= training.steps for step in snapshots
         ):
-            raise UserError(f"{what} does not list its snapshots.")
+            raise UserError(f"{what} does not list the steps of its snapshots; restore the file.")
         return cls(
             task=task,
             model=model,
@@ -107,23 +119,30 @@ class RunInfo:
 
 
 def printable(text: Any) -> str:
-    """Text from a file that anybody may have written: its first 500 characters without control characters."""
+    """Text from an untrusted file, made safe to display.
+
+    Args:
+        text: any parsed JSON value; None is empty text.
+
+    Returns:
+        The first 500 characters, without control characters.
+    """
     return "".join(c for c in str(text or "")[:500] if c.isprintable())
 
 
 def _task_from(values: Any, what: str) -> Task:
     if not isinstance(values, Mapping) or not isinstance(values.get("name"), str):
-        raise UserError(f"{what} does not name its task.")
+        raise UserError(f"{what} does not name its task; restore the file.")
     settings = {name: value for name, value in values.items() if name != "name"}
     return from_dict(task_named(values["name"]), settings, what)
 
 
 def snapshot_metadata(info: RunInfo, step: int) -> dict[str, str]:
-    """What a snapshot file says of itself in its header, so that it can be read without its run.
+    """The metadata in the header of a snapshot file, so that the file can be read without its run.
 
     Args:
-        info: of the run it belongs to.
-        step: at which its weights were taken.
+        info: the run that the snapshot belongs to.
+        step: the step of the snapshot.
 
     Returns:
         ``step``, and ``task``, ``model`` and ``training`` as JSON text.
@@ -137,7 +156,15 @@ def snapshot_metadata(info: RunInfo, step: int) -> dict[str, str]:
 
 
 def is_of_run(metadata: Mapping[str, str], info: RunInfo) -> bool:
-    """Whether the task, model and training in a snapshot file's header, as far as it gives them, are the run's."""
+    """Whether a snapshot file belongs to a run.
+
+    Args:
+        metadata: of the file's header, as `snapshot_metadata` makes it; any of task, model and training may be missing.
+        info: the run.
+
+    Returns:
+        Whether the task, model and training that the header gives are those of the run.
+    """
     readers = {
         "task": _task_from,
         "model": lambda values, what: from_dict(ModelConfig, values, what),

@@ -1,9 +1,9 @@
-"""A job trains a run in a process of its own, which outlives the app that started it.
+"""A job trains a run in a separate process, which outlives the app that started it.
 
-Nothing is remembered here. That a run is being trained, how far it got and why it failed is written in the run on
-disk, so any app that reads the same folder can watch it and stop it (`recorder.request_stop`).
+This module keeps no state. Whether a run is being trained, its progress and why it failed are all on disk, so any app
+that reads the same folder can watch the run and stop it (`recorder.request_stop`). The process is started as::
 
-    python -m explorer.runs.jobs FOLDER RUN      is that process
+    python -m explorer.runs.jobs FOLDER RUN
 """
 
 import contextlib
@@ -21,17 +21,24 @@ from explorer.errors import UserError
 from explorer.runs import Run, Runs, recorder
 
 CORES = os.cpu_count() or 1
-LIMIT = max(2, CORES // 2)  # jobs at once; they share the cores, since waiting threads sleep
-START_WITHIN = 120  # seconds for a process to start, on a busy machine
+LIMIT = max(2, CORES // 2)  # jobs at once, which share the cores
+START_WITHIN = 120  # seconds until a process counts as not starting; ample for a busy machine
 
 
 def in_training(runs: Runs) -> list[str]:
-    """The names of the runs that are being trained now, by any process."""
+    """The names of the runs that are being trained now, by any process.
+
+    Args:
+        runs: the folder of runs.
+    """
     return [name for name in runs.names() if Run(runs.root / name).is_training()]
 
 
 def check_room(runs: Runs) -> None:
-    """See that one more run may be trained at once.
+    """Check that one more run may be trained at the same time.
+
+    Args:
+        runs: the folder of runs.
 
     Raises:
         UserError: `LIMIT` runs are being trained already.
@@ -45,13 +52,13 @@ def check_room(runs: Runs) -> None:
 
 
 def start(run: Run) -> None:
-    """Train a run from where it stands, in a process of its own. Returns when its first snapshot is on disk.
+    """Continue training a run, in a separate process. Returns when the run has a snapshot on disk.
 
     Args:
-        run: is not done and not being trained.
+        run: neither done nor being trained.
 
     Raises:
-        UserError: too many runs are being trained, or the process ended at once; the sentence says why.
+        UserError: the run or too many others are being trained, or the process failed at its start.
     """
     runs = Runs(run.folder.parent)
     try:
@@ -64,7 +71,9 @@ def start(run: Run) -> None:
     except Timeout:
         raise UserError(f"Other runs are being started; try {run.name} again in a minute.") from None
     except OSError as error:
-        raise UserError(f"{run.name} could not be started: {error.strerror}; see to {runs.root}.") from error
+        raise UserError(
+            f"{run.name} could not be started: {error.strerror}; check that {runs.root} can be written to."
+        ) from error
 
 
 def _launched(run: Run) -> subprocess.Popen:
@@ -75,28 +84,38 @@ def _launched(run: Run) -> subprocess.Popen:
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=subprocess.STDOUT,
-            start_new_session=True,  # Ctrl-C in the app's terminal does not reach it
+            start_new_session=True,  # so that Ctrl-C in the app's terminal does not end it
         )
-    threading.Thread(target=process.wait, daemon=True).start()  # so that it leaves no zombie
+    threading.Thread(target=process.wait, daemon=True).start()  # reaps the process when it ends
     return process
 
 
 def _wait_for(run: Run, process: subprocess.Popen, before: tuple[object, ...]) -> None:
-    """Wait until the process trains, which changes the run's version from ``before``."""
+    """Wait until the process trains the run, whose version, without the status, was ``before`` at first."""
     began = time.monotonic()
     while run.version()[1:] == before or run.info().status != "running" or not run.steps():
-        if process.poll() == 0:  # the training was short
+        if process.poll() == 0:  # training is over already
             return
         if process.returncode is not None:
             raise UserError(f"{run.name} could not be trained: {run.last_words()}")
         if time.monotonic() - began > START_WITHIN:
             process.terminate()
-            raise UserError(f"{run.name} has not begun after {START_WITHIN} s; see {run.name}/{run.log.name}.")
+            raise UserError(
+                f"{run.name} did not start training within {START_WITHIN} s; read {run.name}/{run.log.name}."
+            )
         time.sleep(0.05)
 
 
 def main(folder: str, name: str) -> int:
-    """Train until the run is done, SIGTERM is received, or somebody requests a stop."""
+    """Train until the run is done, SIGTERM is received, or a stop is requested.
+
+    Args:
+        folder: of all runs.
+        name: of the run.
+
+    Returns:
+        The exit status: 0, or 1 after an error, whose sentence is printed.
+    """
     received: list[int] = []
     signal.signal(signal.SIGTERM, lambda number, frame: received.append(number))
     try:

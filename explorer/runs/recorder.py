@@ -26,8 +26,8 @@ from explorer.training.loop import Measured, Training, weights_in
 from explorer.training.memory import check_memory
 from explorer.training.process import device_named, run_apart, threads_for
 
-REPORT_EVERY = 2.0  # seconds between two reports of a training's progress
-HALF_PRECISION_TOLERANCE = 0.01  # share of a loss that float16 weights may change before float32 is kept
+REPORT_EVERY = 2.0  # seconds between two reports of progress
+HALF_PRECISION_TOLERANCE = 0.01  # if float16 changes a loss by a larger share, weights are kept in float32
 
 
 def create(
@@ -39,15 +39,18 @@ def create(
     preset: str = "",
     threads: int | None = None,
 ) -> Run:
-    """Make a new run, ready to be trained.
+    """Create a run on disk, at step 0.
 
     Args:
-        runs: the folder it is made in.
+        runs: the folder of runs.
         name: of the run, and of its folder.
         task, model, training: what is trained, and how.
-        preset: the name of the preset that all settings were taken from, "" if any was changed.
-        threads: torch threads to train with from the first step to the last, since the last bits of a sum depend on
-            their number. None: all threads of torch where they make a step faster, otherwise one.
+        preset: the name of the preset that all settings come from; "" if any was changed.
+        threads: torch threads to train with. They stay the same when training is resumed, since the rounding of sums
+            depends on their number. None: all threads of torch if they make a step faster, otherwise one.
+
+    Returns:
+        The run, whose status is "stopped".
 
     Raises:
         UserError: the name is taken or cannot be the name of a folder, the data cannot be made, the training would
@@ -59,7 +62,7 @@ def create(
             f"underscores, beginning with a letter or a digit."
         )
     folder, threads = runs.root / name, threads or threads_for(task, model, training)
-    taken = f"There is already something called {name} in {runs.root}; choose another name."
+    taken = f"There is already a file or folder {name} in {runs.root}; choose another name."
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise UserError(taken)
     check_memory(task, model, training)
@@ -68,7 +71,7 @@ def create(
     run = Run(folder)
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        with _locked(run):  # if two processes want the name at once, one gets it
+        with _locked(run):  # if two processes choose the name at once, one of them gets it
             if run.info_file.exists():
                 raise UserError(taken)
             write_info(run, RunInfo(task, model, training, preset, "stopped", 0, (), threads=threads))
@@ -83,15 +86,15 @@ def train(
     should_stop: Callable[[], bool] = lambda: False,
     device: str = "auto",
 ) -> RunInfo:
-    """Train a run from where it stands to its last step, and write snapshots, metrics and state on the way.
+    """Train a run from its current step to its last, and write snapshots, metrics and state.
 
-    It trains in a thread of its own, while this one waits. Ctrl-C saves everything after the current update and then
-    raises KeyboardInterrupt; a second one raises it at once.
+    Training runs in another thread, and this one waits for it. Ctrl-C saves everything after the current update and
+    then raises KeyboardInterrupt; a second Ctrl-C raises it at once.
 
     Args:
         run: must not be done.
-        on_update: called after each update, in the thread that trains.
-        should_stop: called after each update, in that thread too; if it returns true, or after `request_stop`,
+        on_update: called after each update, in the training thread.
+        should_stop: called after each update, in the training thread; if it returns true, or after `request_stop`,
             everything is saved and training stops.
         device: "cpu", "cuda", or "auto", which is the GPU if there is one.
 
@@ -99,8 +102,8 @@ def train(
         What run.json holds at the end.
 
     Raises:
-        UserError: there is no such device, the run is done, is being trained by another process, or cannot go on
-            from its state.
+        UserError: there is no such device, or the run is done, is being trained by another process, or cannot be
+            resumed from its state.
     """
     device_named(device)
     interrupted = threading.Event()
@@ -122,9 +125,6 @@ def _train_locked(
         try:
             training = Training(info.task, info.model, info.training, device)
             return _train(run, training, info, on_update, should_stop)
-        except KeyboardInterrupt:
-            write_info(run, dataclasses.replace(run.info(), status="stopped"))
-            raise
         except Exception as error:
             message = str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
             write_info(run, dataclasses.replace(run.info(), status="failed", message=message))
@@ -140,7 +140,7 @@ def _train(
 ) -> RunInfo:
     remove_incomplete(run.folder)
     run.stop_file.unlink(missing_ok=True)
-    if run.log.exists():  # it holds the output of an earlier process
+    if run.log.exists():  # the output of an earlier process
         run.log.write_bytes(b"")
     record = _Record(info.task)
     if run.resume_file.is_file():
@@ -151,9 +151,9 @@ def _train(
             raise UserError(f"{run.name}/resume.safetensors is damaged: {error} Train a new run.") from error
         record.load(run.metrics(), training.step)
     elif info.steps_done:
-        raise UserError(f"{run.name}/resume.safetensors is missing, so the run cannot go on; train a new one.")
+        raise UserError(f"{run.name}/resume.safetensors is missing, so the run cannot be resumed; train a new one.")
     for step in run.steps_on_disk():
-        if step > training.step:  # a process was killed after it wrote this snapshot and before it wrote the state
+        if step > training.step:  # a process was killed between writing this snapshot and writing the state
             run.snapshot_file(step).unlink()
     snapshots = tuple(step for step in info.snapshots if step <= training.step)
     began = dataclasses.replace(info, status="running", message="", steps_per_second=0.0, snapshots=snapshots)
@@ -172,13 +172,16 @@ def _train(
 
 
 def request_stop(run: Run) -> None:
-    """Ask the process that trains the run, whichever it is, to save everything and stop after its update.
+    """Ask the process that trains the run to save everything and stop after the current update.
+
+    Args:
+        run: which any process may be training.
 
     Raises:
-        UserError: nothing can be written there.
+        UserError: the request cannot be written to the run's folder.
     """
     if not run.info_file.exists():
-        return  # somebody has removed it
+        return  # the run has been removed
     try:
         run.stop_file.touch()
     except OSError as error:
@@ -186,7 +189,15 @@ def request_stop(run: Run) -> None:
 
 
 def write_info(run: Run, info: RunInfo) -> None:
-    """Write run.json."""
+    """Write run.json.
+
+    Args:
+        run: whose file is written.
+        info: its new contents.
+
+    Raises:
+        OSError: it cannot be written.
+    """
     write_text(run.info_file, json.dumps(info.to_json(), indent=2) + "\n")
 
 
@@ -194,7 +205,7 @@ def write_info(run: Run, info: RunInfo) -> None:
 def _locked(run: Run) -> Iterator[None]:
     """Lock the run against other processes."""
     try:
-        with FileLock(run.lock_file, timeout=1):  # longer than anybody who only looks holds it
+        with FileLock(run.lock_file, timeout=1):  # waits longer than `Run.is_training` holds the lock
             yield
     except Timeout:
         raise UserError(f"{run.name} is being trained by another process; wait for it or stop it.") from None
@@ -208,7 +219,7 @@ class _Record:
             "train_loss": torch.empty(0, dtype=torch.float64),
             "train_loss_per_token": torch.empty(0, len(task.loss_names)),
         }
-        self._fresh: dict[str, list[Tensor]] = {}  # rows that are not in the columns yet
+        self._fresh: dict[str, list[Tensor]] = {}  # rows that have not been added to the columns yet
 
     def add(self, measured: Measured) -> None:
         row = {name: values.float() for name, values in measured.measures.items()}
@@ -225,7 +236,9 @@ class _Record:
         """Start with the rows of the first ``n_steps`` steps of ``metrics``."""
         n_rows = len(metrics["train_loss"])
         if n_rows < n_steps:
-            raise UserError(f"metrics.safetensors has {n_rows} rows, fewer than the {n_steps} steps trained.")
+            raise UserError(
+                f"metrics.safetensors has {n_rows} rows, fewer than the {n_steps} steps trained; restore the file."
+            )
         n_tests = int((metrics["test_step"] < n_steps).sum()) if "test_step" in metrics else 0
         self._columns = {
             name: values[: n_tests if name.startswith("test_") else n_steps] for name, values in metrics.items()
@@ -240,10 +253,10 @@ class _Record:
 
 
 class _Keeper:
-    """Writes snapshots, metrics and state during training, in an order that leaves a consistent run when killed.
+    """Writes snapshots, metrics and state during training, in an order that leaves a consistent run if it is killed.
 
-    Everything is copied at once and written by another thread, one file after another. `keep` waits until the
-    previous snapshot is on disk, and raises the error if that could not be written.
+    Everything is copied in the training thread and then written in another thread. `keep` waits until the previous
+    snapshot is on disk, and raises the error if it could not be written.
     """
 
     def __init__(self, run: Run, info: RunInfo, record: _Record, step_now: int):
@@ -267,14 +280,14 @@ class _Keeper:
         self._writer.shutdown()
 
     def keep(self, training: Training) -> None:
-        """Write the weights as they are now, and everything that is needed to go on from here."""
+        """Write a snapshot of the current weights, and everything that is needed to resume from here."""
         self._writing.result()  # before anything is copied, so that there are never two copies in memory
         self._hand_over(self._write_all, training.step, self._record.tensors(), training.state())
         self._last_kept = training.step
 
     def report(self, training: Training) -> None:
-        """Every `REPORT_EVERY` seconds, write how far training got. The state on disk may be older: after a kill, the
-        steps in between are trained again, with the same results."""
+        """Every `REPORT_EVERY` seconds, write metrics and progress. The state on disk may be older: if the process is
+        killed, the steps in between are trained again, with the same results."""
         if time.monotonic() - self._reported > REPORT_EVERY and self._writing.done():
             self._hand_over(self._write_report, training.step, self._record.tensors())
             self._reported = time.monotonic()
@@ -293,11 +306,11 @@ class _Keeper:
         self._writing.result()
         self._writing = self._writer.submit(write, *what)
 
-    # --- In the writer's thread ---
+    # --- In the writing thread ---
 
     def _write_all(self, step: int, metrics: dict[str, Tensor], state: dict[str, Tensor]) -> None:
-        """Metrics first, state last: for every snapshot on disk the losses before it are there too, and for every state
-        the metrics and snapshots up to it."""
+        """The order matters: a snapshot on disk implies that all earlier losses are on disk, and a state implies that
+        all earlier metrics and snapshots are."""
         write_tensors(self._run.metrics_file, metrics)
         self._write_snapshot(step, weights_in(state))
         write_tensors(self._run.resume_file, state)

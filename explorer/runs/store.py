@@ -1,11 +1,11 @@
 """Runs on disk, for reading. `explorer.runs.recorder` creates, trains and writes them.
 
 <root>/<run>/
-  run.json                            what is trained, how, and how far it got
-  metrics.safetensors                 row i: measured with the weights of step i
+  run.json                            what is trained, how, and how far training got
+  metrics.safetensors                 row i is measured with the weights of step i
   snapshots/step-000640.safetensors   the weights at step 640, with task, model and training in the file's header
-  resume.safetensors                  everything that determines the rest of the training, while the run can go on
-  train.log                           the output of the process that trains it, if that is a job
+  resume.safetensors                  everything that determines the remaining training, until the run is done
+  train.log                           the output of the process that trains it, if it is a job
 """
 
 import contextlib
@@ -33,10 +33,10 @@ SNAPSHOT = re.compile(r"step-(\d{6,})\.safetensors")
 
 
 def default_folder(beside: Path = Path()) -> Path:
-    """The folder of runs if none is named: the value of ``EXPLORER_CHECKPOINTS``, or else ``checkpoints``.
+    """The default folder of runs: the value of the environment variable ``EXPLORER_CHECKPOINTS``, or ``checkpoints``.
 
     Args:
-        beside: the folder that ``checkpoints`` is in, the current one by default.
+        beside: the folder that contains ``checkpoints``.
     """
     return Path(os.environ.get("EXPLORER_CHECKPOINTS") or beside / "checkpoints")
 
@@ -51,7 +51,7 @@ class Runs:
         """The names of all runs in alphabetical order, whether they can be read or not.
 
         Raises:
-            UserError: the folder is no folder, or cannot be read.
+            UserError: there is a file in place of the folder, or it cannot be read.
         """
         if not self.root.exists():
             return []
@@ -62,6 +62,9 @@ class Runs:
 
     def open(self, name: str) -> "Run":
         """The run of that name.
+
+        Args:
+            name: of the run's folder.
 
         Raises:
             UserError: there is no such run, or its run.json cannot be understood.
@@ -97,6 +100,7 @@ class Run:
         return self.folder / "snapshots"
 
     def snapshot_file(self, step: int) -> Path:
+        """Where the weights at ``step`` are, or would be."""
         return self.snapshots_folder / f"step-{step:06d}.safetensors"
 
     @property
@@ -118,20 +122,20 @@ class Run:
         """Its presence asks the process that trains the run to save everything and stop."""
         return self.folder / ".stop"
 
-    # --- How far it got ---
+    # --- Its state ---
 
     def info(self) -> RunInfo:
         """What run.json holds now.
 
-        A run whose status is "running" while no process trains it is given as failed: its process was killed or
-        crashed.
+        If its status is "running" and no process trains the run, that process was killed or crashed: the status is then
+        returned as "failed".
 
         Raises:
             UserError: the file cannot be read or understood.
         """
         info = self._read_info()
         if info.status == "running" and not self.is_training():
-            info = self._read_info()  # it may just have ended
+            info = self._read_info()  # the process may just have ended
             if info.status == "running":
                 info = dataclasses.replace(info, status="failed", message=self.last_words())
         return info
@@ -144,34 +148,42 @@ class Run:
             raise UserError(_unreadable(shown)) from error
 
     def is_training(self) -> bool:
-        """Whether a process trains it now."""
-        try:  # longer than somebody else who only looks holds it
+        """Whether a process is training the run now."""
+        try:  # waits longer than another call of this method holds the lock
             with FileLock(self.lock_file, timeout=0.02, poll_interval=0.002):
                 return False
         except Timeout:
             return True
         except OSError:
-            return False  # nobody trains in a folder that cannot be written to
+            return False  # no process trains a run in a folder that cannot be written to
 
     def last_words(self) -> str:
-        """The last line that the process that trained it printed."""
+        """The last line of the log: why the latest training process failed. A general sentence if the log is empty."""
         try:
             with self.log.open("rb") as file:
                 file.seek(max(0, self.log.stat().st_size - 2000))
                 lines = file.read().decode(errors="replace").split("\n")
         except OSError:
             lines = []
-        said = [line for line in map(printable, lines) if line.strip()]
+        lines = [line for line in map(printable, lines) if line.strip()]
         return (
-            said[-1]
-            if said
-            else "The process that trained it was killed without a word; resume it from its last snapshot."
+            lines[-1]
+            if lines
+            else "The process that trained it was killed and printed no error; resume it from its last snapshot."
         )
 
     def version(self) -> tuple[object, ...]:
-        """A key for caches: it changes whenever something is written or the process that trains the run ends."""
-        paths = [self.info_file, self.metrics_file, self.snapshots_folder]
-        return (self.info().status, *(path.stat().st_mtime_ns for path in paths if path.exists()))
+        """A key for caches: it changes whenever something is written or the process that trains the run ends.
+
+        Returns:
+            The status, and the times at which run.json, the metrics and the folder of snapshots were last modified, in
+            nanoseconds; None for those that do not exist.
+
+        Raises:
+            UserError: run.json cannot be read or understood.
+        """
+        paths = (self.info_file, self.metrics_file, self.snapshots_folder)
+        return (self.info().status, *map(_modified, paths))
 
     # --- Its snapshots ---
 
@@ -184,19 +196,25 @@ class Run:
         try:
             names = [path.name for path in self.snapshots_folder.iterdir()]
         except OSError:
-            return set()  # reading a snapshot will say which one is missing
+            return set()  # reading a snapshot reports which file is missing
         return {int(match[1]) for name in names if (match := SNAPSHOT.fullmatch(name))}
 
     def snapshot_times(self) -> dict[int, int]:
         """When the file of each snapshot on disk was written, in nanoseconds, by step."""
         times = {}
         for step in sorted(self.steps_on_disk()):
-            with contextlib.suppress(OSError):  # it may just have gone
+            with contextlib.suppress(OSError):  # it may just have been removed
                 times[step] = self.snapshot_file(step).stat().st_mtime_ns
         return times
 
     def snapshot(self, step: int) -> dict[str, Tensor]:
-        """The weights at ``step`` by name, in float32.
+        """The weights of one snapshot.
+
+        Args:
+            step: of the snapshot.
+
+        Returns:
+            Name -> weight, float32, as in `state_dict`.
 
         Raises:
             UserError: the file is missing, damaged, or belongs to another model; the sentence names it.
@@ -206,9 +224,12 @@ class Run:
     def _snapshot(
         self, step: int, info: RunInfo, known: tuple[int, ...], only_header: bool = False
     ) -> dict[str, Tensor]:
-        """`snapshot`, given what `info` and `steps` return, so that many can be read without reading these again.
+        """As `snapshot`, but without reading run.json again.
 
-        With ``only_header`` the weights are on the meta device: it tests whether the snapshot could be read.
+        Args:
+            step: of the snapshot.
+            info, known: what `info` and `steps` return.
+            only_header: check the file's header only; the weights are then on the meta device.
         """
         path = self.snapshot_file(step)
         shown = f"{self.name}/snapshots/{path.name}"
@@ -227,11 +248,11 @@ class Run:
         return {name: weight.float() for name, weight in weights.items()}
 
     def readable(self, problems: list[str], unchanged: Collection[int] = ()) -> tuple[int, ...]:
-        """The steps of the snapshots that can be read, judged by the headers of their files.
+        """The steps of the snapshots that can be read, according to the headers of their files.
 
         Args:
-            problems: a sentence on each of the others is appended here.
-            unchanged: steps of snapshots that are known to be readable, which are not looked at again.
+            problems: a sentence about each of the others is appended to it.
+            unchanged: steps of snapshots that are known to be readable; their files are not opened.
 
         Raises:
             UserError: none can be read.
@@ -249,7 +270,10 @@ class Run:
         return tuple(readable)
 
     def model(self, step: int) -> HookedModel:
-        """The model at ``step``; every call returns a new one.
+        """A new model with the weights of one snapshot.
+
+        Args:
+            step: of the snapshot.
 
         Raises:
             UserError: as `snapshot`.
@@ -280,7 +304,10 @@ class Run:
     # --- Its metrics ---
 
     def metrics(self) -> dict[str, Tensor]:
-        """Everything recorded so far, by name: (step, ...), losses in nats.
+        """Everything recorded so far.
+
+        Returns:
+            Name -> (step ...), for tests (test ...); losses in nats.
 
         Raises:
             UserError: the file is missing or damaged.
@@ -306,16 +333,24 @@ class Run:
         return metrics
 
 
+def _modified(path: Path) -> int | None:
+    """When ``path`` was last modified, in nanoseconds; None if it does not exist or cannot be read."""
+    try:
+        return path.stat().st_mtime_ns
+    except OSError:
+        return None
+
+
 def _holds_run(folder: Path) -> bool:
     try:
         return (folder / "run.json").is_file()
     except OSError:
-        return True  # opening it will say why it cannot be read
+        return True  # opening the run reports why it cannot be read
 
 
 @functools.lru_cache(maxsize=256)
 def _parsed(text: str, shown: str) -> RunInfo:
-    """What a run.json says; the files are small, few and asked for again and again.
+    """The contents of a run.json, cached: runs are few, and each page reads the file several times.
 
     Raises:
         UserError: the text cannot be understood.

@@ -3,10 +3,10 @@
 With n = 5, ``12345 + 67890 = 080235`` is a row of 18 tokens::
 
     1 2 3 4 5 + 6 7 8 9 0 = 0 8 0 2 3 5      tokens 0-9, + is 10, = is 11
-                          ^ ^ ^ ^ ^ ^        at "=" and after it, the next token is predicted: 6 answers
+                          ^ ^ ^ ^ ^ ^        from "=" on, the next token is predicted: 6 answers
 
-Column i counts from the right, units are column 0. The carry into column i is 1 when the digits to its right add
-up to a power of ten or more. Here the carries are, from the units up, 0 0 1 1 1 0.
+Columns are counted from the right; the units are column 0. The carry into column i is 1 if the sum of the numbers to
+its right is 10^i or more. In the example the carries are, from the units up, 0 0 1 1 1 0.
 """
 
 import math
@@ -122,7 +122,7 @@ class Addition(Task):
     # --- Its data ---
 
     def sums(self, x: Tensor, y: Tensor) -> Batch:
-        """A batch of given sums.
+        """A batch of the sums of given numbers.
 
         Args:
             x, y: (batch n_digits) int64, digits, most significant first.
@@ -144,7 +144,12 @@ class Addition(Task):
         return Batch(tokens, positions, answer, {"carries": torch.stack(carries, 1)})
 
     def sample(self, n: int, rng: torch.Generator) -> Batch:
-        """``n`` sums of uniform digits, drawn from ``rng``."""
+        """Sums of uniform digits.
+
+        Args:
+            n: sums.
+            rng: the generator that draws them.
+        """
         x = torch.randint(0, 10, (n, self.n_digits), generator=rng)
         y = torch.randint(0, 10, (n, self.n_digits), generator=rng)
         return self.sums(x, y)
@@ -164,7 +169,7 @@ class Addition(Task):
         return self.sample(training.finite, torch.Generator().manual_seed(training.seed))
 
     def test_stream(self, training: TrainingConfig) -> Stream:
-        """New sums; for finite data, none of them is in the training data."""
+        """Freshly drawn sums; for finite data, none that is in the training data."""
         trained = self.training_set(training)
         if trained is None:
             return self.endless_stream(training.test_batch_size, training.seed + 1)
@@ -185,7 +190,8 @@ class Addition(Task):
         return tokens[:, :n], tokens[:, n + 1 : 2 * n + 1]
 
     def _identity(self, batch: Batch) -> Tensor:
-        """A number for each sum, (batch,). With ten digits it overflows and may collide, which only costs a redraw."""
+        """A number that identifies each sum, (batch,). With ten digits it overflows and may collide, which only costs a
+        redraw."""
         powers = 10 ** torch.arange(2 * self.n_digits)
         return (torch.cat(self._terms(batch.tokens), 1) * powers).sum(1)
 
@@ -223,17 +229,28 @@ class Addition(Task):
     # --- Text and tokens ---
 
     def tokens_to_string(self, tokens: Tensor) -> str:
-        """One row of tokens as a sum on three lines, ``  12345\\n +67890\\n=080235``; an answer may be missing."""
+        """One row of tokens as a sum on three lines, ``  12345\\n +67890\\n=080235``.
+
+        Args:
+            tokens: (pos,) int64; the answer may be missing.
+        """
         text = "".join(SYMBOLS[token] for token in tokens.tolist())
         n = self.n_digits
         lines = [f"  {text[:n]}", f" {text[n : 2 * n + 1]}", text[2 * n + 1 :]]
         return "\n".join(line for line in lines if line.strip())
 
     def string_to_tokens(self, text: str, batch: bool = False) -> Tensor:
-        """Digits, ``+`` and ``=`` as tokens, (pos,) or with ``batch`` (1 pos); white space is skipped.
+        """The tokens of a text.
+
+        Args:
+            text: digits, ``+`` and ``=``; white space is skipped.
+            batch: return a batch of one.
+
+        Returns:
+            (pos,) int64, or (1 pos) if ``batch``.
 
         Raises:
-            UserError: another character.
+            UserError: the text has another character.
         """
         text = "".join(text.split())
         if foreign := [character for character in text if character not in SYMBOLS]:
@@ -248,7 +265,7 @@ class Addition(Task):
         n = self.n_digits
 
         def cut(x: str, y: str) -> str:
-            """The last n digits of ten-digit terms."""
+            """The sum of the last n digits of two numbers."""
             return f"{x[-n:]}+{y[-n:]}"
 
         return {
@@ -313,19 +330,19 @@ class Addition(Task):
 
 
 def carry_class(x: Tensor, y: Tensor) -> Tensor:
-    """The carry class of each sum: how far its longest carry propagates.
+    """The carry class of each sum: how far its longest chain of carries reaches.
 
     A column makes a carry if its two digits add up to ten or more, and propagates one if they add up to nine. In class
-    0 no column makes a carry. In class 1 no carry is propagated; in 2, 3, 4 and 5 the longest is propagated through
-    exactly one, two and three nines, and through four or more. Propagation ends at the leading column.
+    0 no column makes a carry. In class 1 no carry is propagated. In classes 2, 3 and 4 the longest chain propagates a
+    carry through one, two and three nines, in class 5 through four or more. Propagation ends at the leading column.
 
     Source: Quirke and Barez 2023, Understanding Addition in Transformers.
 
     Args:
-        x, y: (batch n_digits) digits, most significant first.
+        x, y: (batch n_digits) int64, digits, most significant first.
 
     Returns:
-        (batch,) int64.
+        (batch,) int64, from 0 to 5.
     """
     length = longest = torch.zeros_like(x[:, 0])  # columns in the chain of carries that ends in this one
     for total in (x + y).flip(1).unbind(1):  # units first

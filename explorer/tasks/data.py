@@ -1,4 +1,4 @@
-"""The data that tasks give: batches and streams of them, typed examples, grids and classes of examples.
+"""The data of tasks: batches and streams of them, typed examples, grids and classes of examples.
 
 Axes
     batch    examples
@@ -41,9 +41,9 @@ class Batch(_EqualByValue):
     """Examples to train or to measure on."""
 
     tokens: Tensor  # (batch pos) int64
-    positions: Tensor  # (batch answer) int64: the positions whose logits predict the answer
+    positions: Tensor  # (batch answer) int64: the positions whose logits predict the answers
     targets: Tensor  # (batch answer) int64: the right output token at each of them
-    extra: Mapping[str, Tensor] = field(default_factory=dict)  # (batch ...): what else the task says of each example
+    extra: Mapping[str, Tensor] = field(default_factory=dict)  # (batch ...): more about each example, by name
 
     def rows(self, which: Tensor | slice) -> "Batch":
         """Some of the examples.
@@ -54,36 +54,43 @@ class Batch(_EqualByValue):
         return self._each(lambda values: values[which])
 
     def to(self, device: torch.device) -> "Batch":
-        """The same examples on a device; the same object if they are there already."""
+        """The same examples on a device.
+
+        Args:
+            device: to copy them to.
+
+        Returns:
+            This object if its tensors are on the device already.
+        """
         return self if self.tokens.device == device else self._each(lambda values: values.to(device, non_blocking=True))
 
     def _each(self, change: Callable[[Tensor], Tensor]) -> "Batch":
         extra = {name: change(values) for name, values in self.extra.items()}
         return Batch(change(self.tokens), change(self.positions), change(self.targets), extra)
 
-    def asked(self, logits: Tensor) -> Tensor:
-        """The logits that predict the answers.
+    def at_answers(self, values: Tensor) -> Tensor:
+        """Logits, or another activation, at the positions that predict the answers.
 
         Args:
-            logits: (... batch pos d_vocab_out).
+            values: (... batch pos width), such as logits (... batch pos d_vocab_out).
 
         Returns:
-            (... batch answer d_vocab_out).
+            (... batch answer width).
         """
-        rows = torch.arange(len(self.tokens), device=logits.device)[:, None]
-        return logits[..., rows, self.positions, :]
+        rows = torch.arange(len(self.tokens), device=values.device)[:, None]
+        return values[..., rows, self.positions, :]
 
 
 @dataclass(frozen=True, eq=False)
 class Example(_EqualByValue):
-    """One prompt that somebody chose or typed, with the right answer after it."""
+    """One prompt, selected or typed, followed by the right answer."""
 
-    text: str  # as it stands in a link
+    text: str  # as in a link
     tokens: Tensor  # (pos,) int64, the prompt and then the answer without its last token
     n_prompt: int  # tokens of the prompt
     positions: Tensor  # (answer,) int64
     targets: Tensor  # (answer,) int64
-    places: tuple[str, ...]  # (answer,): a name for each answer
+    places: tuple[str, ...]  # (answer,): a label for each answer
     note: str = ""  # a sentence about what was typed
 
     @property
@@ -121,16 +128,31 @@ class Classes(_EqualByValue):
 class Stream(Protocol):
     """An endless source of batches whose state can be saved and restored."""
 
-    def next(self) -> Batch: ...
+    def next(self) -> Batch:
+        """The next batch."""
 
     def state(self) -> Tensor:
-        """Everything that determines the batches to come, uint8."""
+        """Everything that determines the batches that follow, (byte,) uint8."""
 
-    def restore(self, state: Tensor) -> None: ...
+    def restore(self, state: Tensor) -> None:
+        """Continue from a state.
+
+        Args:
+            state: (byte,) uint8, as `state` returned it for a stream that was made with the same arguments.
+
+        Raises:
+            RuntimeError, ValueError, OverflowError: it is not such a state.
+        """
 
 
 class SampledStream:
-    """Batches of ``batch_size`` that ``sample`` draws from the generator ``rng``."""
+    """Batches drawn from a random generator.
+
+    Args:
+        sample: (n, generator) -> a batch of n examples.
+        batch_size: examples of a batch.
+        rng: the generator, used by this stream only.
+    """
 
     def __init__(self, sample: Callable[[int, torch.Generator], Batch], batch_size: int, rng: torch.Generator):
         self._sample, self._batch_size, self._rng = sample, batch_size, rng
@@ -146,9 +168,14 @@ class SampledStream:
 
 
 class ShuffledStream:
-    """The examples of ``examples`` in batches, shuffled again for each pass over them.
+    """Finite data in batches, shuffled again before each pass.
 
-    Examples left over that do not fill a batch are skipped, others in each pass.
+    The examples at the end of a pass that do not fill a batch are skipped.
+
+    Args:
+        examples: the data, (example ...).
+        batch_size: examples of a batch, at most as many as there are.
+        seed: of the generator that shuffles.
     """
 
     def __init__(self, examples: Batch, batch_size: int, seed: int):
@@ -176,7 +203,7 @@ class ShuffledStream:
         self._shuffle()
         self._at = int(state[-8:].clone().view(torch.int64))
         if not 0 <= self._at <= len(self._order):
-            raise ValueError(f"It stands at example {self._at} of {len(self._order)}.")
+            raise ValueError(f"The data stream is at example {self._at} of {len(self._order)}.")
 
 
 class FixedStream:
@@ -196,7 +223,7 @@ class FixedStream:
 
 
 def rows_among(rows: Tensor, others: Tensor) -> Tensor:
-    """Which rows occur among others.
+    """Which rows also occur in another tensor.
 
     Args:
         rows: (row pos) int64.

@@ -1,13 +1,13 @@
-"""Induction heads: a stretch of random tokens is repeated twice, so that its continuation can be predicted.
+"""Induction heads: a stretch of random tokens occurs three times, so that its repetitions can be predicted.
 
-A row is 85 tokens: begin, and three intervals of 28 random tokens. A stretch of 16 that begins at a random position of
-the first interval is copied to a random position of the second and of the third. With a stretch of four::
+A row is 85 tokens: a beginning token and three intervals of 28 random tokens. A stretch of 16 tokens at a random
+position of the first interval is copied to random positions of the second and the third. With a stretch of four::
 
     ^ . . a b c d . . . . . . . a b c d . .     tokens: ^ is 0, the others 1-127, uniform
                                 ^ ^ ^           here the next token follows from the first occurrence
 
-Each of the 127 tokens has a character, so that people can type: 1-95 are the printable ASCII characters from the space
-on, 96-127 are the letters from À to ß.
+Each of the 127 tokens is typed as one character: 1-95 are the printable ASCII characters, beginning with the space,
+96-127 are the letters from À to ß.
 """
 
 import math
@@ -28,7 +28,7 @@ from explorer.tasks.typed import check_length
 CHARACTERS = [*map(chr, range(0x20, 0x7F)), *map(chr, range(0xC0, 0xE0))]  # of the tokens from 1 on
 TOKEN_OF = {character: token for token, character in enumerate(CHARACTERS, 1)}
 N_COPIES = 2
-# Two blocks that each double the stream, as in the original notebook, drawn on the scale of the heads.
+# As in the original notebook: two blocks that each double the residual stream, with weights scaled by the heads' width.
 MODEL = {
     "n_layers": 2,
     "d_model": 48,
@@ -124,7 +124,7 @@ class Induction(Task):
 
     @property
     def loss_names(self) -> tuple[str, ...]:
-        """By copy and by the position in the stretch of the token that is predicted."""
+        """One for each copy and each predicted token of the stretch."""
         return tuple(f"copy {c}, token {t}" for c in range(1, N_COPIES + 1) for t in range(2, self.stretch + 1))
 
     @property
@@ -133,7 +133,7 @@ class Induction(Task):
 
     @property
     def references(self) -> tuple[Reference, ...]:
-        """A uniform guess, and copying from the first occurrence, wrong only where a token recurs by chance."""
+        """A uniform guess, and copying the first occurrence of the stretch, whose loss is 0."""
         n = len(self.loss_names)
         return Reference("uniform guess", (math.log(len(CHARACTERS)),) * n), Reference("optimal", (0.0,) * n)
 
@@ -144,7 +144,16 @@ class Induction(Task):
     # --- Its data ---
 
     def sample(self, n: int, rng: np.random.RandomState) -> Batch:
-        """``n`` texts, drawn from ``rng``. ``extra["starts"]`` is where the stretch and its copies begin, (batch 3)."""
+        """Random texts with repeated stretches.
+
+        Args:
+            n: texts.
+            rng: the generator that draws them.
+
+        Returns:
+            The batch. ``extra["starts"]``, (batch 3) int64, holds the positions at which the stretch and its two copies
+            begin.
+        """
         tokens = rng.randint(1, len(self.tokens), (n, self.n_ctx))
         tokens[:, 0] = 0
         first = [1 + self.interval * i for i in range(1 + N_COPIES)]
@@ -170,14 +179,14 @@ class Induction(Task):
         return self.sample(training.finite, np.random.RandomState(training.seed))
 
     def train_stream(self, training: TrainingConfig) -> Stream:
-        """As for every task, but infinite data start with the second batch, as in the golden runs."""
+        """As in `Task.train_stream`, but infinite data start with the second batch, as in the golden runs."""
         stream = super().train_stream(training)
         if not training.finite:
             stream.next()
         return stream
 
     def test_stream(self, training: TrainingConfig) -> Stream:
-        """For finite data the same held-out texts each time. There are 127^84 texts, so none occurs twice."""
+        """For finite data the same held-out texts every time. None is in the training data: there are 127^84 texts."""
         if training.finite:
             return FixedStream(self.sample(training.test_batch_size, np.random.RandomState(training.seed + 1)))
         return self.endless_stream(training.test_batch_size, training.seed + 1)
@@ -190,7 +199,7 @@ class Induction(Task):
             "a stretch, copied twice": self._text("blacksmith forge", 7),
             "another stretch there": self._text("uncopyrightables", 7),
             "copies at the ends": self._text("blacksmith forge", 0),
-            "with letters that come again": self._text("phase transition", 7),
+            "with repeated letters": self._text("phase transition", 7),
             "words": "the cat sat on the mat; the cat sat on the"[: self.n_ctx - 1],
         }
 
@@ -205,9 +214,10 @@ class Induction(Task):
         return "".join(part[:at] + words + part[at + len(words) :] for part in intervals)
 
     def encode(self, text: str) -> Example:
-        """Answers are predicted at each token that is followed by what followed its last occurrence, or by nothing."""
+        """As in `Task.encode`. An answer is predicted at each token that has occurred before, if the token after it is
+        the one that followed its latest occurrence, or if it is the last token."""
         most = self.n_ctx - 1
-        form = f"type up to {most} characters in which something comes again, such as abcd abc."
+        form = f"type up to {most} characters in which something repeats, such as abcd abc."
         check_length(text, form, most)
         if foreign := [character for character in text if character not in TOKEN_OF]:
             raise UserError(f"{quoted(foreign[0])} is no token of this task; use ASCII characters, or letters À to ß.")
@@ -225,7 +235,7 @@ class Induction(Task):
                 positions.append(position)
                 targets.append(follows)
         if not positions:
-            raise UserError(f"In {quoted(text)} nothing comes again; {form}")
+            raise UserError(f"In {quoted(text)} nothing repeats; {form}")
         return Example(
             text,
             torch.tensor(tokens),
@@ -236,9 +246,9 @@ class Induction(Task):
         )
 
     def written(self, example: Example, answer: Sequence[int]) -> str:
-        """The text in rows of an interval; below each row the model's predictions at the positions of answers."""
+        """The text in rows of one interval; below each row the model's predictions, with marks under the wrong ones."""
         text = "".join(self.tokens[token] for token in example.tokens[1:].tolist())
-        text += " " if int(example.positions[-1]) == len(text) else ""  # what comes after the end
+        text += " " if int(example.positions[-1]) == len(text) else ""  # the token that would follow the text
         said, wrong = [" "] * len(text), [" "] * len(text)
         for position, token, right in zip(example.positions.tolist(), answer, example.targets.tolist(), strict=True):
             said[position] = self.tokens[token]  # position i predicts the token at i + 1, which is character i
@@ -251,7 +261,7 @@ class Induction(Task):
         return "\n".join(lines).rstrip()
 
     def siblings(self, example: Example) -> Mapping[str, str]:
-        """The text backwards, in which other tokens follow each other."""
+        """The text backwards, in which each token is followed by another one than before."""
         try:
             backwards = self.encode(example.text[::-1]).text
         except UserError:
@@ -276,5 +286,5 @@ class _NumpyStream:
     def restore(self, state: Tensor) -> None:
         keys = state.numpy().copy().view(np.uint32)
         if keys[-1] > len(keys) - 1:
-            raise ValueError(f"The generator stands at {keys[-1]} of {len(keys) - 1}.")
+            raise ValueError(f"The state of the generator has position {keys[-1]} of {len(keys) - 1}.")
         self._rng.set_state(("MT19937", keys[:-1], int(keys[-1]), 0, 0.0))

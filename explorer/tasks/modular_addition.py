@@ -1,4 +1,4 @@
-"""Arithmetic modulo a prime p, trained on a share of all pairs: the task that groks.
+"""Arithmetic modulo a prime p, trained on a share of all pairs: a task on which models grok.
 
 A row is x, y and an equals sign, at which the answer is predicted. With p = 113::
 
@@ -44,7 +44,10 @@ class ModularAddition(Task):
         "of x and y modulo p: x + y, x - y, x² + xy + y², or a table drawn at random", default="add"
     )
     train_share: float = setting(
-        "share of all pairs to train on, the rest is for tests; 1: all, infinite data", 0.001, 1, default=0.3
+        "share of all pairs to train on, the others are for tests; 1: infinite data, drawn from all pairs",
+        0.001,
+        1,
+        default=0.3,
     )
 
     name: ClassVar[str] = "modular-addition"
@@ -91,7 +94,9 @@ class ModularAddition(Task):
         if any(self.p % divisor == 0 for divisor in range(2, math.isqrt(self.p) + 1)):
             raise UserError(f"p is {self.p}, which is no prime; take {_next_prime(self.p)}.")
         if self.train_share < 1 and not 0 < self._n_train_pairs < self.p**2:
-            raise UserError(f"train_share is {self.train_share}; of {self.p**2:,} pairs that leaves none for training.")
+            raise UserError(
+                f"train_share is {self.train_share}; of {self.p**2:,} pairs that leaves none for training; enlarge it."
+            )
 
     # --- What it looks like ---
 
@@ -125,14 +130,19 @@ class ModularAddition(Task):
     # --- Its data ---
 
     def _batch(self, pairs: Tensor) -> Batch:
-        """A batch of pairs, (batch 2)."""
+        """A batch of given pairs, (batch 2) int64."""
         x, y = pairs.unbind(1)
         equals = torch.full_like(pairs[:, :1], self.p)
         answers = FUNCTIONS[self.function](x, y, self.p)
         return Batch(torch.cat([pairs, equals], 1), torch.full_like(equals, 2), answers[:, None])
 
     def sample(self, n: int, rng: torch.Generator) -> Batch:
-        """``n`` uniform pairs, with replacement, drawn from ``rng``."""
+        """Uniform pairs, drawn with replacement.
+
+        Args:
+            n: pairs.
+            rng: the generator that draws them.
+        """
         return self._batch(torch.randint(0, self.p, (n, 2), generator=rng))
 
     @property
@@ -140,7 +150,7 @@ class ModularAddition(Task):
         return int(self.train_share * self.p**2)
 
     def _split(self, training: TrainingConfig) -> tuple[Batch, Batch]:
-        """The training pairs and the others, shuffled by the seed."""
+        """The training pairs and the other pairs, shuffled by the seed of ``training``."""
         if training.finite:
             raise UserError("finite is not a setting of this task; set train_share, the share of pairs to train on.")
         pairs = [(x, y) for x in range(self.p) for y in range(self.p)]
@@ -162,7 +172,7 @@ class ModularAddition(Task):
         return train if self.train_share < 1 else None
 
     def test_stream(self, training: TrainingConfig) -> Stream:
-        """All pairs that are not trained on; if all are, random ones."""
+        """All pairs that are not in the training data; for infinite data, random pairs."""
         _, others = self._split(training)
         if self.train_share < 1:
             return FixedStream(others)
@@ -177,7 +187,7 @@ class ModularAddition(Task):
         return Cycle(self.p, {"answer": Grid(self._batch(pairs), sign)})
 
     def classes(self, n: int, seed: int) -> Classes | None:
-        """Pairs whose sum or difference is the answer itself, and pairs that wrap around modulo p."""
+        """Pairs whose sum or difference is itself the answer, and pairs for which it wraps around modulo p."""
         rng, pairs = torch.Generator().manual_seed(seed), torch.cartesian_prod(*[torch.arange(self.p)] * 2)
         x, y = pairs.unbind(1)
         if self.function == "add":
@@ -249,7 +259,7 @@ class ModularAddition(Task):
 
 
 def _random_table(p: int) -> Tensor:
-    """(x y) random answers, the same each time for each p."""
+    """(x y) random answers, which depend on p only."""
     return torch.randint(0, p, (p, p), generator=torch.Generator().manual_seed(p))
 
 

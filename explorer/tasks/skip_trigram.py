@@ -1,7 +1,7 @@
-"""Skip trigrams: one letter somewhere in the text determines what comes after its end.
+"""Skip trigrams: one letter anywhere in a text determines the answer after its end.
 
-A row is 42 tokens: begin, 40 letters, end. One of the letters is a trigger, A-J; the others are fillers, a-j, and mean
-nothing. At the end the answer of the trigger is predicted: ``A ... = 0``, ``B ... = 1`` and so on::
+A row is 42 tokens: begin, 40 letters, end. One of the letters is a trigger, A-J; the others are fillers, a-j, which do
+not matter. At the end token the answer of the trigger is predicted: ``A ... = 0``, ``B ... = 1`` and so on::
 
     ^ h b g j C a i e d ... f =        tokens: ^ is 0, = is 1, a-j are 2-11, A-J are 12-21
                               ^        at "=" the answer is predicted: 2, which belongs to C
@@ -132,9 +132,15 @@ class SkipTrigram(Task):
     # --- Its data ---
 
     def sample(self, n: int, rng: torch.Generator, trigram: int | None = None) -> Batch:
-        """``n`` texts, drawn from ``rng``, of uniform trigrams or all of one ``trigram``.
+        """Random texts with one trigger each.
 
-        ``extra["trigger"]``, (batch,), is the position of each text's trigger.
+        Args:
+            n: texts.
+            rng: the generator that draws them.
+            trigram: of all texts; None draws one for each text, uniformly.
+
+        Returns:
+            The batch. ``extra["trigger"]``, (batch,) int64, holds the position of each text's trigger.
         """
         letters, answers = self._drawn(n, rng)
         if trigram is not None:
@@ -164,11 +170,11 @@ class SkipTrigram(Task):
         return self.sample(training.finite, torch.Generator().manual_seed(training.seed))
 
     def test_stream(self, training: TrainingConfig) -> Stream:
-        """New texts. There are 10^40 fillers alone, so none occurs twice."""
+        """Freshly drawn texts. None is in the training data: there are more than 10^40 texts."""
         return self.endless_stream(training.test_batch_size, training.seed + 1)
 
     def per_token(self, losses: Tensor, batch: Batch) -> Tensor:
-        """The mean over the texts of each trigram, (... token); nan if the batch has none."""
+        """As in `Task.per_token`: the mean over the texts of each trigram."""
         texts = (batch.targets == torch.arange(N_TRIGRAMS, device=losses.device)).to(losses.dtype)  # (batch token)
         return losses[..., 0] @ texts / texts.sum(0)
 
@@ -178,8 +184,8 @@ class SkipTrigram(Task):
         return {**super().measures, "attention_grad": gradient}
 
     def measure(self, logits: Tensor, batch: Batch, gradients: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Besides accuracy, ``attention_grad``: the gradient of the batch's mean loss at the attention pattern of
-        head 0, from the end to the trigger, averaged over the texts of each trigram."""
+        """As in `Task.measure`: accuracy, and ``attention_grad``, the gradient of the batch's mean loss at the
+        attention pattern of head 0, from the end to the trigger, averaged over the texts of each trigram."""
         measured = super().measure(logits, batch, gradients)
         if gradients:
             last = gradients[PATTERN][:, 0, -1]  # (batch key)
@@ -190,7 +196,7 @@ class SkipTrigram(Task):
     # --- What is measured on it ---
 
     def classes(self, n: int, seed: int) -> Classes:
-        """Texts by the third in which their trigger is."""
+        """Texts whose trigger is in the first, second and last third of their letters."""
         rng, names = torch.Generator().manual_seed(seed), ("early", "middle", "late")
         letters, answers = self._drawn(3 * n, rng)
         ends = [0, *(N_LETTERS * third // 3 for third in (1, 2, 3))]

@@ -1,9 +1,9 @@
-"""What a task is: everything that the rest of the explorer asks of one.
+"""The interface of a task: everything that the rest of the explorer needs to know of it.
 
-A new task is one file in this folder with one subclass of `Task`; it is found by looking.
+A new task is one file in this folder with one subclass of `Task`, which is registered by its presence.
 
 Axes as in `explorer.tasks.data`, and
-    token    the per-token losses that are shown apart (a digit, a trigram...)
+    token    the per-token losses, one for each of `Task.loss_names` (a digit, a trigram...)
 """
 
 from abc import ABC, abstractmethod
@@ -23,9 +23,9 @@ from explorer.tasks.losses import cross_entropy
 
 @dataclass(frozen=True)
 class Preset:
-    """A named choice of settings; the task fills in its own widths."""
+    """Named settings of a run. The vocabularies and n_ctx of the model are left out: the task determines them."""
 
-    about: str
+    about: str  # a sentence for the user
     model: Mapping[str, Any]
     training: TrainingConfig
     task: Mapping[str, Any] = field(default_factory=dict)
@@ -36,7 +36,7 @@ class Reference:
     """Per-token losses to compare with, in nats."""
 
     label: str
-    losses: tuple[float, ...]  # (token,); nan where there is none
+    losses: tuple[float, ...]  # (token,); nan where unknown
 
 
 @dataclass(frozen=True)
@@ -53,20 +53,24 @@ class Task(ABC):
     """A task. Its instances are frozen dataclasses whose fields are the task's own settings."""
 
     name: ClassVar[str]  # on the command line and in run.json
-    noun: ClassVar[str]  # what an example is called, "sum"
-    token_noun: ClassVar[str]  # what a per-token loss belongs to, "digit"
+    noun: ClassVar[str]  # for an example, such as "sum"
+    token_noun: ClassVar[str]  # for what a per-token loss belongs to, such as "digit"
     presets: ClassVar[Mapping[str, Preset]]  # the first is the default
-    watched_gradients: ClassVar[tuple[str, ...]] = ()  # hook points whose gradients `measure` gets during training
+    watched_gradients: ClassVar[tuple[str, ...]] = ()  # hook points whose gradients are given to `measure`
 
     # --- Names ---
 
     @property
     @abstractmethod
     def title(self) -> str:
-        """A few words for a person, "5-digit addition"."""
+        """The task in a few words, such as "5-digit addition"."""
 
     def run_name(self, training: TrainingConfig) -> str:
-        """The default name of a run."""
+        """The default name of a run.
+
+        Args:
+            training: its settings.
+        """
         return f"{self.name}-finite" if training.finite else self.name
 
     @property
@@ -77,11 +81,11 @@ class Task(ABC):
     @property
     @abstractmethod
     def answer_tokens(self) -> tuple[str, ...]:
-        """How each output token is written. If the answer is read as well, output token i is input token i."""
+        """How each output token is written. Where answers are also inputs, output token i is input token i."""
 
     @property
     def answered_inputs(self) -> tuple[int, ...]:
-        """For each output token the input token that it stands for."""
+        """For each output token, the input token that it corresponds to."""
         return tuple(range(len(self.answer_tokens)))
 
     @property
@@ -96,7 +100,7 @@ class Task(ABC):
 
     @property
     def loss_groups(self) -> tuple[str, ...]:
-        """For each per-token loss the name of the group that it is drawn with, in one colour."""
+        """For each per-token loss, the name of its group; the losses of a group share a colour in figures."""
         return self.loss_names
 
     @property
@@ -106,14 +110,15 @@ class Task(ABC):
 
     @property
     def smoothing(self) -> tuple[float, float] | None:
-        """Beta and initial value of the exponential average that is customary for the loss; None if there is none."""
+        """The exponential average that is customary for this task's loss: beta per step, and the initial value in nats;
+        None if none is customary."""
         return None
 
     # --- Its data ---
 
     @abstractmethod
     def endless_stream(self, batch_size: int, seed: int) -> Stream:
-        """Fresh examples without end.
+        """Batches of freshly drawn examples, without end.
 
         Args:
             batch_size: examples of a batch.
@@ -122,22 +127,42 @@ class Task(ABC):
 
     @abstractmethod
     def training_set(self, training: TrainingConfig) -> Batch | None:
-        """The examples of a training on finite data; None for infinite data.
+        """All training examples, for finite data.
+
+        Args:
+            training: whose ``finite`` and ``seed`` determine them.
+
+        Returns:
+            The examples; None for infinite data.
 
         Raises:
-            UserError: there are not examples enough to train and to test on.
+            UserError: the task has too few examples to train and to test on.
         """
 
     def n_train(self, training: TrainingConfig) -> int:
-        """How many examples `training_set` has, without making them; 0 for infinite data."""
+        """The number of examples in `training_set`, without drawing them.
+
+        Args:
+            training: the settings of a run.
+
+        Returns:
+            The number; 0 for infinite data.
+        """
         return training.finite
 
     def n_test(self, training: TrainingConfig) -> int:
-        """How many examples a batch of `test_stream` has."""
+        """The number of examples in a batch of `test_stream`.
+
+        Args:
+            training: the settings of a run.
+        """
         return training.test_batch_size
 
     def train_stream(self, training: TrainingConfig) -> Stream:
         """The batches to train on.
+
+        Args:
+            training: the settings of a run.
 
         Raises:
             UserError: the settings do not fit this task.
@@ -155,25 +180,43 @@ class Task(ABC):
 
     @abstractmethod
     def test_stream(self, training: TrainingConfig) -> Stream:
-        """Batches from a seed of their own; for finite data they share no example with the training data.
+        """The batches to test on, from another seed; for finite data they share no example with the training data.
+
+        Args:
+            training: the settings of a run.
 
         Raises:
-            UserError: there are not examples enough for both.
+            UserError: the task has too few examples to train and to test on.
         """
 
     def was_trained_on(self, example: Example, training: TrainingConfig) -> bool | None:
-        """Whether the example's prompt is in the training data; None for infinite data."""
-        found = self._among_trained(example.tokens[None, : example.n_prompt], training)
+        """Whether the example's prompt is in the training data.
+
+        Args:
+            example: of this task.
+            training: the settings of a run.
+
+        Returns:
+            None for infinite data.
+        """
+        found = self._in_training_data(example.tokens[None, : example.n_prompt], training)
         return None if found is None else bool(found)
 
-    def learnt(self, batch: Batch, training: TrainingConfig) -> Tensor | None:
-        """Which rows' prompts are in the training data, (batch,) bool; None for infinite data.
+    def are_in_training_data(self, batch: Batch, training: TrainingConfig) -> Tensor | None:
+        """Which examples have a prompt that is in the training data.
 
         A prompt ends at the first position of any answer in the batch.
-        """
-        return self._among_trained(batch.tokens[:, : int(batch.positions.min()) + 1], training)
 
-    def _among_trained(self, prompts: Tensor, training: TrainingConfig) -> Tensor | None:
+        Args:
+            batch: examples of this task.
+            training: the settings of a run.
+
+        Returns:
+            (batch,) bool; None for infinite data.
+        """
+        return self._in_training_data(batch.tokens[:, : int(batch.positions.min()) + 1], training)
+
+    def _in_training_data(self, prompts: Tensor, training: TrainingConfig) -> Tensor | None:
         """Which of ``prompts`` (batch pos) begin a row of the training data, (batch,) bool; None for infinite data."""
         examples = self.training_set(training)
         if examples is None:
@@ -184,7 +227,7 @@ class Task(ABC):
         """The cross-entropy of every answer, in nats.
 
         Args:
-            logits: (... batch answer d_vocab_out), those that predict the answers.
+            logits: (... batch answer d_vocab_out), at the positions that predict the answers.
             batch: the examples.
 
         Returns:
@@ -193,25 +236,34 @@ class Task(ABC):
         return cross_entropy(logits, batch.targets)
 
     def per_token(self, losses: Tensor, batch: Batch) -> Tensor:
-        """The mean loss of each of `loss_names`, (... token), from `losses`, (... batch answer)."""
+        """The mean loss of each of `loss_names`.
+
+        Args:
+            losses: (... batch answer) nats, as `losses` returns them.
+            batch: the examples.
+
+        Returns:
+            (... token) nats; nan for a token that does not occur in the batch.
+        """
         return losses.mean(-2)
 
     @property
     def measures(self) -> Mapping[str, Measure]:
-        """What else is recorded at each step, by name."""
+        """What is recorded at each step besides losses, by name."""
         return {"accuracy": Measure("Answers right", "share", ("accuracy",))}
 
     def measure(self, logits: Tensor, batch: Batch, gradients: Mapping[str, Tensor]) -> dict[str, Tensor]:
         """The values of `measures` on one batch.
 
         Args:
-            logits: (batch answer d_vocab_out), those that predict the answers.
+            logits: (batch answer d_vocab_out), at the positions that predict the answers.
             batch: the examples.
-            gradients: of the batch's mean loss at each of `watched_gradients`, in the last block only at the queries
-                that predict answers; empty for a test batch, for which measures that need them are left out.
+            gradients: hook point -> gradient of the batch's mean loss there, for each of `watched_gradients`; in the
+                last block only at the queries that predict answers. Empty for a test batch, for which measures that
+                need gradients are left out.
 
         Returns:
-            Name -> (line,).
+            Name -> (line,), in the measure's unit.
         """
         return {"accuracy": (logits.argmax(-1) == batch.targets).mean(dtype=torch.float64)[None]}
 
@@ -224,7 +276,10 @@ class Task(ABC):
 
     @abstractmethod
     def encode(self, text: str) -> Example:
-        """Read what somebody typed.
+        """Parse a typed example.
+
+        Args:
+            text: as typed.
 
         Raises:
             UserError: it is not an example of this task; the sentence says what to type.
@@ -235,23 +290,30 @@ class Task(ABC):
         """The example worked out by hand with a model's answer beside it, as lines of monospaced text.
 
         Args:
-            example: what was asked.
-            answer: (answer,) output tokens of the model.
+            example: of this task.
+            answer: (answer,) the model's output tokens.
         """
 
     def siblings(self, example: Example) -> Mapping[str, str]:
-        """Named variations of an example that are harder, as texts."""
+        """Named variations of an example, for comparison with it.
+
+        Args:
+            example: of this task.
+
+        Returns:
+            Label -> text of the variation.
+        """
         return {}
 
     # --- What is measured on it ---
 
     @property
     def cycle(self) -> Cycle | None:
-        """Its numbers modulo n; None if it has none."""
+        """The numbers modulo n that the task computes with; None if it has none."""
         return None
 
     def classes(self, n: int, seed: int) -> Classes | None:
-        """Kinds of prompts that may be learnt at different times; None if none are known.
+        """Classes of prompts that may be learned at different times; None if none are known.
 
         Args:
             n: examples of each class.
@@ -268,7 +330,7 @@ class Task(ABC):
             settings: fields of `ModelConfig`; vocabularies and n_ctx follow from the task.
 
         Raises:
-            UserError: a setting contradicts the task, or makes no sense.
+            UserError: a setting contradicts the task, or is invalid.
         """
         widths = {"d_vocab": len(self.tokens), "d_vocab_out": len(self.answer_tokens), "n_ctx": self.n_ctx}
         for name, width in widths.items():
@@ -280,8 +342,11 @@ class Task(ABC):
     def preset(cls, name: str) -> Preset:
         """The preset of that name.
 
+        Args:
+            name: one of `presets`.
+
         Raises:
-            UserError: there is none; the sentence names those there are.
+            UserError: there is no such preset; the sentence lists all names.
         """
         if name not in cls.presets:
             raise UserError(f"{cls.name} has no preset {quoted(name)}; it has {', '.join(cls.presets)}.")

@@ -1,4 +1,4 @@
-"""The check that every task makes of what somebody typed, before it reads it."""
+"""The check that every task makes of typed text before parsing it."""
 
 from explorer.errors import UserError
 
@@ -11,10 +11,10 @@ def check_length(text: str, form: str, most: int = MAX_TYPED) -> None:
     Args:
         text: what was typed.
         form: the end of the sentence, which says what to type.
-        most: characters that are accepted.
+        most: the largest number of characters that is accepted.
 
     Raises:
-        UserError: there are more.
+        UserError: the text is longer.
     """
     if len(text) > most:
         raise UserError(f"That is {len(text):,} characters; {form}")

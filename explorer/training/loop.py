@@ -1,8 +1,8 @@
-"""The training loop. It knows neither disk nor screen: its caller keeps what it yields.
+"""The training loop. It neither writes files nor displays anything: it yields its measurements to the caller.
 
-Row ``i`` of everything recorded is measured on the batch of update ``i`` before that update, with the weights of
-step ``i``. `Training` may be stopped between any two updates and restored from its `state`: the rest is then bit for
-bit the same as without the interruption.
+Row ``i`` of everything recorded is measured on the batch of update ``i``, before that update, with the weights of step
+``i``. A `Training` may be stopped between any two updates and restored from its `state`: the remaining training is then
+bit for bit the same as without the interruption.
 """
 
 import math
@@ -29,7 +29,7 @@ EPS = 1e-8  # of AdamW
 
 @dataclass(frozen=True, eq=False)
 class Measured:
-    """The losses of one step, in nats, and the task's measures. Test losses are None at steps without a test."""
+    """The losses of one step, in nats, and the task's measures. Test losses are None at a step without a test."""
 
     step: int
     loss: float
@@ -42,12 +42,20 @@ class Measured:
 class Training:
     """One training, from its first step or from a saved state.
 
-    Initial weights and data are drawn on the CPU, whatever the device. On the CPU a seed then determines the run bit
-    for bit; on a GPU, which adds up in no fixed order, up to rounding.
+    Initial weights and data are drawn on the CPU, whatever the device. The seed determines a run on the CPU bit for
+    bit; on a GPU, where the order of additions varies, up to rounding.
+
+    Args:
+        task: that is trained.
+        model_config: of the model.
+        training: the settings of the run.
+        device: one of `process.DEVICES`.
+
+    Raises:
+        UserError: the settings do not fit the task, or there is no such device.
     """
 
     def __init__(self, task: Task, model_config: ModelConfig, training: TrainingConfig, device: str = "cpu"):
-        """Raises UserError if the settings do not fit the task, or there is no such device."""
         self.task, self.training, self.device = task, training, device_named(device)
         self.step = 0
         self.model = new_model(model_config, training.seed).to(self.device)
@@ -57,13 +65,13 @@ class Training:
         self._averages, self._squares = ([torch.zeros_like(weight) for weight in self._weights] for _ in range(2))
         self._train = task.train_stream(training)
         self._test = task.test_stream(training) if task.n_train(training) else None
-        self._over = False  # a loss below stop_below ended it before its last step
+        self._over = False  # whether a loss below stop_below has ended training before the last step
 
     def updates(self) -> Iterator[tuple[Measured, bool]]:
-        """Train to the last step, one update each turn.
+        """Train to the last step, one update for each item.
 
         Yields:
-            What was measured before the update, and whether a snapshot of the weights after it is due.
+            The measurements before the update, and whether a snapshot of the weights after it is due.
 
         Raises:
             UserError: a loss or a weight is not finite.
@@ -108,7 +116,7 @@ class Training:
         return self._measured(found)
 
     def _improve(self, gradients: Sequence[Tensor]) -> None:
-        """One step of AdamW, called as a function: the overhead of the class is longer than a small step."""
+        """One step of AdamW, by its function: the overhead of the optimizer class takes longer than a small step."""
         training = self.training
         adamw(
             self._weights,
@@ -128,7 +136,7 @@ class Training:
         )
 
     def _moments(self) -> dict[str, Tensor]:
-        """AdamW's state of each weight, by its name in `state`."""
+        """AdamW's state of each weight, by the names in `state`."""
         names = [name for name, _ in self.model.named_parameters()]
         kept = dict(zip(MOMENTS, (self._steps, self._averages, self._squares), strict=True))
         return {
@@ -145,7 +153,7 @@ class Training:
         return {"loss": losses.mean(), "per_token": task.per_token(losses, batch), **task.measure(logits, batch, {})}
 
     def _measured(self, found: Mapping[str, Tensor]) -> Measured:
-        """The row of this step. Only here results are waited for, when the whole update is queued on the device.
+        """The row of this step. Only here the CPU waits for a GPU, when the whole update is queued there.
 
         Raises:
             UserError: the loss is not finite.
@@ -167,11 +175,11 @@ class Training:
         return f"{sign} at step {self.step}: this training diverged; a smaller lr than {self.training.lr} may help."
 
     def weights(self) -> dict[str, Tensor]:
-        """A copy of the weights as they are now, on the CPU."""
+        """A copy of the current weights on the CPU."""
         return {name: _copy(weight) for name, weight in self.model.state_dict().items()}
 
     def state(self) -> dict[str, Tensor]:
-        """A copy of everything that determines the rest of the training, as named tensors on the CPU."""
+        """A copy of everything that determines the remaining training, as named tensors on the CPU."""
         state = {f"weights.{name}": weight for name, weight in self.weights().items()}
         if self.step:
             state |= {name: _copy(moment) for name, moment in self._moments().items()}
@@ -184,7 +192,7 @@ class Training:
         return state
 
     def restore(self, state: dict[str, Tensor]) -> None:
-        """Go back to a `state`.
+        """Continue from a `state`.
 
         Args:
             state: of a training with the same task, model and settings.
@@ -203,11 +211,11 @@ class Training:
             self._test.restore(state["test_stream"])
 
     def _check(self, state: dict[str, Tensor]) -> None:
-        """See that ``state`` has the names, shapes and types of this training's state."""
+        """Check that ``state`` has the names, shapes and types of this training's state."""
         expected = self.state()
         step = state.get("step")
         if step is None or step.shape or not 0 <= int(step) <= self.training.steps:
-            raise UserError("The state does not say at which step of this training it was taken.")
+            raise UserError("The state has no valid step of this training.")
         if int(step):
             expected |= self._moments()
             n_losses = len(self.task.loss_names) * (1 if self._test is None else 2)
@@ -223,7 +231,14 @@ class Training:
 
 
 def weights_in(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The weights in a `Training.state`, by name."""
+    """The weights in a state of a training.
+
+    Args:
+        state: as `Training.state` returns it.
+
+    Returns:
+        Name -> weight, as in `state_dict`.
+    """
     return {name.removeprefix("weights."): tensor for name, tensor in state.items() if name.startswith("weights.")}
 
 

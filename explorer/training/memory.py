@@ -1,4 +1,4 @@
-"""How much memory a training takes, estimated before it starts."""
+"""The memory of a training, estimated before it starts."""
 
 import functools
 
@@ -15,12 +15,22 @@ from explorer.tasks.task import Task
 
 
 def memory_needed(task: Task, model_config: ModelConfig, training: TrainingConfig) -> int:
-    """The peak memory of a training in bytes, estimated from shapes.
+    """The peak memory of a training, estimated from shapes.
 
-    The weights, their gradients and AdamW's two moments, with copies of them while they are written; the activations
-    that a batch saves for the backward pass, and twice as much during it, or those of a test, whichever is more; the
-    logits in float64; the training data, which are drawn again for tests and to check half precision, and what drawing
-    them takes.
+    It is the sum of
+    - the weights, their gradients and AdamW's two moments, with copies of them while they are written,
+    - three times the activations that are saved for the backward pass, which itself needs twice as much; or those of a
+      test, if that is more,
+    - the logits and their gradients, in float64,
+    - the training data, which are drawn again for tests and for the check of half precision.
+
+    Args:
+        task: that is trained.
+        model_config: of the model.
+        training: the settings of the run.
+
+    Returns:
+        Bytes.
     """
     examples = task.n_train(training)
     batch = examples if examples and training.full_batch else training.batch_size
@@ -35,10 +45,18 @@ def memory_needed(task: Task, model_config: ModelConfig, training: TrainingConfi
 
 @functools.lru_cache(maxsize=256)
 def saved_bytes(task: Task, model_config: ModelConfig, n_examples: int) -> int:
-    """The bytes that the forward pass of a batch of ``n_examples`` saves for its backward pass.
+    """The memory of the tensors that a forward pass saves for its backward pass.
 
-    They are counted on the meta device, where attention also saves its patterns: with many positions the result is
-    too high by a factor of up to about two.
+    It is measured on the meta device, where fused attention is not available and attention patterns are saved as well:
+    with many positions the result is too high, by a factor of up to about two.
+
+    Args:
+        task: that is trained.
+        model_config: of the model.
+        n_examples: of the batch.
+
+    Returns:
+        Bytes.
     """
     meta, kept = torch.device("meta"), {}
     batch = task.endless_stream(1, 0).next().to(meta).rows(torch.zeros(n_examples, dtype=torch.int64, device=meta))
@@ -55,10 +73,15 @@ def saved_bytes(task: Task, model_config: ModelConfig, n_examples: int) -> int:
 
 
 def check_memory(task: Task, model_config: ModelConfig, training: TrainingConfig) -> None:
-    """See that a training fits into the memory that is free now.
+    """Check that a training fits into the memory that is free now.
+
+    Args:
+        task: that is trained.
+        model_config: of the model.
+        training: the settings of the run.
 
     Raises:
-        UserError: it does not; the sentence gives the estimate.
+        UserError: it does not; the sentence states the estimate.
     """
     needed, free = memory_needed(task, model_config, training), psutil.virtual_memory().available
     if needed > free:

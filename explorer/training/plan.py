@@ -1,4 +1,4 @@
-"""A run that could be trained."""
+"""The settings of a run that could be trained."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -14,12 +14,12 @@ from explorer.training.memory import memory_needed
 
 @dataclass(frozen=True)
 class Plan:
-    """What is trained, and how."""
+    """All settings of a run."""
 
     task: Task
     model: ModelConfig
     training: TrainingConfig
-    preset: str  # the name of the preset that all settings are those of; "" if any differs
+    preset: str  # the name of the preset that all settings come from; "" if any differs
 
     @classmethod
     def from_preset(
@@ -30,7 +30,7 @@ class Plan:
         model: Mapping[str, Any],
         training: Mapping[str, Any],
     ) -> "Plan":
-        """The settings of a preset, some of them changed.
+        """The settings of a preset with some changes.
 
         Args:
             kind: the task.
@@ -51,7 +51,7 @@ class Plan:
         return plan if plan == made({}, {}, {}, preset) else dataclasses.replace(plan, preset="")
 
     def about(self) -> str:
-        """What it would take, in a line."""
+        """Number of weights, estimated memory and steps, in one line."""
         memory = memory_needed(self.task, self.model, self.training) / 2**20
         size = f"{memory:,.0f} MiB" if memory < 1024 else f"{memory / 1024:,.1f} GiB"
         return f"{n_weights(self.model):,} weights, about {size} of memory, {self.training.steps:,} steps"

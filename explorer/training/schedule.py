@@ -6,31 +6,35 @@ from torch import Tensor
 
 from explorer.settings import TrainingConfig
 
-SMOOTHING = 0.9  # of the exponential average of losses that decides when to keep a snapshot
+SMOOTHING = 0.9  # beta per step of the exponential average of losses
 
 
 class SnapshotSchedule:
     """Decides at which steps a snapshot is kept.
 
-    With ``snapshot_every``, at a fixed interval. Otherwise where the model changes: when a smoothed per-token loss
-    has moved by ``snapshot_moved`` since the last snapshot, or ``snapshot_share`` of all steps have passed. Always at
-    step 0 and at the last step.
+    With ``snapshot_every``, at a fixed interval. Otherwise when a smoothed per-token loss has changed by
+    ``snapshot_moved`` nats since the last snapshot, or when ``snapshot_share`` of all steps have passed since.
+    Always at step 0 and at the last step.
+
+    Args:
+        training: the settings of the run.
     """
 
     def __init__(self, training: TrainingConfig):
         self._training = training
         self._last = 0
         self._smoothed: np.ndarray | None = None  # (token,) of train and test losses together
-        self._at_last: np.ndarray | None = None
+        self._at_last: np.ndarray | None = None  # (token,) as they were at the last snapshot
 
     def wants(self, step: int, losses: Tensor) -> bool:
-        """Whether to keep a snapshot.
+        """Whether to keep a snapshot; to be called once for each update.
 
         Args:
             step: updates done.
-            losses: (token,) float64, in nats, of the last update: train and test losses, nan for those not measured.
+            losses: (token,) float64, in nats, of the last update: train losses and then test losses, nan for those that
+                were not measured.
         """
-        smoothed = latest = losses.numpy()  # a few numbers, on which numpy is faster than torch
+        smoothed = latest = losses.numpy()  # numpy is faster than torch on a few numbers
         if self._smoothed is not None:
             smoothed = SMOOTHING * self._smoothed + (1 - SMOOTHING) * latest
             smoothed = np.where(np.isnan(latest), self._smoothed, smoothed)
@@ -58,13 +62,23 @@ class SnapshotSchedule:
         return torch.from_numpy(np.stack([last, self._at_last, self._smoothed]))
 
     def restore(self, state: Tensor) -> None:
+        """Continue from a state.
+
+        Args:
+            state: as `state` returns it.
+        """
         if state.numel():
             last, self._at_last, self._smoothed = state.numpy()
             self._last = int(last[0])
 
 
 def learning_rate(training: TrainingConfig, step: int) -> float:
-    """The learning rate of update ``step``: linear warm-up from 0, constant, linear cool-down to 0."""
+    """The learning rate: linear warm-up from 0, constant, linear cool-down to 0.
+
+    Args:
+        training: the settings of the run.
+        step: updates done before this one.
+    """
     up = min(step / training.warmup, 1) if training.warmup else 1
     cooling = training.cooldown * training.steps
     down = min((training.steps - step) / cooling, 1) if cooling else 1

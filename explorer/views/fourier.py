@@ -243,7 +243,7 @@ def _progress(subject: Subject, cycle: Cycle, answer: str, neuron: int) -> list[
     grid = cycle.grids[answer]
     norms = fourier.norms_by_frequency(fourier.weight_norms(subject.ensemble, cycle)["W_E"])
     keys = fourier.key_frequencies(norms[-1])
-    trained_on = subject.task.learnt(grid.batch, subject.info.training)
+    trained_on = subject.task.are_in_training_data(grid.batch, subject.info.training)
     measures = fourier.progress_measures(subject.ensemble, cycle, grid, trained_on, keys)
     has_test = trained_on is not None and 0 < trained_on.sum() < len(trained_on)
     losses = {"train": measures.train, "test": measures.test} if has_test else {"all pairs": measures.all_pairs}

@@ -161,7 +161,7 @@ def class_film(subject: Subject) -> Film:
     classes = task.classes(EXAMPLES_PER_CLASS, training.seed + 1)
     if classes is None:
         raise UserError(f"{task.title.capitalize()} has no classes of {task.noun}s.")
-    trained_on, n_classes = task.learnt(classes.batch, training), len(classes.names)
+    trained_on, n_classes = task.are_in_training_data(classes.batch, training), len(classes.names)
     unseen = torch.ones(len(classes.labels), dtype=torch.bool) if trained_on is None else ~trained_on
     rows = [(unseen & (classes.labels == label)).nonzero()[:, 0] for label in range(n_classes)]
     n = min(subject.fitting(classes.batch.tokens.shape[1]) // n_classes, *(len(of_class) for of_class in rows))
@@ -173,7 +173,7 @@ def class_film(subject: Subject) -> Film:
     batch = classes.batch.rows(torch.cat([of_class[:n] for of_class in rows]))
     chunks = []  # (loss-or-accuracy snapshot batch), some snapshots each
     for logits, _ in subject.ensemble.passes(batch.tokens):
-        answer_logits = batch.asked(logits)  # (snapshot batch answer d_vocab_out)
+        answer_logits = batch.at_answers(logits)  # (snapshot batch answer d_vocab_out)
         all_right = (answer_logits.argmax(-1) == batch.targets).all(-1)  # (snapshot batch)
         chunks.append(torch.stack([task.losses(answer_logits, batch).mean(-1), all_right.double()]))
     loss, accuracy = torch.cat(chunks, 1)

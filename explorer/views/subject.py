@@ -202,7 +202,7 @@ class Subject:
 
     def loss_on(self, batch: Batch) -> Callable[[Tensor], Tensor]:
         """Logits (... batch pos d_vocab_out) -> the mean loss of each example's answers, (... batch)."""
-        return lambda logits: self.task.losses(batch.asked(logits), batch).mean(-1)
+        return lambda logits: self.task.losses(batch.at_answers(logits), batch).mean(-1)
 
     def opening_step(self) -> int:
         """The last snapshot before the first phase change begins; step 0 if there is none."""
