@@ -1,6 +1,7 @@
 """Helpers and fixtures of the tests that drive the real app in a real browser."""
 
 import shutil
+import socket
 import subprocess
 import sys
 import urllib.error
@@ -24,6 +25,13 @@ SECOND = 1000
 FILM = "[...document.querySelectorAll('*')].map((node) => node.shadowRoot?.querySelector('.film')).find(Boolean)"
 
 needs_chromium = pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium: apt-get install chromium")
+
+
+def free_port() -> int:
+    """A port on which nothing listens."""
+    with socket.socket() as probe:
+        probe.bind(("localhost", 0))
+        return probe.getsockname()[1]
 
 
 @contextmanager
@@ -74,8 +82,9 @@ def app_folder(root, tmp_path_factory) -> Path:
 @pytest.fixture(scope="session")
 def app(app_folder) -> Iterator[str]:
     """The app on small runs; yields its address."""
-    with served(app_folder, 8599):
-        yield "http://localhost:8599"
+    port = free_port()
+    with served(app_folder, port):
+        yield f"http://localhost:{port}"
 
 
 @pytest.fixture(scope="session")
@@ -115,3 +124,8 @@ def stands_at(page: Page, step: int) -> None:
 def told(page: Page, step: int) -> None:
     """The URL follows the player, so Python knows."""
     page.wait_for_function(f"new URLSearchParams(location.search).get('step') === '{step}'")
+
+
+def place(page: Page) -> str:
+    """Where a page is, as `browse` takes it."""
+    return page.evaluate("location.pathname + location.search")

@@ -2,7 +2,7 @@
 
 from playwright.sync_api import expect
 
-from tests.browser import FILM, needs_chromium, stands_at, told
+from tests.browser import FILM, needs_chromium, place, stands_at, told
 
 pytestmark = needs_chromium
 
@@ -15,7 +15,7 @@ def test_position_and_example_survive_a_change_of_page_and_a_copied_url(browse):
     page.wait_for_url("**/attention?*")
     stands_at(page, 40)
     expect(page.locator(".panel.heatmaps h3")).to_contain_text("Attention patterns on 48+76")
-    copied = browse(page.url.split("8599")[1])
+    copied = browse(place(page))
     stands_at(copied, 40)
     expect(copied.locator(".panel.heatmaps h3")).to_contain_text("Attention patterns on 48+76")
 

@@ -3,7 +3,7 @@
 from playwright.sync_api import expect
 
 from explorer.runs import Run, Runs, jobs
-from tests.browser import FILM, SECOND, needs_chromium, served, stands_at, told
+from tests.browser import FILM, SECOND, free_port, needs_chromium, served, stands_at, told
 from tests.conftest import until
 
 pytestmark = needs_chromium
@@ -15,8 +15,9 @@ def test_training_is_watched_scrubbed_and_survives_the_app(chromium, tmp_path):
     page.set_default_timeout(60 * SECOND)
     errors: list[str] = []
     page.on("pageerror", lambda error: errors.append(str(error)))
-    with served(tmp_path, 8598) as server:
-        page.goto("http://localhost:8598/train")
+    port = free_port()
+    with served(tmp_path, port) as server:
+        page.goto(f"http://localhost:{port}/train")
         page.get_by_label("Task").click()
         page.get_by_role("option", name="skip-trigram").click()
         page.get_by_text("Change settings").click()
@@ -54,8 +55,8 @@ def test_training_is_watched_scrubbed_and_survives_the_app(chromium, tmp_path):
         server.kill()
         server.wait()
     assert run.is_training()
-    with served(tmp_path, 8598):
-        page.goto("http://localhost:8598/train?run=skip-trigram")
+    with served(tmp_path, port):
+        page.goto(f"http://localhost:{port}/train?run=skip-trigram")
         page.get_by_role("button", name="Stop").click()
         until(lambda: run.info().status == "stopped")
         expect(page.get_by_role("button", name="Resume")).to_be_visible()
