@@ -171,11 +171,11 @@ def test_back_goes_back_one_page_or_run_a_press(browse):
 
     went = [(page.go_back, second, "small"), (page.go_back, first, "small")]
     went += [(page.go_forward, second, "small"), (page.go_forward, third, "finite")]
-    for go, place, run in went:
+    for go, there, run in went:
         go()
-        page.wait_for_function(f"place => ({PLACE})() === place", arg=place)
+        page.wait_for_function(f"there => ({PLACE})() === there", arg=there)
         expect(page.get_by_label("Run").first).to_have_value(run)
-        stands_at(page, read(place)[0].step)
+        stands_at(page, read(there)[0].step)
     assert page.evaluate("history.length") == at + 2
 
 
