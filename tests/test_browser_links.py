@@ -253,7 +253,7 @@ def test_a_link_with_much_that_does_not_fit_says_each_thing_once(browse):
     page = browse("/attention?run=small&run=finite&step=19&show=all&colour=red&player=x")
     alert = page.get_by_test_id("stAlert")
     expect(alert).to_have_count(1)
-    for said in ("'run' is given 2 times", "'x' is no switch", "showing the nearest, at step 20", "no option 'colour'"):
+    for said in ("'run' is given 2 times", "'x' is no switch", "the nearest is at step 20", "no option 'colour'"):
         expect(alert).to_contain_text(said)
     expect(alert).to_contain_text("show is 'all'; it can be one, mean, heads.")
     control(page, "attention", "of").get_by_text("scores").click()

@@ -160,7 +160,7 @@ def test_invalid_input_is_reported_in_one_sentence(opened, page, typed):
         ({"run": "nope"}, "There is no run 'nope'; showing finite instead."),
         ({"run": "**x**](y)"}, "There is no run '**x**](y)'; showing finite instead."),
         ({"run": "small", "step": "abc"}, "step is 'abc'; it must be a whole number"),
-        ({"run": "small", "step": "19"}, "no snapshot at step 19; showing the nearest, at step 20."),
+        ({"run": "small", "step": "19"}, "no snapshot at step 19; the nearest is at step 20."),
         ({"run": ["small", "finite"]}, "'run' is given 2 times; give it once."),
         ({"run": "small", "example": "what"}, "'what' is not a sum"),
         ({"run": "small", "foo": "1"}, "There is no option 'foo'; this view has none."),
