@@ -1,6 +1,7 @@
 """What several tests need: a small run that was really trained, and stacks of models that were not."""
 
 import shutil
+import signal
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -112,3 +113,11 @@ def copies(tmp_path_factory) -> Subject:
 def shipped() -> Subject:
     """The shipped run of addition on infinite data."""
     return Subject.load(Runs(SHIPPED).open("addition"))
+
+
+@pytest.fixture
+def interruptible():
+    """Ctrl-C raises KeyboardInterrupt, also where the tests were started in the background, with it ignored."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)

@@ -208,6 +208,7 @@ def test_a_run_that_cannot_be_resumed_keeps_all_of_its_snapshots(tmp_path, small
     assert run.steps() == (0, 10, 30)
 
 
+@pytest.mark.usefixtures("interruptible")
 def test_ctrl_c_saves_everything_and_is_raised_again(tmp_path):
     training = replace(TRAINING, steps=100_000, snapshot_every=50_000)
     run = recorder.create(Runs(tmp_path), "interrupted", TASK, MODEL, training)

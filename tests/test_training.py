@@ -345,6 +345,7 @@ def test_an_error_in_the_training_thread_is_raised_in_the_calling_thread():
     assert torch.get_num_threads() == 1
 
 
+@pytest.mark.usefixtures("interruptible")
 def test_a_second_ctrl_c_is_raised_at_once():
     handled, go_on, ended = (threading.Event() for _ in range(3))
 

@@ -96,7 +96,8 @@ def _to_resume(runs: Runs, options: argparse.Namespace) -> Run:
 
 @contextmanager
 def _terminated() -> Iterator[list[int]]:
-    """A list to which the first SIGTERM is added, so that training can stop; a second one ends the process."""
+    """A list to which the first SIGTERM is added, so that training can stop; a second one ends the process. Ctrl-C
+    raises KeyboardInterrupt, also in a process that was started in the background, where shells have it ignored."""
     received: list[int] = []
 
     def note(number: int, frame: Any) -> None:
@@ -104,7 +105,9 @@ def _terminated() -> Iterator[list[int]]:
         signal.signal(number, before)
 
     before = signal.signal(signal.SIGTERM, note)
+    interrupt = signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         yield received
     finally:
         signal.signal(signal.SIGTERM, before)
+        signal.signal(signal.SIGINT, interrupt)
