@@ -1,9 +1,9 @@
-"""This version of the app against an earlier one: first film, change of page, scrubbing.
+"""The last commit of the app against an earlier one: first film, change of page, scrubbing.
 
     python -m benchmarks.against REVISION
 
-Checks the revision out in a temporary folder, and measures both versions in turns, in headless Chromium on this
-machine: the time from the command to the first painted film, from a click to the film of another page, and from a move
+Checks both out in temporary folders, so that neither has more files beside it that Streamlit watches, and measures
+them in turns, in headless Chromium on this machine: the time from the command to the first painted film, from a click to the film of another page, and from a move
 of the pointer on the losses to its paint. Prints medians of both, and their ratio.
 """
 
@@ -20,7 +20,7 @@ from playwright.sync_api import Browser, sync_playwright
 from benchmarks.player import ROOT, SWITCHES, drag, serve
 from benchmarks.start import FILM_PAGES, PAINTED, go_to
 
-ROUNDS = 3
+ROUNDS = 2
 PORT = 8575
 RUN = "induction"
 PAGES = FILM_PAGES | {"Compare": "/compare", "Interventions": "/interventions"}
@@ -55,15 +55,17 @@ def measure(browser: Browser, root: Path) -> dict[str, float]:
 def main() -> None:
     (revision,) = sys.argv[1:]
     with tempfile.TemporaryDirectory() as folder, sync_playwright() as playwright:
-        before = Path(folder) / "before"
-        subprocess.run(["git", "worktree", "add", "--detach", str(before), revision], cwd=ROOT, check=True)
+        roots = [Path(folder) / name for name in ("before", "after")]
+        for root, commit in zip(roots, (revision, "HEAD"), strict=True):
+            subprocess.run(["git", "worktree", "add", "--quiet", "--detach", root, commit], cwd=ROOT, check=True)
         try:
             browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=SWITCHES)
-            rounds = [(measure(browser, before), measure(browser, ROOT)) for _ in range(ROUNDS)]
+            rounds = [tuple(measure(browser, root) for root in roots) for _ in range(ROUNDS)]
             browser.close()
         finally:
-            subprocess.run(["git", "worktree", "remove", "--force", str(before)], cwd=ROOT, check=True)
-    print(f"{'':<36} {revision[:10]:>10} {'here':>8}   ratio")
+            for root in roots:
+                subprocess.run(["git", "worktree", "remove", "--force", root], cwd=ROOT, check=True)
+    print(f"{'':<36} {revision[:10]:>10} {'HEAD':>8}   ratio")
     for what in rounds[0][0]:
         old, new = (statistics.median(both[i][what] for both in rounds) for i in (0, 1))
         print(f"{what:<36} {old:10.2f} {new:8.2f} {new / old:7.2f}")
