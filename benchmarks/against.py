@@ -3,8 +3,8 @@
     python -m benchmarks.against REVISION
 
 Checks both out in temporary folders, so that neither has more files beside it that Streamlit watches, and measures
-them in turns, in headless Chromium on this machine: the time from the command to the first painted film, from a click to the film of another page, and from a move
-of the pointer on the losses to its paint. Prints medians of both, and their ratio.
+them in turns, in headless Chromium on this machine: the time from the command to the first painted film, from a click
+to the film of another page, and from a move of the pointer on the losses to its paint. Prints medians of both, and their ratio.
 """
 
 import shutil
@@ -20,7 +20,7 @@ from playwright.sync_api import Browser, sync_playwright
 from benchmarks.player import ROOT, SWITCHES, drag, serve
 from benchmarks.start import FILM_PAGES, PAINTED, go_to
 
-ROUNDS = 2
+ROUNDS = 3
 PORT = 8575
 RUN = "induction"
 PAGES = FILM_PAGES | {"Compare": "/compare", "Interventions": "/interventions"}
