@@ -4,7 +4,8 @@
 
 Checks both out in temporary folders, so that neither has more files beside it that Streamlit watches, and measures
 them in turns, in headless Chromium on this machine: the time from the command to the first painted film, from a click
-to the film of another page, and from a move of the pointer on the losses to its paint. Prints medians of both, and their ratio.
+to the film of another page, and from a move of the pointer on the losses to its paint. Prints medians of both, and
+their ratio.
 """
 
 import shutil
