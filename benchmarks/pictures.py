@@ -12,7 +12,7 @@ from benchmarks.start import PAINTED
 
 PORT = 8576
 PICTURES = {  # file -> scene, and height in pixels
-    "watch": ("?run=addition&step=856", 960),
+    "watch": ("?run=addition&step=860", 960),
     "induction": ("attention?run=induction&step=1004", 1230),
     "grokking": ("phase-changes?run=modular-addition&step=5971", 1000),
     "fourier": ("fourier?run=modular-addition&step=5971&show=progress", 960),
