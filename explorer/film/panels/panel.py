@@ -60,9 +60,9 @@ class Panel(ABC):
             mode: of the page on which the figure is shown.
 
         Raises:
-            NotImplementedError: ``has_figure`` is False for this kind of panel.
+            ValueError: ``has_figure`` is False for this kind of panel.
         """
-        raise NotImplementedError(f"A panel of the kind {self.kind} has no figure.")
+        raise ValueError(f"A panel of the kind {self.kind} has no figure.")
 
     def named(self, frame: int, steps: Sequence[int]) -> str:
         """The title, with the frame's step if the panel is part of a film.
