@@ -30,10 +30,10 @@ for name, view in all_views().items():
     icon = f":material/{view.icon}:"
     page = st.Page(page_of(view), title=view.title, icon=icon, url_path=name, default=name == opening)
     pages[SECTIONS[view.place[0]]].append(page)
-pages["Runs"] = [
-    st.Page(train.page, title="Train", icon=":material/model_training:", url_path="train"),
-    st.Page(runs.page, title="Runs", icon=":material/folder_open:", url_path="runs"),
-]
+pages["Runs"] = [st.Page(runs.page, title="Runs", icon=":material/folder_open:", url_path="runs")]
+if not state.is_read_only():
+    training = st.Page(train.page, title="Train", icon=":material/model_training:", url_path="train")
+    pages["Runs"].insert(0, training)
 current = st.navigation(pages, expanded=True)
 name = current.url_path or opening
 state.begin(name)

@@ -1,4 +1,6 @@
-"""The exception for mistakes of a person."""
+"""The exception for mistakes of a person, and how its sentences show what others have written."""
+
+from collections.abc import Sequence
 
 
 class UserError(ValueError):
@@ -18,3 +20,27 @@ def quoted(text: object, limit: int = 40) -> str:
     """
     flat = " ".join(str(text).split())
     return repr(flat if len(flat) <= limit else f"{flat[:limit]}…")
+
+
+def printable(text: object, limit: int = 500) -> str:
+    """Untrusted text made safe to display.
+
+    Args:
+        text: any value; None is empty text.
+        limit: characters after which it is cut off.
+
+    Returns:
+        The text without control characters and marks that change the direction of writing.
+    """
+    return "".join(c for c in str(text or "")[:limit] if c.isprintable())
+
+
+def listed(names: Sequence[str], most: int = 12) -> str:
+    """Names in a sentence: "a, b and c", or "a, b and 7 others".
+
+    Args:
+        names: at least one.
+        most: how many are named.
+    """
+    shown = list(names) if len(names) <= most else [*names[: most - 1], f"{len(names) - most + 1:,} others"]
+    return " and ".join(filter(None, (", ".join(shown[:-1]), shown[-1])))

@@ -43,7 +43,7 @@ def check_settings(settings: Any) -> None:
 
 @dataclass(frozen=True)
 class TrainingConfig:
-    """One training: AdamW with a linear warm-up, and when to keep a snapshot."""
+    """One training: its data, its optimiser, and when to keep a snapshot."""
 
     steps: int = setting("updates", 1, 10_000_000, default=2000)
     batch_size: int = setting("examples of each update", 1, 1_000_000, default=64)
@@ -53,8 +53,12 @@ class TrainingConfig:
     test_every: int = setting("updates between tests on unseen data", 1, 10_000_000, default=1)
     stop_below: float = setting("loss on unseen data below which training ends; 0: never", 0, 100, default=0.0)
     seed: int = setting("of weights and training data; test data use seed + 1", 0, 2**32 - 2, default=0)
+    optimiser: Literal["adamw", "sgd"] = setting("AdamW, or stochastic gradient descent", default="adamw")
     lr: float = setting("learning rate", 0, 100, default=1e-3)
-    weight_decay: float = setting("of AdamW, times the learning rate", 0, 1000, default=0.1)
+    weight_decay: float = setting(
+        "times the learning rate; AdamW applies it to the weights, SGD adds it to their gradients", 0, 1000, default=0.1
+    )
+    momentum: float = setting("of SGD: share of the last update that is repeated", 0, 0.999999, default=0.0)
     beta1: float = setting("of AdamW's average of gradients", 0, 0.999999, default=0.9)
     beta2: float = setting("of AdamW's average of squared gradients", 0, 0.999999, default=0.98)
     warmup: int = setting("updates until the full learning rate; it is 0 in the first", 0, 10_000_000, default=10)

@@ -30,10 +30,6 @@ class Answers:
         """Whether a snapshot has every answer right."""
         return self.right.all(-1)
 
-    def at(self, snapshots: list[int]) -> "Answers":
-        """The answers of some snapshots, by index; an index may occur more than once."""
-        return Answers(self.probabilities[snapshots], self.tokens[snapshots], self.right[snapshots])
-
 
 def greedy_answers(ensemble: Ensemble, example: Example, hooks: Hooks | None = None) -> Answers:
     """Greedy decoding: every snapshot continues the prompt with the token it finds most probable.

@@ -26,6 +26,7 @@ from einops import einsum, repeat
 from jaxtyping import Float
 from torch import Tensor
 
+from explorer.analysis.finite import of_finite
 from explorer.errors import UserError
 from explorer.model.ensemble import Ensemble
 from explorer.model.transformer import ModelConfig, future_mask
@@ -143,7 +144,7 @@ def copying_scores(
         into, out = _ov_factors(ensemble, layer, inputs)
         square = into @ out  # (snapshot head d_vocab_out d_vocab_out)
         # The nonzero eigenvalues of A B are those of B A, which is only d_head wide.
-        values = torch.linalg.eigvals(min(square, out @ into, key=lambda matrix: matrix.shape[-1]))
+        (values,) = of_finite(torch.linalg.eigvals, min(square, out @ into, key=lambda matrix: matrix.shape[-1]))
         scores.append(values.real.sum(-1) / values.abs().sum(-1))
         shares.append((square.argmax(-1) == torch.arange(len(inputs))).float().mean(-1))
     return torch.cat(scores, -1), torch.cat(shares, -1)
@@ -225,7 +226,8 @@ def _composition(
 
 def _r_factor(matrix: Float[Tensor, "*axes d_model d_head"]) -> Float[Tensor, "*axes rank d_head"]:
     """R of the QR decomposition; its rank is the smaller of d_model and d_head."""
-    return torch.linalg.qr(matrix, mode="r").R
+    (r,) = of_finite(lambda finite: torch.linalg.qr(finite, mode="r").R, matrix)
+    return r
 
 
 def _norm(matrices: Float[Tensor, "*axes row column"]) -> Float[Tensor, "*axes"]:
@@ -262,7 +264,8 @@ def singular_values(ensemble: Ensemble, circuit: Literal["QK", "OV"]) -> Float[T
     for layer in range(ensemble.cfg.n_layers):
         one, other = (_r_factor(_factor(ensemble, layer, name)) for name in names)
         products.append(one @ other.mT)  # (snapshot head rank rank)
-    return torch.linalg.svdvals(torch.cat(products, 1))
+    (values,) = of_finite(torch.linalg.svdvals, torch.cat(products, 1))
+    return values
 
 
 def effective_rank(values: Float[Tensor, "*axes rank"]) -> Float[Tensor, "*axes"]:

@@ -6,13 +6,16 @@ Axes
     head         heads of one layer; for the whole model those of layer 0, then those of layer 1...
 """
 
+from collections import defaultdict
+
 import torch
 from einops import einsum
-from jaxtyping import Bool, Float, Int, Int64
+from jaxtyping import Bool, Float, Float64, Int, Int64
 from torch import Tensor
 
 from explorer.errors import UserError
 from explorer.model.ensemble import Ensemble
+from explorer.tasks.losses import cross_entropy
 
 # --- Repeated tokens ---
 
@@ -62,10 +65,12 @@ def find_repeats(tokens: Int[Tensor, " pos"], min_length: int = 4) -> list[tuple
     return sorted(found)
 
 
-# --- Head scores, each a mean over the sequences and their queries ---
+# --- Head scores, each of every sequence: a mean over its queries ---
 
 
-def previous_token_score(pattern: Float[Tensor, "*snapshot batch head query key"]) -> Float[Tensor, "*snapshot head"]:
+def previous_token_score(
+    pattern: Float[Tensor, "*snapshot batch head query key"],
+) -> Float[Tensor, "*snapshot batch head"]:
     """The attention to the token just before the query, from 0 to 1.
 
     Source: TransformerLens, Exploratory Analysis Demo.
@@ -73,12 +78,12 @@ def previous_token_score(pattern: Float[Tensor, "*snapshot batch head query key"
     Args:
         pattern: attention after the softmax.
     """
-    return pattern.diagonal(offset=-1, dim1=-2, dim2=-1).mean((-3, -1))
+    return pattern.diagonal(offset=-1, dim1=-2, dim2=-1).mean(-1)
 
 
 def duplicate_token_score(
     pattern: Float[Tensor, "*snapshot batch head query key"], tokens: Int[Tensor, "batch pos"]
-) -> Float[Tensor, "*snapshot head"]:
+) -> Float[Tensor, "*snapshot batch head"]:
     """The attention to earlier occurrences of the query's token, from 0 to 1.
 
     Source: TransformerLens, Exploratory Analysis Demo, extended from repeated sequences to any sequence.
@@ -88,14 +93,14 @@ def duplicate_token_score(
         tokens: the sequences.
 
     Returns:
-        The mean over the queries whose token has occurred before; nan where there is none.
+        The mean over the queries whose token has occurred before; nan for a sequence that has none.
     """
     return _attention_to(_earlier_occurrences(tokens), pattern, tokens)
 
 
 def prefix_matching_score(
     pattern: Float[Tensor, "*snapshot batch head query key"], tokens: Int[Tensor, "batch pos"]
-) -> Float[Tensor, "*snapshot head"]:
+) -> Float[Tensor, "*snapshot batch head"]:
     """The attention to the tokens that followed earlier occurrences of the query's token, from 0 to 1.
 
     Induction heads have a high score. On `repeated_tokens` this is the mean of ``pattern.diagonal(offset=1 - length)``
@@ -108,19 +113,21 @@ def prefix_matching_score(
         tokens: the sequences.
 
     Returns:
-        The mean over the queries whose token has occurred before; nan where there is none.
+        The mean over the queries whose token has occurred before; nan for a sequence that has none.
     """
     # The last key is never an earlier occurrence, so nothing wraps around to the first one.
     return _attention_to(_earlier_occurrences(tokens).roll(1, -1), pattern, tokens)
 
 
-def attention_entropy(pattern: Float[Tensor, "*snapshot batch head query key"]) -> Float[Tensor, "*snapshot head"]:
+def attention_entropy(
+    pattern: Float[Tensor, "*snapshot batch head query key"],
+) -> Float[Tensor, "*snapshot batch head"]:
     """The entropy of the attention of a query, in nats: 0 if it is on one key, log n if it is uniform over n keys.
 
     Args:
         pattern: attention after the softmax.
     """
-    return torch.special.entr(pattern).sum(-1).mean((-3, -1))
+    return torch.special.entr(pattern).sum(-1).mean(-1)
 
 
 def _earlier_occurrences(tokens: Int[Tensor, "batch pos"]) -> Bool[Tensor, "batch pos pos"]:
@@ -132,14 +139,16 @@ def _attention_to(
     keys: Bool[Tensor, "batch query key"],
     pattern: Float[Tensor, "*snapshot batch head query key"],
     tokens: Int[Tensor, "batch query"],
-) -> Float[Tensor, "*snapshot head"]:
+) -> Float[Tensor, "*snapshot batch head"]:
     """The total attention to ``keys``, as a mean over the queries whose token has occurred before."""
-    total = einsum(pattern, keys.to(pattern.dtype), "... batch head query key, batch query key -> ... head")
-    return total / _earlier_occurrences(tokens).any(-1).sum()
+    total = einsum(pattern, keys.to(pattern.dtype), "... batch head query key, batch query key -> ... batch head")
+    return total / _earlier_occurrences(tokens).any(-1).sum(-1)[:, None]
 
 
-def head_scores(ensemble: Ensemble, tokens: Int[Tensor, "batch pos"]) -> dict[str, Float[Tensor, "snapshot head"]]:
-    """All head scores of all heads of the model.
+def head_scores(
+    ensemble: Ensemble, tokens: Int[Tensor, "batch pos"]
+) -> dict[str, Float[Tensor, "snapshot head batch"]]:
+    """All head scores of all heads of the model, on each sequence.
 
     Args:
         ensemble: the snapshots.
@@ -148,7 +157,7 @@ def head_scores(ensemble: Ensemble, tokens: Int[Tensor, "batch pos"]) -> dict[st
     Returns:
         By name: "previous token", "duplicate token", "prefix matching" and "entropy".
     """
-    parts: dict[str, list[Tensor]] = {}
+    parts: defaultdict[str, list[Tensor]] = defaultdict(list)
     names = [f"blocks.{layer}.attn.hook_pattern" for layer in range(ensemble.cfg.n_layers)]
     for _, cache in ensemble.passes(tokens, names):
         by_layer = [
@@ -161,5 +170,31 @@ def head_scores(ensemble: Ensemble, tokens: Int[Tensor, "batch pos"]) -> dict[st
             for name in names
         ]
         for score in by_layer[0]:
-            parts.setdefault(score, []).append(torch.cat([scores[score] for scores in by_layer], -1))
+            parts[score].append(torch.cat([scores[score] for scores in by_layer], -1).mT)
     return {score: torch.cat(chunks) for score, chunks in parts.items()}
+
+
+# --- In context ---
+
+
+def occurrence_losses(
+    ensemble: Ensemble, tokens: Int[Tensor, "batch pos"], occurrences: Int[Tensor, "batch occurrence place"]
+) -> Float64[Tensor, "snapshot occurrence batch"]:
+    """The loss of the tokens of a subsequence at each of its occurrences, in nats: a mean over its tokens.
+
+    The in-context score is the loss at the last occurrence minus that at the first, which nothing foretells.
+
+    Source: Olsson et al. 2022, In-context Learning and Induction Heads, whose score is the loss of the 500th token of a
+    text minus that of the 50th.
+
+    Args:
+        ensemble: the snapshots.
+        tokens: the sequences.
+        occurrences: the positions whose logits predict those tokens, from `Task.occurrences`.
+    """
+    rows = torch.arange(len(tokens))[:, None]
+    positions = occurrences.flatten(1)
+    targets = tokens[rows, positions + 1]
+    chunks = [cross_entropy(logits[:, rows, positions], targets) for logits, _ in ensemble.passes(tokens)]
+    losses = torch.cat(chunks).unflatten(-1, occurrences.shape[1:])  # (snapshot batch occurrence place)
+    return losses.mean(-1).mT

@@ -1,98 +1,81 @@
-"""When losses fall: phase changes in the loss curves of a run.
+"""When losses fall and rise: the phase changes in the loss curves of a run.
 
 Axes
     step     rows of a loss curve, in the order of training
     token    the per-token losses of a task
+    knot     rows at which a curve, drawn as straight pieces, bends
+    piece    between two knots
 
-U is the loss of a uniform guess and O the best possible loss of a token. The measures are taken on exponential
-averages; a forward average lags behind the losses by about beta / (1 - beta) rows.
+U is the loss of a uniform guess and O the best possible loss of a token.
+
+A curve is measured in four steps, in the order of the functions below. Spikes and noise are taken out with a running
+median, which keeps a sudden fall sudden. The curve is then cut into straight pieces, which knows no time scale: a fall
+of 20 steps and one of 2,000 are found alike. Where it turns by more than the noise explains, falls change to rises;
+between two turns there is a change for each peak of the slope. Source: this project; the pieces are those of Ramer 1972
+and of Douglas and Peucker 1973.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 
-import pandas as pd
+import numpy as np
 import torch
-from jaxtyping import Float, Float64
+from jaxtyping import Float, Float64, Int
+from scipy.ndimage import median_filter
 from torch import Tensor
 
+from explorer.analysis.smoothing import centred_average, filled, running_median, smooth_robustly, spread
 
-def smooth(
-    losses: Float[Tensor, " step *token"], beta: float = 0.9, start: float | None = None
-) -> Float64[Tensor, " step *token"]:
-    """Exponential average over steps: beta times the average so far plus (1 - beta) times the loss.
-
-    Args:
-        losses: in nats; a nan repeats the average so far.
-        beta: from 0, no smoothing, to below 1.
-        start: the average before the first step; if None, the first loss.
-
-    Returns:
-        The averages; nan before the first loss that is a number.
-    """
-    if not len(losses):
-        return losses.double()
-    rows = losses.double().reshape(len(losses), -1)
-    if start is not None:
-        rows = torch.cat([torch.full_like(rows[:1], start), rows])
-    means = pd.DataFrame(rows.numpy()).ewm(alpha=1 - beta, adjust=False, ignore_na=True).mean()
-    return torch.tensor(means.to_numpy())[int(start is not None) :].view(losses.shape)
-
-
-def smooth_both_ways(losses: Float[Tensor, " step *token"], beta: float = 0.9) -> Float64[Tensor, " step *token"]:
-    """`smooth` forwards and then backwards, so that the lags cancel and a fall stays at its step.
-
-    Args:
-        losses: in nats.
-        beta: of the exponential average in each direction.
-
-    Returns:
-        The averages; nan before the first loss that is a number.
-    """
-    forwards = smooth(losses, beta)
-    return smooth(forwards.flip(0), beta).flip(0).where(~forwards.isnan(), torch.nan)
-
-
-def first_fall(
-    losses: Float[Tensor, "step token"],
-    uniform: Float[Tensor, " token"],
-    best: Float[Tensor, " token"],
-    share: float = 0.1,
-) -> int | None:
-    """The row at which the first phase change begins.
-
-    The smoothed loss of a token starts to fall at the last row at which it has come at most ``share`` of the way from U
-    to O, before it first comes half of the way. That row must lie in the second half of the rows before: otherwise the
-    token has no plateau, and is left out.
-
-    Source: this project.
-
-    Args:
-        losses: in nats, not smoothed.
-        uniform: U, in nats.
-        best: O, in nats.
-        share: how far from U a loss may be on its plateau, as a share of U - O.
-
-    Returns:
-        The earliest such row of all tokens; None where no loss falls.
-    """
-    progress = (uniform - smooth(losses)) / (uniform - best)  # (step token): 0 at U, 1 at O
-    begins = []
-    for token in progress.unbind(-1):
-        half = (token >= 0.5).nonzero()
-        plateau = (token[: int(half[0])] <= share).nonzero() if len(half) else half
-        if len(plateau) and 2 * plateau[-1] >= half[0]:
-            begins.append(int(plateau[-1]))
-    return min(begins, default=None)
+SPIKE = 60  # steps: what is over again sooner is not a change
+SPIKE_SHARE = 0.05  # of the rows, where that is less than a spike
+BETA = 0.7  # of the average over the running median
+DEEP = 0.05  # of U - O: a smaller change is not told
+SIGMAS = 8  # standard deviations of the noise that the running median leaves: a smaller change is not told
+END_SIGMAS = 5  # the same for the few rows at the ends, where the running median is over fewer and leaves more noise
+BEND = 0.25  # of the smallest change that is told: how far a piece may be from the curve
+BEND_SIGMAS = 1.5  # the same in standard deviations of the averaged losses: within a fall the median helps little
+SMALL = 0.1  # of the steepest slope: where a change begins and ends
+VALLEY = 1 / 3  # of the smaller of two peaks of the slope: they are one change if it stays above that between them
+FEW = 8  # rows: of fewer, noise cannot be told from change
 
 
 @dataclass(frozen=True)
-class Fall:
-    """The phase change of one loss, as rows of the loss curve; None where there is none."""
+class Change:
+    """A fall or a rise of one loss, as rows of the loss curve; losses in nats, without spikes and noise."""
 
-    onset: int | None = None  # the first row from which on at most half of U - O remains
-    steepest: int | None = None  # the row after the largest drop between begin and end
-    begins: int | None = None  # the last row before the onset at which at least 90 % of U - O remain
-    ends: int | None = None  # the first row from the onset on at which at most 10 % of U - O remain
+    begins: int  # from here to ``ends`` the slope is at least a tenth of the steepest
+    steepest: int
+    ends: int
+    before: float  # the loss at ``begins``
+    after: float  # the loss at ``ends``
+
+    @property
+    def depth(self) -> float:
+        """By how much the loss falls, in nats; negative for a rise."""
+        return self.before - self.after
+
+    @property
+    def is_fall(self) -> bool:
+        return self.after < self.before
+
+
+def deepest(changes: Sequence[Change]) -> Change | None:
+    """The deepest fall, the first of equal ones; None if there is no fall.
+
+    Args:
+        changes: of one loss.
+    """
+    return max((change for change in changes if change.is_fall), key=lambda change: change.depth, default=None)
+
+
+def resolution(spacing: float = 1.0) -> int:
+    """The width in steps below which `changes` cannot tell how sudden a change is.
+
+    Args:
+        spacing: steps from one row to the next.
+    """
+    return max(1, round(spread(BETA) * spacing))
 
 
 def remaining_share(
@@ -109,46 +92,184 @@ def remaining_share(
         losses: in nats, not smoothed.
         uniform: U, in nats.
         best: O, in nats.
-        beta: of the exponential average in each direction.
+        beta: of `smooth_robustly`.
 
     Returns:
         Above 1 for a loss above U; nan where U or O is unknown, or where they are equal.
     """
     span = (uniform - best).double()
-    return (smooth_both_ways(losses, beta) - best) / span.where(span != 0, torch.nan)
+    return (smooth_robustly(losses, beta) - best) / span.where(span != 0, torch.nan)
 
 
-def falls(
+def changes(
     losses: Float[Tensor, "step token"],
     uniform: Float[Tensor, " token"],
     best: Float[Tensor, " token"],
-    beta: float = 0.9,
-) -> list[Fall]:
-    """The phase change of each token: when its smoothed loss falls for good.
+    spacing: float = 1.0,
+) -> list[list[Change]]:
+    """The falls and rises of each token's loss, in the order of training.
 
-    The onset is the first row from which on the loss stays at or below O + (U - O) / 2. There is none if the loss is
-    there from the first row on, never gets there, rises again, or has no U and O.
-
-    Source: this project.
+    A change is at least a twentieth of U - O (of the range of the curve, where U - O is unknown), and more than the
+    noise of the curve explains. What is over again within `SPIKE` steps is not told, nor within a twentieth of a
+    shorter curve. A slow tail ends a fall; it is a change of its own only if it steepens again.
 
     Args:
-        losses: in nats, not smoothed.
+        losses: in nats, not smoothed; what is not a number is filled in from the losses before and after.
         uniform: U, in nats.
         best: O, in nats.
-        beta: of the exponential average in each direction, which spreads a sudden fall over some rows.
+        spacing: steps from one row to the next.
     """
-    return [_fall(remaining) for remaining in remaining_share(losses, uniform, best, beta).unbind(-1)]
+    n, n_tokens = losses.shape
+    if n < 2 or not n_tokens:
+        return [[] for _ in range(n_tokens)]
+    rows = filled(losses.double().numpy())
+    half = max(1, min(round(SPIKE / spacing), int(n * SPIKE_SHARE))) if n >= FEW else 0
+    beta = BETA if n >= FEW else 0.0
+    medians = running_median(rows, half)
+    curves = centred_average(medians, beta)
+    spans = (uniform - best).double().numpy()
+    spans = np.where((spans > 0) & np.isfinite(spans), spans, np.ptp(curves, axis=0))
+    noise = _noise(rows, medians, half)
+    reaches = np.minimum(np.arange(n), np.arange(n)[::-1]).clip(max=half)[:, None]
+    left = np.sqrt(np.pi / 2 / (2 * half + 1)) * noise  # standard deviation of the running median
+    left_at_ends = np.sqrt(np.pi / 2 / (2 * reaches + 1)) * noise
+    told = np.maximum(np.maximum(SIGMAS * left, END_SIGMAS * left_at_ends), DEEP * spans)
+    averaged = np.sqrt((1 - beta) * (1 + beta**2) / (1 + beta) ** 3) * noise
+    allowed = np.maximum(BEND * told, BEND_SIGMAS * averaged)
+    return [_changes(*columns) for columns in zip(curves.T, told.T, allowed.T, strict=True)]
 
 
-def _fall(remaining: Float64[Tensor, " step"]) -> Fall:
-    """The phase change of one token, from the share of U - O that remains at each row."""
-    above = (remaining > 0.5).nonzero()
-    if not len(above) or above[-1] + 1 == len(remaining):
-        return Fall()
-    onset = int(above[-1]) + 1
-    high, low = (remaining[:onset] >= 0.9).nonzero(), (remaining[onset:] <= 0.1).nonzero()
-    begins = int(high[-1]) if len(high) else None
-    ends = onset + int(low[0]) if len(low) else None
-    first, last = begins or 0, len(remaining) - 1 if ends is None else ends
-    drops = -remaining[first : last + 1].diff()
-    return Fall(onset, first + 1 + int(drops.nan_to_num(-torch.inf).argmax()), begins, ends)
+def _changes(
+    curve: Float64[np.ndarray, " step"], told: Float64[np.ndarray, " step"], allowed: Float64[np.ndarray, " step"]
+) -> list[Change]:
+    """The changes of a curve of at least ``told`` at their rows; pieces are as near to it as ``allowed``."""
+    knots = _knots(curve, allowed)
+    found = []
+    for start, end in pairwise(_turns(curve, knots, told)):
+        leg = knots[(knots >= start) & (knots <= end)]
+        sign = 1 if curve[start] > curve[end] else -1
+        for begins, steepest, ends in _on_leg(sign * curve, leg, told):
+            found.append(Change(begins, steepest, ends, float(curve[begins]), float(curve[ends])))
+    return found
+
+
+def _noise(
+    losses: Float64[np.ndarray, "step token"], medians: Float64[np.ndarray, "step token"], half: int
+) -> Float64[np.ndarray, "step token"]:
+    """The standard deviation of the noise around each row, from the second differences and from what the running median
+    takes away; larger where the noise of neighbouring rows is alike, of which a median leaves more.
+
+    Sources of the constants: 1.4826 times the median of absolute values is the standard deviation of normal noise, and
+    a second difference of white noise has 6 times its variance.
+    """
+    n = len(losses)
+    if n < FEW:
+        return np.zeros_like(losses)
+    bends = np.abs(np.diff(losses, 2, axis=0, prepend=losses[:1], append=losses[-1:])) / np.sqrt(6)
+    taken, around = losses - medians, max(2 * half, FEW)
+    noise = 1.4826 * np.maximum(_local_median(bends, around), _local_median(np.abs(taken), around))
+    size = half // 4
+    if size > 1:
+        scaled = np.divide(taken, noise, out=np.zeros_like(taken), where=noise > 0)
+        means = scaled[: n // size * size].reshape(-1, size, noise.shape[1]).mean(1)
+        noise = noise * np.maximum(1, 1.4826 * np.median(np.abs(means), axis=0) * np.sqrt(size))
+    return noise
+
+
+def _local_median(values: Float64[np.ndarray, "step token"], half: int) -> Float64[np.ndarray, "step token"]:
+    return np.stack([median_filter(column, size=2 * half + 1, mode="reflect") for column in values.T], 1)
+
+
+def _knots(curve: Float64[np.ndarray, " step"], allowed: Float64[np.ndarray, " step"]) -> Int[np.ndarray, " knot"]:
+    """Rows between which the curve is a straight piece to within ``allowed`` at each row, the first and last included.
+
+    Each piece is cut where the curve is farthest from it, until it is near enough.
+    """
+    kept, pieces = [0, len(curve) - 1], [(0, len(curve) - 1)]
+    allowed = np.maximum(allowed, np.finfo(float).tiny)
+    while pieces:
+        start, end = pieces.pop()
+        if end - start < 2:
+            continue
+        share = np.arange(1, end - start) / (end - start)
+        straight = curve[start] + share * (curve[end] - curve[start])
+        off = np.abs(curve[start + 1 : end] - straight) / allowed[start + 1 : end]
+        farthest = int(off.argmax())
+        if off[farthest] > 1:
+            cut = start + 1 + farthest
+            kept.append(cut)
+            pieces += [(start, cut), (cut, end)]
+    return np.array(sorted(kept))
+
+
+def _turns(
+    curve: Float64[np.ndarray, " step"], knots: Int[np.ndarray, " knot"], told: Float64[np.ndarray, " step"]
+) -> list[int]:
+    """The knots at which the curve turns from falling to rising or back, and the two at its ends; none where all that
+    happens is too small to be told."""
+    turns: list[int] = []
+    low = high = int(knots[0])  # the lowest and the highest knot since the last turn
+    rising = falling = True  # both as long as neither is certain
+    for knot in knots.tolist():
+        low = knot if curve[knot] < curve[low] else low
+        high = knot if curve[knot] > curve[high] else high
+        if rising and curve[high] - curve[knot] >= max(told[high], told[knot]):
+            turns.append(high)
+            rising, falling, low = False, True, knot
+        elif falling and curve[knot] - curve[low] >= max(told[low], told[knot]):
+            turns.append(low)
+            rising, falling, high = True, False, knot
+    if rising != falling:
+        turns.append(high if rising else low)
+    return turns
+
+
+def _on_leg(
+    curve: Float64[np.ndarray, " step"], knots: Int[np.ndarray, " knot"], told: Float64[np.ndarray, " step"]
+) -> list[tuple[int, int, int]]:
+    """The falls of a curve between two turns, where it never rises by much: begin, steepest row and end of each."""
+    slopes = (curve[knots[:-1]] - curve[knots[1:]]) / np.diff(knots)  # (piece,), positive where the curve falls
+    padded = np.pad(slopes, 1, constant_values=-np.inf)
+    peaks = np.flatnonzero((slopes > padded[:-2]) & (slopes >= padded[2:])).tolist()
+    while len(peaks) > 1:  # the two peaks that are least apart become one
+        pairs = list(pairwise(peaks))
+        smaller = [min(pair, key=slopes.__getitem__) for pair in pairs]
+        shares = [slopes[a : b + 1].min() / slopes[peak] for (a, b), peak in zip(pairs, smaller, strict=True)]
+        least = int(np.argmax(shares))
+        if shares[least] <= VALLEY:
+            break
+        peaks.remove(smaller[least])
+    valleys = [one + int(slopes[one : other + 1].argmin()) for one, other in pairwise(peaks)]
+    found = []
+    for peak, first, last in zip(peaks, [0, *valleys], [*valleys, len(slopes) - 1], strict=True):
+        fall = _fall(curve, knots[first : last + 2], slopes[first : last + 1], peak - first)
+        if curve[fall[0]] - curve[fall[2]] >= max(told[row] for row in fall):
+            found.append(fall)
+    return found
+
+
+def _fall(
+    curve: Float64[np.ndarray, " step"],
+    knots: Int[np.ndarray, " knot"],
+    slopes: Float64[np.ndarray, " piece"],
+    peak: int,
+) -> tuple[int, int, int]:
+    """Begin, steepest row and end of the fall around a piece.
+
+    The pieces next to it that are at least a tenth as steep belong to it. Within them the slope of a row is taken over
+    an eighth of the fall's width on either side, so that noise does not decide which is the steepest.
+    """
+    small = np.flatnonzero(slopes < SMALL * slopes[peak])
+    first = int(small[small < peak].max(initial=-1)) + 1
+    last = int(small[small > peak].min(initial=len(slopes))) - 1
+    begins, ends = int(knots[first]), int(knots[last + 1])
+    width = (curve[begins] - curve[ends]) / slopes[peak]  # of a straight fall that is as steep
+    rows, half = np.arange(begins, ends + 1), max(1, round(width / 5))
+    before, after = (rows - half).clip(knots[0]), (rows + half).clip(max=knots[-1])
+    steep = (curve[before] - curve[after]) / (after - before)
+    steepest = begins + int(steep.argmax())
+    small = begins + np.flatnonzero(steep < SMALL * steep.max())
+    # The outer pieces bend, so that they may hold a stretch that is not steep.
+    head = small[small < min(knots[first + 1], steepest)]
+    tail = small[small > max(knots[last], steepest)]
+    return int(head.max(initial=begins)), steepest, int(tail.min(initial=ends))

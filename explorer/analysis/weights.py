@@ -11,6 +11,7 @@ import torch
 from jaxtyping import Float, Float64
 from torch import Tensor
 
+from explorer.analysis.finite import of_finite
 from explorer.model.ensemble import Ensemble
 
 CHUNK = 2**20  # weights, of all snapshots together, that are converted to float64 at a time
@@ -49,15 +50,18 @@ def trajectory(ensemble: Ensemble, n: int = 3) -> Trajectory:
     Args:
         ensemble: the snapshots.
         n: how many components; there are no more than snapshots.
+
+    Returns:
+        All nan if a weight of any snapshot is not finite.
     """
     gram = torch.zeros(len(ensemble), len(ensemble), dtype=torch.float64)
     for weight in ensemble.weights.values():
         for chunk in weight.flatten(1).split(max(1, CHUNK // len(ensemble)), 1):
             centred = chunk.double() - chunk.double().mean(0)  # (snapshot weight)
             gram += centred @ centred.T
-    variances, directions = torch.linalg.eigh(gram)  # ascending
+    variances, directions = of_finite(torch.linalg.eigh, gram)  # ascending
     variances, directions = variances.flip(0).clamp(min=0)[:n], directions.flip(1)[:, :n]
     coordinates = directions * variances.sqrt()
     coordinates = torch.where(coordinates[-1] < 0, -coordinates, coordinates)
     total = gram.trace()
-    return Trajectory(coordinates, variances / total if total > 0 else torch.zeros_like(variances))
+    return Trajectory(coordinates, variances / total if total != 0 else torch.zeros_like(variances))

@@ -3,7 +3,10 @@
 import argparse
 from pathlib import Path
 
-from explorer.errors import UserError
+from tqdm import tqdm
+
+from explorer.cli.main import say, warn
+from explorer.errors import UserError, printable
 from explorer.film.export import page
 from explorer.runs import Runs
 from explorer.views.opening import open_scene
@@ -18,9 +21,16 @@ def run(options: argparse.Namespace) -> None:
     opened = open_scene(options.scene, Runs(options.checkpoints))
     scene = opened.scene
     title = f"{opened.view.title}: {scene.run}"
-    html = page(opened.film(), title, scene.step or 0, scene.switches)
+    with tqdm(total=100, unit="%", desc="measuring", delay=1.0, bar_format="{desc} {bar} {n:.0f} %") as bar:
+        for shown, share in opened.films():
+            film = shown
+            bar.update(100 * share - bar.n)
+    html = page(film, title, scene.step or 0, scene.switches)
     try:
         options.output.write_text(html, encoding="utf-8")
     except OSError as error:
-        raise UserError(f"{options.output} cannot be written: {error.strerror}; choose another file.") from error
-    print(f"{options.output}: {len(html.encode()) / 2**20:.1f} MiB")
+        raise UserError(
+            f"{printable(options.output)} cannot be written: {error.strerror}; choose another file."
+        ) from error
+    say(f"{printable(options.output)}: {len(html.encode()) / 2**20:.1f} MiB")
+    warn(opened.subject.problems)

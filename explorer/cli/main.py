@@ -1,17 +1,25 @@
 """The parser of the command line, and how errors are reported."""
 
 import argparse
+import contextlib
 import importlib
+import io
+import json
+import math
+import os
 import pkgutil
+import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Any, NoReturn
 
 from explorer import cli
-from explorer.errors import UserError
-from explorer.runs.store import default_folder
+from explorer.errors import UserError, printable
+from explorer.runs.store import default_folder, folder_named
+
+PIPE_CLOSED = 141  # the exit status of Unix tools that write to a pipe that nobody reads: 128 + SIGPIPE
 
 
 class _Parser(argparse.ArgumentParser):
@@ -19,7 +27,76 @@ class _Parser(argparse.ArgumentParser):
         super().__init__(*args, **{**options, "allow_abbrev": False})
 
     def error(self, message: str) -> NoReturn:
-        raise UserError(f"{message}; {self.prog} --help lists what is accepted.")
+        raise UserError(f"{printable(message)}; {self.prog} --help lists what is accepted.")
+
+    def print_help(self, file: Any = None) -> None:
+        say(self.format_help().rstrip())
+
+
+def say(text: object) -> None:
+    """Print on the standard output, at once.
+
+    Args:
+        text: what to print.
+
+    Raises:
+        BrokenPipeError: nobody reads it any more.
+        UserError: it cannot be written.
+    """
+    try:
+        print(text, flush=True)
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        _discard(sys.stdout)  # what is left of it would fail again at the end
+        raise UserError(f"The output cannot be written: {error.strerror}; write it elsewhere.") from error
+
+
+def warn(sentences: str | Iterable[str]) -> None:
+    """Print sentences on the standard error, one a line.
+
+    Args:
+        sentences: one or several.
+    """
+    with contextlib.suppress(OSError):
+        for sentence in [sentences] if isinstance(sentences, str) else sentences:
+            print(sentence, file=sys.stderr, flush=True)
+
+
+def say_json(value: Any) -> None:
+    """Print JSON, with null for numbers that are not finite, which JSON does not have.
+
+    Args:
+        value: made of dicts, lists, texts, numbers and None.
+
+    Raises:
+        BrokenPipeError, UserError: as `say`.
+    """
+    say(json.dumps(_of_finite(value), indent=2, allow_nan=False))
+
+
+def _of_finite(value: Any) -> Any:
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    if isinstance(value, Mapping):
+        return {name: _of_finite(one) for name, one in value.items()}
+    return [_of_finite(one) for one in value] if isinstance(value, list | tuple) else value
+
+
+def _discard(*streams: Any) -> None:
+    """Let everything that is still written to these streams go nowhere."""
+    with contextlib.suppress(OSError, ValueError):  # a stream that is no file
+        for stream in streams:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+
+
+def where(checkpoints: Path) -> str:
+    """The option that a command needs to find the runs in a folder, after a space; "" if it is the default.
+
+    Args:
+        checkpoints: the folder.
+    """
+    return "" if checkpoints == default_folder() else f" --checkpoints {shlex.quote(str(checkpoints))}"
 
 
 def program() -> str:
@@ -30,7 +107,7 @@ def program() -> str:
 def commands() -> dict[str, ModuleType]:
     """Name -> module of every command."""
     names = [module.name for module in pkgutil.iter_modules(cli.__path__) if module.name != "main"]
-    return {name: importlib.import_module(f"{cli.__name__}.{name}") for name in names}
+    return {name.replace("_", "-"): importlib.import_module(f"{cli.__name__}.{name}") for name in names}
 
 
 def parser() -> argparse.ArgumentParser:
@@ -43,8 +120,6 @@ def parser() -> argparse.ArgumentParser:
         sub.set_defaults(run=module.run)
         sub.add_argument(
             "--checkpoints",
-            type=Path,
-            default=default_folder(),
             metavar="DIR",
             help="the folder of runs; default: EXPLORER_CHECKPOINTS, or checkpoints below the current folder",
         )
@@ -59,15 +134,24 @@ def main(arguments: Sequence[str] | None = None) -> int:
         arguments: of the command line, without the program; None for those in `sys.argv`.
 
     Returns:
-        The exit status: 0; 2 after a UserError, whose sentence is printed; 130 after Ctrl-C.
+        The exit status: 0; 2 after a UserError, whose sentence is printed; 130 after Ctrl-C; `PIPE_CLOSED` where the
+        output is no longer read.
     """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # a terminal may not know every character
     try:
         options = parser().parse_args(arguments)
+        given = options.checkpoints
+        options.checkpoints = default_folder() if given is None else folder_named(given)
         options.run(options)
     except UserError as error:
-        print(error, file=sys.stderr)
+        warn(str(error))
         return 2
+    except BrokenPipeError:
+        _discard(sys.stdout, sys.stderr)
+        return PIPE_CLOSED
     except KeyboardInterrupt:
-        print("\nInterrupted; everything saved so far is kept.", file=sys.stderr)
+        warn("\nInterrupted; everything saved so far is kept.")
         return 130
     return 0

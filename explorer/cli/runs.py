@@ -1,11 +1,10 @@
 """List all runs."""
 
 import argparse
-import json
-import sys
+import math
 from typing import Any
 
-from explorer.cli.main import program
+from explorer.cli.main import program, say, say_json, warn, where
 from explorer.errors import UserError
 from explorer.runs import Run, Runs
 
@@ -15,26 +14,26 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> None:
-    rows, broken = [], []
     runs = Runs(options.checkpoints)
+    rows, broken = [], [unknown] if (unknown := runs.unknown()) else []
     for name in runs.names():
         try:
             rows.append(_row(runs.open(name)))
         except UserError as error:
             broken.append(str(error))
     if options.json:
-        print(json.dumps(rows, indent=2))
+        say_json(rows)
     else:
         for row in rows:
             loss = "" if row["final_loss"] is None else f"  loss {row['final_loss']:.4g}"
-            print(
+            say(
                 f"{row['name']}  {row['title']}  {row['data']}  {row['status']}  "
                 f"{row['steps_done']:,} of {row['steps']:,} steps  {row['snapshots']} snapshots{loss}"
             )
-        if not rows and not broken:
-            print(f"No runs in {options.checkpoints} yet; train one with: {program()} train addition")
-    for sentence in broken:
-        print(sentence, file=sys.stderr)
+        if not runs.names():
+            no_runs, train = runs.emptiness(), f"{program()} train addition{where(options.checkpoints)}"
+            say(f"No runs in {options.checkpoints} yet: {no_runs[0].lower()}{no_runs[1:]}; train one with: {train}")
+    warn(broken)
 
 
 def _row(run: Run) -> dict[str, Any]:
@@ -49,5 +48,5 @@ def _row(run: Run) -> dict[str, Any]:
         "steps_done": info.steps_done,
         "steps": info.training.steps,
         "snapshots": len(run.steps()),
-        "final_loss": loss[-1] if loss else None,
+        "final_loss": loss[-1] if loss and math.isfinite(loss[-1]) else None,
     }

@@ -2,6 +2,7 @@
 
 import argparse
 
+from explorer.cli.main import say, warn
 from explorer.runs import Runs
 from explorer.views.opening import open_scene
 
@@ -11,4 +12,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> None:
-    print(open_scene(options.scene, Runs(options.checkpoints)).scene)
+    opened = open_scene(options.scene, Runs(options.checkpoints))
+    say(opened.scene)
+    warn(opened.subject.problems)

@@ -1,9 +1,10 @@
 """A film: steps, and panels that each have a frame for every step. It is plain data, which the player draws."""
 
 import json
+import math
 import re
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -38,12 +39,25 @@ class Film:
         for panel in self.panels:
             panel.check(len(self.steps))
 
+    def with_gaps(self, steps: Iterable[int]) -> "Film":
+        """The film with more steps, at which its panels show no values.
+
+        Args:
+            steps: of the gaps. Those that the film has already stay as they are.
+        """
+        new = sorted({*self.steps, *steps})
+        if new == list(self.steps):
+            return self
+        place = {step: i for i, step in enumerate(self.steps)}
+        places = np.array([place.get(step, -1) for step in new])
+        return replace(self, steps=new, panels=[panel.framed(places, new) for panel in self.panels])
+
     @cached_property
     def packed(self) -> bytes:
         """The film as bytes: the length of a JSON header (4 bytes, little endian), the header, and the panels' arrays.
 
         In the header, an array is ``{"at": offset, "dtype": "f4" | "i4", "shape": [...]}``; offsets count from the end
-        of the header and, like its length, are multiples of 4.
+        of the header and, like its length, are multiples of 4. A single number that is not finite is null.
         """
         arrays: list[bytes] = []
         offset = 0
@@ -62,9 +76,10 @@ class Film:
                 return [plain(item) for item in thing]
             if hasattr(thing, "__dataclass_fields__"):
                 return plain(vars(thing))
-            return thing
+            return None if isinstance(thing, float) and not math.isfinite(thing) else thing
 
-        panels = [{"kind": panel.kind, **plain(panel.packed(self.steps))} for panel in self.panels]
+        with np.errstate(over="ignore"):  # what is beyond float32 is infinite
+            panels = [{"kind": panel.kind, **plain(panel.packed(self.steps))} for panel in self.panels]
         header = _prefixed({"steps": list(self.steps), "panels": panels})
         return b"".join([header, *arrays])
 

@@ -78,6 +78,16 @@ def category(place: int, mode: Mode) -> str:
     return colours[place % len(colours)]
 
 
+def categories(n: int, mode: Mode) -> list[str]:
+    """The colours of categories that must not share one: hues at even distances if the palette has too few.
+
+    Args:
+        n: how many categories.
+        mode: of the page.
+    """
+    return ring(n, mode) if n > len(CATEGORIES[mode]) else list(CATEGORIES[mode][:n])
+
+
 def ring(n: int, mode: Mode) -> list[str]:
     """The colours of points in a ring, in order.
 

@@ -11,6 +11,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from explorer.model.architectures import activation_bytes, model_from_weights
+from explorer.model.fast_forward import logits_at
 from explorer.model.hooks import Hook, HookedModel
 from explorer.model.transformer import ModelConfig
 
@@ -80,7 +81,27 @@ class Ensemble:
     def __init__(self, cfg: ModelConfig, steps: Sequence[int], weights: Mapping[str, Tensor]):
         self.cfg, self.steps = cfg, tuple(steps)
         self.weights = {name: _laid_out(name, weight) for name, weight in weights.items()}
-        self._memory: _Memory | None = None  # the memory of the weights, if `followed_by` made them
+        self._memory: _Memory | None = None  # of the weights, if `gathered` or `followed_by` made it
+
+    @classmethod
+    def gathered(cls, cfg: ModelConfig, snapshots: Iterable[tuple[int, Mapping[str, Tensor]]], most: int) -> "Ensemble":
+        """The stack of snapshots that come one after another, each of which may be forgotten before the next one comes.
+
+        Args:
+            cfg: the model's shape.
+            snapshots: (step, weights by name) of each, with ascending steps; the weights become float32.
+            most: how many there may be; memory is allocated for as many.
+        """
+        memory, steps = None, list[int]()
+        for step, weights in snapshots:
+            one = {name: weight.float()[None] for name, weight in weights.items()}
+            memory = memory or _Memory(one, most)
+            memory.append(len(steps), one)
+            steps.append(step)
+            del weights, one  # before the next snapshot is read
+        stack = cls(cfg, steps, {} if memory is None else memory.first(len(steps)))
+        stack._memory = memory
+        return stack
 
     def __len__(self) -> int:
         return len(self.steps)
@@ -99,13 +120,19 @@ class Ensemble:
         """
         return model_from_weights(self.cfg, {name: w[snapshots] for name, w in self.weights.items()})
 
-    def select(self, snapshots: slice) -> "Ensemble":
-        """The ensemble of some of the snapshots, on the same weights.
+    def _alone(self, snapshot: int) -> HookedModel:
+        """The model of one snapshot, without a snapshot axis."""
+        return model_from_weights(self.cfg, {name: w[snapshot] for name, w in self.weights.items()})
+
+    def select(self, snapshots: slice | list[int]) -> "Ensemble":
+        """The ensemble of some of the snapshots.
 
         Args:
-            snapshots: slice of the snapshot axis.
+            snapshots: slice of the snapshot axis, which shares the weights, or places on it, which copies them.
         """
-        return Ensemble(self.cfg, self.steps[snapshots], {name: w[snapshots] for name, w in self.weights.items()})
+        places = range(len(self))[snapshots] if isinstance(snapshots, slice) else snapshots
+        weights = {name: weight[snapshots] for name, weight in self.weights.items()}
+        return Ensemble(self.cfg, [self.steps[place] for place in places], weights)
 
     def followed_by(self, later: "Ensemble") -> "Ensemble":
         """An ensemble of these snapshots and then those of ``later``.
@@ -151,6 +178,19 @@ class Ensemble:
         """
         logits, caches = zip(*self.passes(tokens, names, loss, budget, hooks), strict=True)
         return torch.cat(logits), {name: torch.cat([cache[name] for cache in caches]) for name in caches[0]}
+
+    @torch.no_grad()
+    def logits_at(
+        self, tokens: Int[Tensor, "batch pos"], positions: Int[Tensor, "batch query"]
+    ) -> Float[Tensor, "snapshot batch query d_vocab_out"]:
+        """The logits of every snapshot at some positions, by the pass that trains, which is faster on many examples.
+
+        Args:
+            tokens: the examples.
+            positions: of each example.
+        """
+        models = (self._alone(i) for i in range(len(self)))
+        return torch.stack([logits_at(one, tokens, positions) for one in models])
 
     def passes(
         self,

@@ -91,6 +91,11 @@ class HookHandle:
             self._registered.remove(self._entry)
 
 
+def _check_direction(direction: str) -> None:
+    if direction not in DIRECTIONS:
+        raise UserError(f"A hook's direction is 'forward' or 'backward', not {quoted(direction)}.")
+
+
 def hook_axes(name: str) -> tuple[str, ...]:
     """The axes after ``batch`` of an activation or its gradient, e.g. ``("head", "query", "key")``.
 
@@ -175,14 +180,24 @@ class HookedModel(nn.Module):
         Raises:
             UserError: there is no such hook point or direction.
         """
-        if direction not in DIRECTIONS:
-            raise UserError(f"A hook's direction is 'forward' or 'backward', not {quoted(direction)}.")
+        _check_direction(direction)
         return HookHandle(self._point(name), hook, direction)
 
-    def remove_hooks(self) -> None:
-        """Remove all hooks of this thread from this model."""
-        for point in self._points.values():
-            _hooks.at.pop(point, None)
+    def remove_hooks(self, name: str | None = None, direction: Direction | None = None) -> None:
+        """Remove hooks of this thread from this model; without arguments, all of them.
+
+        Args:
+            name: of the hook point whose hooks are removed; None for all hook points.
+            direction: "forward" or "backward", to remove only the hooks on activations or on gradients; None for both.
+
+        Raises:
+            UserError: there is no such hook point or direction.
+        """
+        if direction is not None:
+            _check_direction(direction)
+        for point in self._points.values() if name is None else (self._point(name),):
+            registered = _hooks.at.get(point, [])
+            registered[:] = [entry for entry in registered if direction not in (None, entry.direction)]
 
     @contextmanager
     def hooks(

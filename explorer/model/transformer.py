@@ -175,7 +175,10 @@ class Block(nn.Module):
 
     def forward(self, x: Float[Tensor, "... batch pos d_model"]) -> Float[Tensor, "... batch pos d_model"]:
         x = self.hook_resid_pre(x)
-        x = self.gain * x + self.hook_attn_out(self.attn(self.ln1(x)))
+        return self.after_attention(self.gain * x + self.hook_attn_out(self.attn(self.ln1(x))))
+
+    def after_attention(self, x: Float[Tensor, "... batch pos d_model"]) -> Float[Tensor, "... batch pos d_model"]:
+        """The rest of the block, on the residual stream to which attention has been added."""
         if not self.attn_only:
             x = self.hook_resid_mid(x)
             x = x + self.hook_mlp_out(self.mlp(self.ln2(x)))
@@ -282,7 +285,21 @@ class Transformer(HookedModel):
             if self.hook_pos_embed.listening:  # a hook may change it in place, and it is a view of the weights
                 positions = positions.expand(*positions.shape[:-3], tokens.shape[-2], -1, -1).clone()
             x = x + self.hook_pos_embed(positions)  # (... batch pos d_model)
-        for block in self.blocks:
+        return self.after_block(-1, x)
+
+    def after_block(
+        self, layer: int, x: Float[Tensor, "... batch pos d_model"]
+    ) -> Float[Tensor, "... batch pos d_vocab_out"]:
+        """The rest of the forward pass.
+
+        Args:
+            layer: the block whose output is given; -1 for the embedding.
+            x: the residual stream after it. After the last block these may be any positions.
+
+        Returns:
+            Logits.
+        """
+        for block in self.blocks[layer + 1 :]:
             x = block(x)
         return self.unembed(self.ln_final(x))
 

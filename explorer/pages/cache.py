@@ -1,10 +1,13 @@
 """Caches shared by all sessions: loaded runs and results of views, bounded in bytes."""
 
 import contextlib
+import ctypes
 import dataclasses
 import gc
+import os
+import sys
 import threading
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from typing import Any, Generic, TypeVar
 from weakref import WeakValueDictionary
 
@@ -13,13 +16,27 @@ import streamlit as st
 from cachetools import LRUCache
 from torch import Tensor
 
+from explorer.film.film import Film
 from explorer.runs import Run
 from explorer.views.subject import Subject
 
 MAX_RUN_BYTES = 3 * 2**30  # bytes of weights and losses
 MAX_RESULT_BYTES = 512 * 2**20  # bytes of films
 MIN_ENTRY_BYTES = 4096  # counted for every result besides its arrays
+# Computations at once, of all sessions together. More would not be faster, and each takes memory of its own.
+COMPUTING = threading.BoundedSemaphore(max(2, os.cpu_count() or 1))
 Value = TypeVar("Value")
+
+
+@contextlib.contextmanager
+def _computation() -> Iterator[None]:
+    """Waits for a place among the computations, and returns their memory at the end: each run of a script is a new
+    thread, and the C library keeps what a thread has freed for that thread alone."""
+    with COMPUTING:
+        yield
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None) if sys.platform == "linux" else None
+    if trim:  # of glibc
+        trim(0)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,7 +65,8 @@ class ByteCache(Generic[Value]):
         Args:
             key: of the value.
             version: of the inputs; a cached value of another version is computed again.
-            compute: computes the value; its argument is the cached value of another version, or None.
+            compute: computes the value; its argument is the cached value of another version, or None. It must not ask
+                a cache itself.
         """
         with self._lock:
             computing = self._computing.setdefault(key, threading.Lock())
@@ -56,7 +74,8 @@ class ByteCache(Generic[Value]):
             with self._lock:
                 entry = self._entries.get(key)
             if entry is None or entry.version != version:
-                value = compute(None if entry is None else entry.value)
+                with _computation():
+                    value = compute(None if entry is None else entry.value)
                 entry = _Entry(version, value, self._size(value))
                 with self._lock:
                     self._entries.pop(key, None)
@@ -82,6 +101,39 @@ def nbytes(value: Any) -> int:
     if dataclasses.is_dataclass(value):
         return sum(nbytes(getattr(value, field.name)) for field in dataclasses.fields(value))
     return 0
+
+
+@dataclasses.dataclass
+class Growing:
+    """A film on a sample that grows, shared by all sessions. What was measured is kept while nobody looks.
+
+    Attributes:
+        film: on the sample so far.
+        share: of the work that is done; 1 at the end.
+    """
+
+    film: Film
+    share: float
+    _later: Iterator[tuple[Film, float]]
+    _lock: threading.Lock = dataclasses.field(default_factory=threading.Lock)
+
+    @classmethod
+    def begun(cls, films: Iterator[tuple[Film, float]]) -> "Growing":
+        """With the first part of the sample.
+
+        Args:
+            films: as `View.films` yields them.
+        """
+        return cls(*next(films), films)
+
+    def grow(self) -> None:
+        """Measure one more part, unless another session is just doing that."""
+        if self._lock.acquire(blocking=False):
+            try:
+                with _computation():
+                    self.film, self.share = next(self._later, (self.film, 1.0))
+            finally:
+                self._lock.release()
 
 
 @dataclasses.dataclass(frozen=True)

@@ -12,11 +12,14 @@ from explorer.film.palette import Mode
 from explorer.film.player import play
 from explorer.options import Context, Option, Several, options_of, texts_of
 from explorer.pages import state
+from explorer.pages.cache import Growing
 from explorer.pages.plain import plain
 from explorer.pages.widgets import example_input, option_input
 from explorer.scene import Scene
 from explorer.views.subject import Subject
 from explorer.views.view import Choices, Figures, Item, Links, Note, Table, View
+
+GROW = 0.1  # seconds between two parts of a growing sample
 
 
 def page_of(view: View) -> Callable[[], None]:
@@ -28,7 +31,7 @@ def page_of(view: View) -> Callable[[], None]:
 
     def page() -> None:
         if st.session_state.run is None:
-            st.info(state.NO_RUNS)
+            st.info(state.no_runs())
             return
         try:
             _show(view, state.subject())
@@ -58,9 +61,26 @@ def _show(view: View, subject: Subject) -> None:
         return
     for item in state.cached(view.above, session.example, options):
         _show_item(item, widgets)
-    show_film(state.cached(view.film, session.example, options, second_run=view.second_run(options)))
+    second_run = view.second_run(options)
+    for problem in () if second_run is None else state.subject(second_run).problems:
+        st.warning(plain(problem))
+    growing = state.growing(view, options)
+    if growing.share < 1:
+        st.fragment(_grow, run_every=GROW)(growing)
+    else:
+        show_film(growing.film)
     for item in state.cached(view.below, session.example, options):
         _show_item(item, widgets)
+
+
+def _grow(growing: Growing) -> None:
+    """A film whose sample grows, until the page is run again with the final one."""
+    stopped = state.sync_step()
+    growing.grow()
+    show_film(growing.film)
+    st.progress(growing.share, "Measuring on more examples, until the intervals are small…")
+    if stopped or growing.share == 1:
+        st.rerun()
 
 
 class _Widgets:

@@ -13,3 +13,13 @@ def plain(text: str) -> str:
     """
     escaped = re.sub(r"([\\`*_{}\[\]()#+\-.!|~$:<>&])", r"\\\1", text)
     return re.sub(r"(:|@|www)", "\\1\u2060", escaped)
+
+
+def code(text: str) -> str:
+    """``text`` as a code span of markdown, which shows it literally.
+
+    Args:
+        text: any text on one line.
+    """
+    fence = "`" * (1 + max(map(len, re.findall("`+", text)), default=0))
+    return f"{fence} {text} {fence}" if text.startswith("`") or text.endswith("`") else f"{fence}{text}{fence}"

@@ -13,8 +13,10 @@ from explorer.runs import Run
 def page() -> None:
     runs = state.runs()
     names = runs.names()
+    if unknown := runs.unknown():
+        st.warning(plain(unknown))
     if not names:
-        st.info(state.NO_RUNS)
+        st.info(state.no_runs())
     for name in names:
         try:
             run = runs.open(name)
@@ -37,6 +39,8 @@ def _show(run: RunCard) -> None:
     with st.container(border=True):
         about, losses, sparkline = st.columns([5, 2, 4], vertical_alignment="center")
         about.markdown(f"**{plain(run.name)}** · {plain(run.title)}, {plain(run.data)}")
+        if run.about:
+            about.markdown(plain(run.about))
         about.caption("  \n".join(plain(line) for line in (run.model, run.progress)))
         about.button(
             "Selected" if is_selected else "Select",

@@ -4,6 +4,9 @@ The session state holds ``run`` (a name), ``step`` (of the snapshot), ``example`
 texts of its options). Widgets display and change it; the URL in the browser mirrors it.
 """
 
+import os
+import shlex
+import sys
 from collections.abc import Callable, Hashable, Mapping
 from contextlib import nullcontext
 from pathlib import Path
@@ -12,21 +15,21 @@ from typing import Any, TypeVar
 import streamlit as st
 from streamlit.runtime.scriptrunner import get_script_run_ctx
 
-from explorer.errors import UserError, quoted
+from explorer.errors import UserError, printable, quoted
 from explorer.film.player import take_stop
 from explorer.options import options_of, resolve, texts_of
-from explorer.pages.cache import caches
-from explorer.pages.plain import plain
+from explorer.pages.cache import Growing, caches
+from explorer.pages.plain import code, plain
 from explorer.runs import Runs
 from explorer.runs.store import default_folder
 from explorer.scene import Scene, read_pairs
-from explorer.views.opening import fit_to_run
+from explorer.views.opening import TRAIN, fit_to_run
 from explorer.views.subject import Subject
 from explorer.views.view import View
 
 PROJECT = Path(__file__).parents[2]
 PLAYER = "player"  # every page has one player, under one key
-NO_RUNS = "There are no runs yet. Train one on the page Train, or with `python -m explorer train addition`."
+READ_ONLY = "--read-only"
 Value = TypeVar("Value")
 OptionKey = str | tuple[str, str]  # the name of an option; if it depends on another one, also the value of that one
 
@@ -34,6 +37,20 @@ OptionKey = str | tuple[str, str]  # the name of an option; if it depends on ano
 def runs() -> Runs:
     """The runs in the folder named by ``EXPLORER_CHECKPOINTS``, or in the project's own ``checkpoints``."""
     return Runs(default_folder(beside=PROJECT))
+
+
+def is_read_only() -> bool:
+    """Whether this server shows runs without training any: it was started with ``-- --read-only``, or with the
+    environment variable ``EXPLORER_READ_ONLY`` set to anything but 0."""
+    return READ_ONLY in sys.argv[1:] or os.environ.get("EXPLORER_READ_ONLY", "0") not in ("", "0")
+
+
+def no_runs() -> str:
+    """Says, as markdown, that there are no runs, where they would be, and how to train one."""
+    folder = runs()
+    command = code(f"{TRAIN} {shlex.quote(printable(folder.root.absolute()))}")
+    page = "" if is_read_only() else "on the page Train, or "
+    return f"{plain(folder.emptiness())}. Train one {page}with {command}."
 
 
 # --- The scene ---
@@ -131,17 +148,18 @@ def choose_run(name: str) -> None:
 # --- The run, and cached results of views ---
 
 
-def subject(quiet: bool = False) -> Subject:
-    """The selected run, cached across sessions.
+def subject(name: str | None = None, quiet: bool = False) -> Subject:
+    """A run, cached across sessions.
 
     Args:
+        name: of the run; None for the selected one.
         quiet: show no spinner, which would push down what is on screen.
 
     Raises:
         UserError: it cannot be read.
     """
     with nullcontext() if quiet else st.spinner("Reading snapshots…"):
-        return caches().load(runs().open(st.session_state.run))[1]
+        return caches().load(runs().open(st.session_state.run if name is None else name))[1]
 
 
 def cached(
@@ -161,6 +179,23 @@ def cached(
     run, second = runs().open(st.session_state.run), None if second_run is None else runs().open(second_run)
     with nullcontext() if quiet else st.spinner("Computing all snapshots…"):
         return caches().result(run, make, *parameters, second=second)
+
+
+def growing(view: View[Any], options: Any) -> Growing:
+    """The film of a view of the selected run, cached across sessions.
+
+    Args:
+        view: the view.
+        options: its options.
+
+    Raises:
+        UserError: a run cannot be read, or as `View.film`.
+    """
+    return cached(_begun, view, st.session_state.example, options, second_run=view.second_run(options))
+
+
+def _begun(subject: Subject, view: View[Any], example: str, options: Any, second: Subject | None = None) -> Growing:
+    return Growing.begun(view.films_with_gaps(subject, example, options, second))
 
 
 # --- The options of a view ---

@@ -10,17 +10,18 @@ import streamlit as st
 
 from explorer.errors import UserError
 from explorer.model.transformer import ModelConfig
+from explorer.options import NoOptions
 from explorer.pages import state
 from explorer.pages.explore import show_film
 from explorer.pages.plain import plain
-from explorer.pages.training_runs import free_name, progress, unfinished
+from explorer.pages.training_runs import extendable, free_name, progress, unfinished
 from explorer.pages.widgets import example_input
 from explorer.runs import Run, jobs, recorder
 from explorer.settings import TrainingConfig
 from explorer.tasks import TASKS
 from explorer.tasks.task import Preset, Task
 from explorer.training.plan import Plan
-from explorer.views import watch
+from explorer.views import get_view
 
 REFRESH, IDLE_REFRESH = 2.0, 10.0  # seconds, while a run is training and while none is
 WIDTH = 184  # pixels, of the input of a setting
@@ -31,6 +32,7 @@ def page() -> None:
     session = st.session_state
     with st.container(border=True):
         _new_run()
+    _more_steps()
     not_done = unfinished(state.runs())
     busy = any(info.status == "running" for _, info in not_done)
     st.fragment(_progress, run_every=REFRESH if busy else IDLE_REFRESH)(busy)
@@ -136,6 +138,36 @@ def _input(name: str, value: Any, kind: Any, metadata: Mapping[str, Any], key: s
     return st.number_input(name, value=kind(value), step=step, format=form, help=plain(limits), **common)
 
 
+# --- More steps for a run that is done ---
+
+
+def _more_steps() -> None:
+    """A run that is done, how many steps it shall have, and a button. Nothing if no run can go on."""
+    found = {run.name: (run, info) for run, info in extendable(state.runs())}
+    if not found:
+        return
+    with st.expander("Go on with a finished run", icon=":material/more_time:"):
+        with st.container(horizontal=True, vertical_alignment="bottom"):
+            name = st.selectbox("Run", list(found), key="train.finished", width=280)
+            run, info = found[name]
+            steps = st.number_input("steps in all", value=2 * info.steps_done, width=WIDTH, key=f"train.more.{name}")
+            pressed = st.button("Go on", icon=":material/play_arrow:")
+        said = f"{name} has done {info.steps_done:,} steps."
+        if info.training.cooldown:
+            said += " Its learning rate has cooled down; it returns to that of a longer run, and cools down at the end."
+        st.caption(plain(said))
+        if pressed:
+            try:
+                with st.spinner("Starting the training process…"):
+                    jobs.check_room(state.runs())
+                    recorder.extend(run, steps)
+                    _resume(run)
+            except UserError as error:
+                st.error(plain(str(error)))
+            else:
+                st.rerun()
+
+
 # --- Unfinished runs ---
 
 
@@ -151,6 +183,10 @@ def _progress(busy: bool) -> None:
                 _button("Resume", "play_arrow", run, _resume)
             if run.name != st.session_state.run:
                 _button("Watch", "visibility", run, _watch)
+    last = st.session_state.get("train.last")
+    if last is not None and last not in state.runs().names():
+        del st.session_state["train.last"]
+        st.session_state["train.problem"] = f"The folder of {last} was removed, so it trains no more; train it again."
     if problem := st.session_state.get("train.problem"):
         st.error(plain(problem))
     pressed = st.session_state.pop("train.pressed", False)
@@ -165,8 +201,8 @@ def _film(text: str) -> None:
         subject = state.subject(quiet=True)
         state.validate(subject)
         if st.session_state.pop("train.newest", False):  # at the newest step, the player follows the run
-            st.session_state.step = subject.steps[-1]
-        show_film(state.cached(watch.film, text, quiet=True), figures=False)
+            st.session_state.step = subject.frames[-1]
+        show_film(state.cached(get_view("watch").film_with_gaps, text, NoOptions(), quiet=True), figures=False)
     except UserError as error:
         st.error(plain(str(error)))
     if stopped:  # updates the sidebar and the URL; last, since elements not drawn before a rerun vanish

@@ -1,4 +1,7 @@
-"""The unfinished runs, and the name of a new one."""
+"""The unfinished runs, those that can go on, and the name of a new one."""
+
+import contextlib
+from collections.abc import Iterator
 
 from explorer.errors import UserError
 from explorer.runs import Run, RunInfo, Runs
@@ -27,16 +30,23 @@ def unfinished(runs: Runs) -> list[tuple[Run, RunInfo]]:
     Args:
         runs: the folder of runs.
     """
-    found = []
+    return [(run, info) for run, info in _readable(runs) if info.status != "done"]
+
+
+def extendable(runs: Runs) -> list[tuple[Run, RunInfo]]:
+    """The runs that are done and whose state was kept, so that they can be given more steps, sorted by name.
+
+    Args:
+        runs: the folder of runs.
+    """
+    return [(run, info) for run, info in _readable(runs) if info.status == "done" and run.resume_file.is_file()]
+
+
+def _readable(runs: Runs) -> Iterator[tuple[Run, RunInfo]]:
     for name in runs.names():
-        try:
+        with contextlib.suppress(UserError):  # reported on the page Runs
             run = runs.open(name)
-            info = run.info()
-        except UserError:
-            continue  # reported on the page Runs
-        if info.status != "done":
-            found.append((run, info))
-    return found
+            yield run, run.info()
 
 
 def progress(name: str, info: RunInfo) -> str:

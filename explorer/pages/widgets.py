@@ -37,7 +37,7 @@ def sidebar() -> None:
         session["choice.step"] = session.step
         st.selectbox(
             "Snapshot",
-            subject.steps,
+            subject.frames,
             key="choice.step",
             format_func=lambda step: f"step {step:,}",
             on_change=lambda: session.update(step=session["choice.step"]),
@@ -54,7 +54,7 @@ def facts(subject: Subject) -> str:
         subject: the run.
     """
     info = subject.info
-    done = f"{info.steps_done:,} steps, {len(subject.steps)} snapshots in {info.training.snapshot_dtype}"
+    done = f"{info.steps_done:,} steps, {len(subject.frames)} snapshots in {info.training.snapshot_dtype}"
     progress = "training" if info.status == "running" else done
     return f"{info.task.title} · {info.data} · {info.shape} · {progress}"
 

@@ -1,15 +1,17 @@
 """What run.json holds."""
 
 import dataclasses
+import functools
 import json
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, TypeGuard
 
 import torch
 
-from explorer.errors import UserError, quoted
+from explorer.errors import UserError, printable, quoted
 from explorer.model.architectures import n_weights
 from explorer.model.transformer import ModelConfig
+from explorer.runs.files import parsed_json
 from explorer.settings import TrainingConfig, from_dict
 from explorer.tasks import task_named
 from explorer.tasks.task import Task
@@ -32,6 +34,7 @@ class RunInfo:
     message: str = ""  # why training failed; "" if it did not
     steps_per_second: float = 0.0  # of the latest process that trained it; 0 before the first
     threads: int = 0  # torch threads to train with; 0 if run.json does not say
+    ended_at: tuple[int, ...] = ()  # the steps at which it was done before it was given more, ascending
 
     def stack_bytes(self, n_snapshots: int) -> int:
         """The size of an `Ensemble`, whose weights are float32.
@@ -91,7 +94,7 @@ class RunInfo:
         training = from_dict(TrainingConfig, values.get("training"), what)
         status, steps_done = values.get("status"), values.get("steps_done")
         snapshots, threads = values.get("snapshots"), values.get("threads", 0)
-        rate = values.get("steps_per_second", 0.0)
+        rate, ended_at = values.get("steps_per_second", 0.0), values.get("ended_at", [])
         if status not in STATUSES:
             raise UserError(f"{what} has no valid status; it must be one of {', '.join(STATUSES)}.")
         if type(steps_done) is not int or not 0 <= steps_done <= training.steps:
@@ -100,10 +103,10 @@ class RunInfo:
             raise UserError(f"{what} has no valid steps_per_second; restore the file.")
         if type(threads) is not int or not 0 <= threads <= 1024:
             raise UserError(f"{what} has no valid number of threads; restore the file.")
-        if not isinstance(snapshots, list) or any(
-            type(step) is not int or not 0 <= step <= training.steps for step in snapshots
-        ):
+        if not _are_steps(snapshots, training.steps):
             raise UserError(f"{what} does not list the steps of its snapshots; restore the file.")
+        if not _are_steps(ended_at, training.steps - 1):
+            raise UserError(f"{what} does not list the steps at which it ended before; restore the file.")
         return cls(
             task=task,
             model=model,
@@ -115,19 +118,41 @@ class RunInfo:
             message=printable(values.get("message")),
             steps_per_second=float(rate),
             threads=threads,
+            ended_at=tuple(ended_at),
         )
 
 
-def printable(text: Any) -> str:
-    """Text from an untrusted file, made safe to display.
+def _are_steps(values: Any, most: int) -> TypeGuard[list[int]]:
+    return isinstance(values, list) and all(type(step) is int and 0 <= step <= most for step in values)
+
+
+@functools.lru_cache(maxsize=256)
+def parsed_info(text: str, shown: str) -> RunInfo:
+    """The contents of a run.json, cached: runs are few, and each page reads the file several times.
 
     Args:
-        text: any parsed JSON value; None is empty text.
+        text: of the file.
+        shown: its name in error messages.
 
-    Returns:
-        The first 500 characters, without control characters.
+    Raises:
+        UserError: the text cannot be understood.
     """
-    return "".join(c for c in str(text or "")[:500] if c.isprintable())
+    try:
+        values = parsed_json(text, shown)
+    except UserError:
+        raise
+    except (ValueError, RecursionError) as error:
+        raise UserError(unreadable(shown)) from error
+    return RunInfo.from_json(values, shown)
+
+
+def unreadable(shown: str) -> str:
+    """The sentence about a run.json that is not JSON.
+
+    Args:
+        shown: its name.
+    """
+    return f"{shown} cannot be read; restore the file or remove the folder."
 
 
 def _task_from(values: Any, what: str) -> Task:
@@ -163,17 +188,19 @@ def is_of_run(metadata: Mapping[str, str], info: RunInfo) -> bool:
         info: the run.
 
     Returns:
-        Whether the task, model and training that the header gives are those of the run.
+        Whether the task, model and training that the header gives are those of the run. A run that was given more steps
+        has snapshots of a training with fewer.
     """
-    readers = {
-        "task": _task_from,
-        "model": lambda values, what: from_dict(ModelConfig, values, what),
-        "training": lambda values, what: from_dict(TrainingConfig, values, what),
+    earlier = (dataclasses.replace(info.training, steps=steps) for steps in info.ended_at)
+    readers: dict[str, tuple[Callable[[Any, str], Any], tuple[Any, ...]]] = {
+        "task": (_task_from, (info.task,)),
+        "model": (functools.partial(from_dict, ModelConfig), (info.model,)),
+        "training": (functools.partial(from_dict, TrainingConfig), (info.training, *earlier)),
     }
     try:
         return all(
-            read(json.loads(metadata[name]), name) == getattr(info, name)
-            for name, read in readers.items()
+            read(parsed_json(metadata[name], name), name) in accepted
+            for name, (read, accepted) in readers.items()
             if name in metadata
         )
     except (ValueError, RecursionError):

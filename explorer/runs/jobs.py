@@ -22,6 +22,7 @@ from explorer.runs import Run, Runs, recorder
 
 CORES = os.cpu_count() or 1
 LIMIT = max(2, CORES // 2)  # jobs at once, which share the cores
+ENDS_WITHIN = 5  # seconds from the end of training to that of its process
 START_WITHIN = 120  # seconds until a process counts as not starting; ample for a busy machine
 
 
@@ -63,8 +64,7 @@ def start(run: Run) -> None:
     runs = Runs(run.folder.parent)
     try:
         with FileLock(runs.root / ".starting", timeout=START_WITHIN):
-            if run.is_training():
-                raise UserError(f"{run.name} is being trained already.")
+            _check_free(run)
             check_room(runs)
             before = run.version()[1:]
             _wait_for(run, _launched(run), before)
@@ -74,6 +74,15 @@ def start(run: Run) -> None:
         raise UserError(
             f"{run.name} could not be started: {error.strerror}; check that {runs.root} can be written to."
         ) from error
+
+
+def _check_free(run: Run) -> None:
+    """Raises UserError if the run is being trained. A process that has written that it stopped is about to end."""
+    began = time.monotonic()
+    while run.is_training():
+        if run.info().status == "running" or time.monotonic() - began > ENDS_WITHIN:
+            raise UserError(f"{run.name} is being trained already.")
+        time.sleep(0.02)
 
 
 def _launched(run: Run) -> subprocess.Popen:
@@ -93,21 +102,22 @@ def _launched(run: Run) -> subprocess.Popen:
 def _wait_for(run: Run, process: subprocess.Popen, before: tuple[object, ...]) -> None:
     """Wait until the process trains the run, whose version, without the status, was ``before`` at first."""
     began = time.monotonic()
-    while run.version()[1:] == before or run.info().status != "running" or not run.steps():
-        if process.poll() == 0:  # training is over already
-            return
-        if process.returncode is not None:
-            raise UserError(f"{run.name} could not be trained: {run.last_words()}")
+    while process.poll() is None:
+        with contextlib.suppress(UserError):  # the process is about to end, since it has no run.json
+            if run.version()[1:] != before and run.info().status == "running" and run.steps():
+                return
         if time.monotonic() - began > START_WITHIN:
             process.terminate()
             raise UserError(
                 f"{run.name} did not start training within {START_WITHIN} s; read {run.name}/{run.log.name}."
             )
         time.sleep(0.05)
+    if process.returncode:
+        raise UserError(f"{run.name} could not be trained: {run.last_words()}")
 
 
 def main(folder: str, name: str) -> int:
-    """Train until the run is done, SIGTERM is received, or a stop is requested.
+    """Train until the run is done, SIGTERM or SIGHUP is received, or a stop is requested.
 
     Args:
         folder: of all runs.
@@ -117,11 +127,13 @@ def main(folder: str, name: str) -> int:
         The exit status: 0, or 1 after an error, whose sentence is printed.
     """
     received: list[int] = []
-    signal.signal(signal.SIGTERM, lambda number, frame: received.append(number))
+    for number in recorder.ENDINGS:
+        signal.signal(number, lambda number, frame: received.append(number))
     try:
         recorder.train(Runs(folder).open(name), should_stop=lambda: bool(received))
     except UserError as error:
-        print(error, flush=True)
+        with contextlib.suppress(OSError):  # the log is on a full disk
+            print(error, flush=True)
         return 1
     return 0
 

@@ -4,32 +4,34 @@
   run.json                            what is trained, how, and how far training got
   metrics.safetensors                 row i is measured with the weights of step i
   snapshots/step-000640.safetensors   the weights at step 640, with task, model and training in the file's header
-  resume.safetensors                  everything that determines the remaining training, until the run is done
+  resume.safetensors                  everything that determines what training does next, also after its last step
   train.log                           the output of the process that trains it, if it is a job
+  about.md                            what there is to see in the run, if somebody wrote it down
 """
 
-import contextlib
 import dataclasses
-import functools
-import json
 import os
 import re
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 
-import torch
-from filelock import FileLock, Timeout
 from torch import Tensor
 
-from explorer.errors import UserError, quoted
+from explorer.errors import UserError, listed, printable, quoted
 from explorer.model.architectures import check_weights, model_from_weights
 from explorer.model.ensemble import Ensemble
 from explorer.model.hooks import HookedModel
-from explorer.runs.files import read_tensors
-from explorer.runs.info import RunInfo, is_of_run, printable
+from explorer.runs.files import leads_outside, read_tensors, read_text
+from explorer.runs.info import RunInfo, is_of_run, parsed_info, unreadable
+from explorer.runs.lock import is_locked
+from explorer.runs.metrics import read_metrics
+from explorer.runs.sentences import MOST_NAMED, of_alike
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+NAMES = "up to 64 letters, digits, dots, dashes and underscores, beginning with a letter or a digit"
 SNAPSHOT = re.compile(r"step-(\d{6,})\.safetensors")
+LONGEST = 1000  # bytes of what is read of about.md
+Stamp = tuple[int, ...]  # changes whenever a file is written, replaced or made readable
 
 
 def default_folder(beside: Path = Path()) -> Path:
@@ -37,8 +39,26 @@ def default_folder(beside: Path = Path()) -> Path:
 
     Args:
         beside: the folder that contains ``checkpoints``.
+
+    Raises:
+        UserError: the variable names the home folder of somebody unknown.
     """
-    return Path(os.environ.get("EXPLORER_CHECKPOINTS") or beside / "checkpoints")
+    return folder_named(os.environ.get("EXPLORER_CHECKPOINTS") or str(beside / "checkpoints"))
+
+
+def folder_named(text: str) -> Path:
+    """The folder that somebody has named; ``~`` is the home folder.
+
+    Args:
+        text: as typed.
+
+    Raises:
+        UserError: it begins with ``~`` and the name of somebody unknown.
+    """
+    try:
+        return Path(text).expanduser()
+    except RuntimeError as error:
+        raise UserError(f"{quoted(text)} begins with a home folder that is not known; write it in full.") from error
 
 
 class Runs:
@@ -53,12 +73,45 @@ class Runs:
         Raises:
             UserError: there is a file in place of the folder, or it cannot be read.
         """
-        if not self.root.exists():
-            return []
+        return [path.name for path in self._entries() if NAME.fullmatch(path.name) and _holds_run(path)]
+
+    def others(self) -> list[str]:
+        """The names of everything else in the folder, in alphabetical order, but for what is hidden.
+
+        Raises:
+            UserError: as `names`.
+        """
+        runs = set(self.names())
+        return [path.name for path in self._entries() if path.name not in runs and not path.name.startswith(".")]
+
+    def _entries(self) -> list[Path]:
         try:
-            return sorted(p.name for p in self.root.iterdir() if NAME.fullmatch(p.name) and _holds_run(p))
-        except OSError as error:
-            raise UserError(f"{self.root} cannot be read as a folder of runs: {error.strerror}.") from error
+            return sorted(self.root.iterdir())
+        except FileNotFoundError:
+            return []
+        except (OSError, ValueError) as error:
+            why = error.strerror if isinstance(error, OSError) else str(error)
+            raise UserError(f"{printable(self.root)} cannot be read as a folder of runs: {why}.") from error
+
+    def emptiness(self) -> str:
+        """A sentence without a full stop, which says that the folder holds no runs, or does not exist."""
+        state = "holds no runs yet" if self.root.exists() else "does not exist"
+        return f"The folder {printable(self.root.absolute())} {state}"
+
+    def unknown(self) -> str:
+        """A sentence about everything in the folder that is no run; "" if there is nothing.
+
+        Raises:
+            UserError: as `names`.
+        """
+        others = [quoted(name) for name in self.others()]
+        if not others:
+            return ""
+        are = "is no run" if len(others) == 1 else "are no runs"
+        return (
+            f"In {printable(self.root)}, {listed(others, MOST_NAMED)} {are}: a run is a folder with a run.json, whose "
+            f"name has {NAMES}."
+        )
 
     def open(self, name: str) -> "Run":
         """The run of that name.
@@ -71,7 +124,7 @@ class Runs:
         """
         names = self.names()
         if name not in names:
-            there = f"there are {', '.join(names)}" if names else f"{self.root} holds none yet"
+            there = f"there are {listed(names)}" if names else f"{printable(self.root)} holds none yet"
             raise UserError(f"There is no run {quoted(name)}; {there}.")
         run = Run(self.root / name)
         run.info()
@@ -113,6 +166,10 @@ class Run:
         return self.folder / "train.log"
 
     @property
+    def about_file(self) -> Path:
+        return self.folder / "about.md"
+
+    @property
     def lock_file(self) -> Path:
         """Locked by the process that trains the run; the operating system unlocks it when that process ends."""
         return self.folder / ".lock"
@@ -131,7 +188,7 @@ class Run:
         returned as "failed".
 
         Raises:
-            UserError: the file cannot be read or understood.
+            UserError: the file cannot be read or understood, or one of the run's files is a link to elsewhere.
         """
         info = self._read_info()
         if info.status == "running" and not self.is_training():
@@ -142,20 +199,31 @@ class Run:
 
     def _read_info(self) -> RunInfo:
         shown = f"{self.name}/{self.info_file.name}"
+        for path in (
+            *(self.info_file, self.metrics_file, self.snapshots_folder, self.resume_file),
+            *(self.log, self.about_file, self.lock_file, self.stop_file),
+        ):
+            self._check_inside(path)
         try:
-            return _parsed(self.info_file.read_text(encoding="utf-8"), shown)
-        except (OSError, UnicodeDecodeError) as error:
-            raise UserError(_unreadable(shown)) from error
+            text = read_text(self.info_file)
+        except (OSError, ValueError) as error:
+            raise UserError(unreadable(shown)) from error
+        return parsed_info(text, shown)
+
+    def _check_inside(self, path: Path) -> None:
+        """Refuse a file that is a link to elsewhere: what it leads to would be shown, or written."""
+        if leads_outside(path, self.folder):
+            raise UserError(
+                f"{self.name}/{path.relative_to(self.folder)} is a link out of the folder of the run; put what it "
+                "leads to in its place."
+            )
 
     def is_training(self) -> bool:
         """Whether a process is training the run now."""
-        try:  # waits longer than another call of this method holds the lock
-            with FileLock(self.lock_file, timeout=0.02, poll_interval=0.002):
-                return False
-        except Timeout:
-            return True
+        try:
+            return is_locked(self.lock_file)
         except OSError:
-            return False  # no process trains a run in a folder that cannot be written to
+            return False  # no process trains a run that has no lock, or a folder that cannot be read
 
     def last_words(self) -> str:
         """The last line of the log: why the latest training process failed. A general sentence if the log is empty."""
@@ -172,18 +240,30 @@ class Run:
             else "The process that trained it was killed and printed no error; resume it from its last snapshot."
         )
 
+    def about(self) -> str:
+        """What about.md says, as one line without its comments; "" if there is none. It is untrusted text."""
+        if not self.about_file.is_file():
+            return ""
+        try:
+            with self.about_file.open("rb") as file:
+                text = file.read(LONGEST).decode(errors="replace")
+        except OSError:
+            return ""
+        return printable(" ".join(re.sub(r"<!--.*?-->", "", text, flags=re.DOTALL).split()))
+
     def version(self) -> tuple[object, ...]:
-        """A key for caches: it changes whenever something is written or the process that trains the run ends.
+        """A key for caches: it changes when a file is written, replaced or removed, and when the process that trains
+        the run ends.
 
         Returns:
-            The status, and the times at which run.json, the metrics and the folder of snapshots were last modified, in
-            nanoseconds; None for those that do not exist.
+            The status, the stamps of run.json, the metrics and about.md, None for those that do not exist, and those of
+            all snapshots.
 
         Raises:
             UserError: run.json cannot be read or understood.
         """
-        paths = (self.info_file, self.metrics_file, self.snapshots_folder)
-        return (self.info().status, *map(_modified, paths))
+        paths = (self.info_file, self.metrics_file, self.about_file)
+        return (self.info().status, *map(_stamp, paths), *self.stamps().items())
 
     # --- Its snapshots ---
 
@@ -193,19 +273,18 @@ class Run:
 
     def steps_on_disk(self) -> set[int]:
         """The steps of the snapshot files."""
-        try:
-            names = [path.name for path in self.snapshots_folder.iterdir()]
-        except OSError:
-            return set()  # reading a snapshot reports which file is missing
-        return {int(match[1]) for name in names if (match := SNAPSHOT.fullmatch(name))}
+        return {step for step, _ in self._snapshot_files()}
 
-    def snapshot_times(self) -> dict[int, int]:
-        """When the file of each snapshot on disk was written, in nanoseconds, by step."""
-        times = {}
-        for step in sorted(self.steps_on_disk()):
-            with contextlib.suppress(OSError):  # it may just have been removed
-                times[step] = self.snapshot_file(step).stat().st_mtime_ns
-        return times
+    def stamps(self) -> dict[int, Stamp | None]:
+        """A stamp of each snapshot file, by step, ascending."""
+        return {step: _stamp(entry) for step, entry in sorted(self._snapshot_files(), key=lambda file: file[0])}
+
+    def _snapshot_files(self) -> list[tuple[int, os.DirEntry[str]]]:
+        try:
+            with os.scandir(self.snapshots_folder) as entries:
+                return [(int(match[1]), entry) for entry in entries if (match := SNAPSHOT.fullmatch(entry.name))]
+        except OSError:
+            return []  # reading a snapshot reports which file is missing
 
     def snapshot(self, step: int) -> dict[str, Tensor]:
         """The weights of one snapshot.
@@ -219,12 +298,13 @@ class Run:
         Raises:
             UserError: the file is missing, damaged, or belongs to another model; the sentence names it.
         """
-        return self._snapshot(step, self.info(), self.steps())
+        weights = self._snapshot(step, self.info(), self.steps())
+        return {name: weight.float() for name, weight in weights.items()}
 
     def _snapshot(
         self, step: int, info: RunInfo, known: tuple[int, ...], only_header: bool = False
     ) -> dict[str, Tensor]:
-        """As `snapshot`, but without reading run.json again.
+        """As `snapshot`, but in the precision of the file, and without reading run.json again.
 
         Args:
             step: of the snapshot.
@@ -236,37 +316,44 @@ class Run:
         if step not in known:
             nearest = min(known, key=lambda there: abs(there - step), default="none")
             raise UserError(f"{self.name} has no snapshot at step {step}; the nearest is at {nearest}.")
-        weights, metadata = read_tensors(path, shown, only_header)
-        if metadata.get("step", str(step)) != str(step):
-            raise UserError(f"{shown} holds step {quoted(metadata['step'])}; restore the right file.")
-        if not is_of_run(metadata, info):
-            raise UserError(f"{shown} was written by another run, with other settings; restore the right file.")
-        try:
-            check_weights(info.model, weights)
-        except UserError as error:
-            raise UserError(f"{shown} does not belong to this run: {error}") from error
-        return {name: weight.float() for name, weight in weights.items()}
+
+        def check(weights: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
+            if metadata.get("step", str(step)) != str(step):
+                raise UserError(f"{shown} holds step {quoted(metadata['step'])}; restore the right file.")
+            if not is_of_run(metadata, info):
+                raise UserError(f"{shown} was written by another run, with other settings; restore the right file.")
+            try:
+                check_weights(info.model, weights)
+            except UserError as error:
+                raise UserError(f"{shown} does not belong to this run: {error}") from error
+
+        self._check_inside(path)
+        weights, _ = read_tensors(path, shown, check, only_header)
+        return weights
 
     def readable(self, problems: list[str], unchanged: Collection[int] = ()) -> tuple[int, ...]:
         """The steps of the snapshots that can be read, according to the headers of their files.
 
         Args:
-            problems: a sentence about each of the others is appended to it.
+            problems: a sentence about the others is appended to it, one for all that have the same problem.
             unchanged: steps of snapshots that are known to be readable; their files are not opened.
 
         Raises:
             UserError: none can be read.
         """
         info, known, readable = self.info(), self.steps(), []
+        refused: dict[int, str] = {}
         for step in known:
             try:
                 if step not in unchanged:
                     self._snapshot(step, info, known, only_header=True)
                 readable.append(step)
             except UserError as error:
-                problems.append(str(error))
+                refused[step] = str(error)
+        sentences = of_alike(refused, known)
         if not readable:
-            raise self._no_snapshot()
+            raise UserError(" ".join(sentences)) if sentences else self._no_snapshot()
+        problems += sentences
         return tuple(readable)
 
     def model(self, step: int) -> HookedModel:
@@ -280,23 +367,37 @@ class Run:
         """
         return model_from_weights(self.info().model, self.snapshot(step))
 
-    def ensemble(self, steps: Iterable[int] | None = None) -> Ensemble:
-        """Snapshots as one stack.
+    def ensemble(self, steps: Iterable[int] | None = None, problems: list[str] | None = None) -> Ensemble:
+        """Snapshots as one stack, read one after another: beside the stack, one file at a time is in memory.
 
         Args:
-            steps: of the snapshots wanted; None for all.
+            steps: of the snapshots wanted, ascending; None for all.
+            problems: if given, snapshots that cannot be read are left out, and sentences about them appended to it, as
+                in `readable`.
 
         Raises:
-            UserError: a snapshot cannot be read, or there is none.
+            UserError: there is no snapshot, or none can be read, or, without ``problems``, one cannot.
         """
         info, known = self.info(), self.steps()
-        read = {step: self._snapshot(step, info, known) for step in (known if steps is None else steps)}
-        if not read:
-            raise self._no_snapshot()
-        names = next(iter(read.values()))
-        return Ensemble(
-            info.model, tuple(read), {name: torch.stack([w[name] for w in read.values()]) for name in names}
-        )
+        wanted = known if steps is None else tuple(steps)
+        refused: dict[int, str] = {}
+
+        def read() -> Iterator[tuple[int, dict[str, Tensor]]]:
+            for step in wanted:
+                try:
+                    yield step, self._snapshot(step, info, known)
+                except UserError as error:
+                    if problems is None:
+                        raise
+                    refused[step] = str(error)
+
+        ensemble = Ensemble.gathered(info.model, read(), len(wanted))
+        sentences = of_alike(refused, known)
+        if not ensemble:
+            raise UserError(" ".join(sentences)) if sentences else self._no_snapshot()
+        if problems is not None:
+            problems += sentences
+        return ensemble
 
     def _no_snapshot(self) -> UserError:
         return UserError(f"No snapshot of {self.name} can be read; train it, or restore its snapshots folder.")
@@ -307,38 +408,23 @@ class Run:
         """Everything recorded so far.
 
         Returns:
-            Name -> (step ...), for tests (test ...); losses in nats.
+            Name -> (step ...), for tests (test ...); losses in nats. Measures that the task does not have are left out:
+            an older version of it may have recorded them.
 
         Raises:
-            UserError: the file is missing or damaged.
+            UserError: the file is missing or damaged, or is not that of this run.
         """
-        shown = f"{self.name}/{self.metrics_file.name}"
-        metrics, _ = read_tensors(self.metrics_file, shown)
-        task = self.info().task
-        steps, tests = (metrics.get(name, torch.empty(0)).shape[:1] for name in ("train_loss", "test_loss"))
-        f32, f64, tokens = torch.float32, torch.float64, len(task.loss_names)
-        required = {"train_loss": (f64, steps), "train_loss_per_token": (f32, (*steps, tokens))}
-        if metrics.keys() - required.keys() - task.measures.keys():
-            required |= {
-                "test_step": (torch.int64, tests),
-                "test_loss": (f64, tests),
-                "test_loss_per_token": (f32, (*tests, tokens)),
-            }
-        allowed = dict(required)
-        for name, measure in task.measures.items():
-            allowed |= {name: (f32, (*steps, len(measure.lines))), f"test_{name}": (f32, (*tests, len(measure.lines)))}
-        found = {name: (values.dtype, tuple(values.shape)) for name, values in metrics.items()}
-        if required.keys() - found.keys() or found != {name: allowed.get(name) for name in found}:
-            raise UserError(f"{shown} does not hold the losses of this run; restore the file.")
-        return metrics
+        return read_metrics(self.metrics_file, f"{self.name}/{self.metrics_file.name}", self.info())
 
 
-def _modified(path: Path) -> int | None:
-    """When ``path`` was last modified, in nanoseconds; None if it does not exist or cannot be read."""
+def _stamp(path: Path | os.DirEntry[str]) -> Stamp | None:
+    """What changes whenever a file is written, replaced, or made readable, also where the clock has gone backwards or a
+    copy keeps the time of its original; None if the file does not exist or cannot be reached."""
     try:
-        return path.stat().st_mtime_ns
+        found = path.stat()
     except OSError:
         return None
+    return found.st_mtime_ns, found.st_ctime_ns, found.st_size, found.st_ino
 
 
 def _holds_run(folder: Path) -> bool:
@@ -346,21 +432,3 @@ def _holds_run(folder: Path) -> bool:
         return (folder / "run.json").is_file()
     except OSError:
         return True  # opening the run reports why it cannot be read
-
-
-@functools.lru_cache(maxsize=256)
-def _parsed(text: str, shown: str) -> RunInfo:
-    """The contents of a run.json, cached: runs are few, and each page reads the file several times.
-
-    Raises:
-        UserError: the text cannot be understood.
-    """
-    try:
-        values = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise UserError(_unreadable(shown)) from error
-    return RunInfo.from_json(values, shown)
-
-
-def _unreadable(shown: str) -> str:
-    return f"{shown} cannot be read; restore the file or remove the folder."

@@ -49,6 +49,7 @@ class ModularAddition(Task):
         1,
         default=0.3,
     )
+    equals_output: bool = setting("whether = is an output too, so that there are p + 1 of them", default=False)
 
     name: ClassVar[str] = "modular-addition"
     noun: ClassVar[str] = "pair"
@@ -83,9 +84,10 @@ class ModularAddition(Task):
             task={"p": 59, "train_share": 1.0},
         ),
         "notebook": Preset(
-            about="The run of the original notebook: it groks after some 10,000 slow steps.",
+            about="The run of the original notebook, with = among the outputs: it groks after some 10,000 slow steps.",
             model={"d_model": 128, "n_heads": 4, "d_head": 32, "d_mlp": 512},
             training=TrainingConfig(steps=50_000, seed=0, test_every=10, lr=1e-3, weight_decay=1.0, snapshot_every=100),
+            task={"equals_output": True},
         ),
     }
 
@@ -109,11 +111,11 @@ class ModularAddition(Task):
 
     @property
     def tokens(self) -> tuple[str, ...]:
-        return (*self.answer_tokens, "=")
+        return (*(str(number) for number in range(self.p)), "=")
 
     @property
     def answer_tokens(self) -> tuple[str, ...]:
-        return tuple(str(number) for number in range(self.p))
+        return self.tokens if self.equals_output else self.tokens[:-1]
 
     @property
     def n_ctx(self) -> int:
@@ -125,7 +127,7 @@ class ModularAddition(Task):
 
     @property
     def references(self) -> tuple[Reference, ...]:
-        return Reference("uniform guess", (math.log(self.p),)), Reference("perfect", (0.0,))
+        return Reference("uniform guess", (math.log(len(self.answer_tokens)),)), Reference("perfect", (0.0,))
 
     # --- Its data ---
 
@@ -186,7 +188,7 @@ class ModularAddition(Task):
         sign = {"add": 1, "subtract": -1}.get(self.function, 0)
         return Cycle(self.p, {"answer": Grid(self._batch(pairs), sign)})
 
-    def classes(self, n: int, seed: int) -> Classes | None:
+    def classes(self, n: int, seed: int) -> Mapping[str, Classes]:
         """Pairs whose sum or difference is itself the answer, and pairs for which it wraps around modulo p."""
         rng, pairs = torch.Generator().manual_seed(seed), torch.cartesian_prod(*[torch.arange(self.p)] * 2)
         x, y = pairs.unbind(1)
@@ -195,11 +197,12 @@ class ModularAddition(Task):
         elif self.function == "subtract":
             names, wraps = ("x ≥ y", "x < y"), x < y
         else:
-            return None
+            return {}
         kinds = (pairs[~wraps], pairs[wraps])
         drawn = [kind[torch.randint(0, len(kind), (n,), generator=rng)] for kind in kinds]
         labels = torch.arange(2).repeat_interleave(n)
-        return Classes(names, ("does not wrap around", "wraps around"), self._batch(torch.cat(drawn)), labels)
+        about = ("does not wrap around", "wraps around")
+        return {"wrapping": Classes(names, about, self._batch(torch.cat(drawn)), labels)}
 
     # --- Its examples ---
 
@@ -248,8 +251,10 @@ class ModularAddition(Task):
         if whole is not None and whole != right:
             times = (whole - right) // self.p
             lines.append(f"{whole} = {right} {'+' if times > 0 else '-'} {abs(times)} × {self.p}")
-        verdict = "right" if said == right else f"wrong, off by {min((said - right) % self.p, (right - said) % self.p)}"
-        return "\n".join([*lines, "", f"model: {said}  {verdict}"])
+        verdict = "right" if said == right else "wrong"
+        if said not in (right, self.p):  # another number, not the equals sign
+            verdict += f", off by {min((said - right) % self.p, (right - said) % self.p)}"
+        return "\n".join([*lines, "", f"model: {self.tokens[said]}  {verdict}"])
 
     def siblings(self, example: Example) -> Mapping[str, str]:
         """The pair swapped, and a neighbour with the same sum."""

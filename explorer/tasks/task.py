@@ -6,6 +6,7 @@ Axes as in `explorer.tasks.data`, and
     token    the per-token losses, one for each of `Task.loss_names` (a digit, a trigram...)
 """
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -33,10 +34,17 @@ class Preset:
 
 @dataclass(frozen=True)
 class Reference:
-    """Per-token losses to compare with, in nats."""
+    """Losses to compare with, in nats."""
 
     label: str
-    losses: tuple[float, ...]  # (token,); nan where unknown
+    losses: tuple[float, ...]  # (token,)
+    shares: tuple[float, ...] = ()  # (token,): of all answers, those that belong to each token; empty: equal shares
+
+    @property
+    def mean(self) -> float:
+        """The mean over all answers, to compare the overall loss with."""
+        shares = self.shares or (1 / len(self.losses),) * len(self.losses)
+        return math.fsum(loss * share for loss, share in zip(self.losses, shares, strict=True))
 
 
 @dataclass(frozen=True)
@@ -312,12 +320,27 @@ class Task(ABC):
         """The numbers modulo n that the task computes with; None if it has none."""
         return None
 
-    def classes(self, n: int, seed: int) -> Classes | None:
-        """Classes of prompts that may be learned at different times; None if none are known.
+    def classes(self, n: int, seed: int) -> Mapping[str, Classes]:
+        """Classes of prompts that may be learned at different times.
 
         Args:
             n: examples of each class.
             seed: of the generator that draws them.
+
+        Returns:
+            What the prompts are classified by, in a word or two -> the classes; empty if none are known.
+        """
+        return {}
+
+    def occurrences(self, batch: Batch) -> Tensor | None:
+        """Where a subsequence that occurs several times in each example is predicted, its first token left out.
+
+        Args:
+            batch: examples that the task has drawn.
+
+        Returns:
+            (batch occurrence place) int64, the positions whose logits predict its tokens, in reading order; None if the
+            task repeats nothing.
         """
         return None
 

@@ -6,12 +6,11 @@ bit for bit the same as without the interruption.
 """
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
-from torch.optim.adamw import adamw
 
 from explorer.errors import UserError, quoted
 from explorer.model.architectures import new_model
@@ -20,11 +19,10 @@ from explorer.model.transformer import ModelConfig
 from explorer.settings import TrainingConfig
 from explorer.tasks.data import Stream
 from explorer.tasks.task import Task
+from explorer.training.measuring import measured_on
+from explorer.training.optimiser import OPTIMISERS, Optimiser
 from explorer.training.process import device_named
 from explorer.training.schedule import SnapshotSchedule, learning_rate
-
-MOMENTS = ("step", "exp_avg", "exp_avg_sq")  # AdamW's state of each weight
-EPS = 1e-8  # of AdamW
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,8 +59,7 @@ class Training:
         self.model = new_model(model_config, training.seed).to(self.device)
         self.schedule = SnapshotSchedule(training)
         self._weights: list[Tensor] = list(self.model.parameters())
-        self._steps = [torch.zeros((), device=self.device) for _ in self._weights]
-        self._averages, self._squares = ([torch.zeros_like(weight) for weight in self._weights] for _ in range(2))
+        self._optimiser: Optimiser = OPTIMISERS[training.optimiser](training, self._weights)
         self._train = task.train_stream(training)
         self._test = task.test_stream(training) if task.n_train(training) else None
         self._over = False  # whether a loss below stop_below has ended training before the last step
@@ -112,44 +109,23 @@ class Training:
             found = {"loss": loss, "per_token": task.per_token(losses, batch), **task.measure(logits, batch, gradients)}
             if self._test is not None and self.step % self.training.test_every == 0:
                 found |= {f"test_{name}": values for name, values in self._tested(self._test).items()}
-            self._improve(weight_gradients)
+            lr = learning_rate(self.training, self.step)
+            self._optimiser.improve(self._weights, [gradient.contiguous() for gradient in weight_gradients], lr)
         return self._measured(found)
 
-    def _improve(self, gradients: Sequence[Tensor]) -> None:
-        """One step of AdamW, by its function: the overhead of the optimizer class takes longer than a small step."""
-        training = self.training
-        adamw(
-            self._weights,
-            [gradient.contiguous() for gradient in gradients],  # the fused kernel ignores strides
-            self._averages,
-            self._squares,
-            [],
-            self._steps,
-            lr=learning_rate(training, self.step),
-            beta1=training.beta1,
-            beta2=training.beta2,
-            weight_decay=training.weight_decay,
-            eps=EPS,
-            fused=True,
-            amsgrad=False,
-            maximize=False,
-        )
-
     def _moments(self) -> dict[str, Tensor]:
-        """AdamW's state of each weight, by the names in `state`."""
+        """What the optimiser remembers of each weight, by the names in `state`."""
         names = [name for name, _ in self.model.named_parameters()]
-        kept = dict(zip(MOMENTS, (self._steps, self._averages, self._squares), strict=True))
         return {
             f"optimiser.{key}.{name}": moment
-            for key, moments in kept.items()
+            for key, moments in self._optimiser.moments.items()
             for name, moment in zip(names, moments, strict=True)
         }
 
     def _tested(self, stream: Stream) -> dict[str, Tensor]:
         """Losses and measures of one test batch."""
         task, batch = self.task, stream.next().to(self.device)
-        logits = logits_at(self.model, batch.tokens, batch.positions)
-        losses = task.losses(logits, batch)
+        logits, losses = measured_on(self.model, task, batch)
         return {"loss": losses.mean(), "per_token": task.per_token(losses, batch), **task.measure(logits, batch, {})}
 
     def _measured(self, found: Mapping[str, Tensor]) -> Measured:

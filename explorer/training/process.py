@@ -4,7 +4,7 @@ import ctypes
 import sys
 import threading
 from collections.abc import Callable
-from concurrent.futures import Future
+from concurrent.futures import Future, wait
 from typing import TypeVar
 
 import torch
@@ -13,10 +13,10 @@ from explorer.errors import UserError, quoted
 from explorer.model.transformer import ModelConfig
 from explorer.settings import TrainingConfig
 from explorer.tasks.task import Task
-from explorer.training.memory import saved_bytes
+from explorer.training.memory import peak_bytes
 
 DEVICES = ("auto", "cpu", "cuda")
-LONG_STEP = 8 * 2**20  # bytes saved for the backward pass from which on an update is shared between threads
+LONG_STEP = 10 * 2**20  # bytes that an update takes from which on it is shared between threads
 M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_THRESHOLD = -1, -2, -3  # of glibc's mallopt
 HEAP = 2**26  # bytes of a heap of glibc's, of which each thread has some
 Result = TypeVar("Result")
@@ -44,7 +44,7 @@ def threads_for(task: Task, model_config: ModelConfig, training: TrainingConfig)
     """How many threads to train with: all that torch has, or one if an update takes less time than starting them."""
     examples = task.n_train(training)
     batch = examples if examples and training.full_batch else training.batch_size
-    is_long = saved_bytes(task, model_config, max(batch, 1)) >= LONG_STEP
+    is_long = peak_bytes(task, model_config, max(batch, 1), learns=True) >= LONG_STEP
     return torch.get_num_threads() if is_long else 1
 
 
@@ -72,14 +72,21 @@ def run_apart(work: Callable[[], Result], threads: int, on_interrupt: Callable[[
     thread = threading.Thread(target=_set_up, args=(work, threads, outcome), name="training")
     try:
         thread.start()
+        _wait_for(outcome)
         return outcome.result()
     except KeyboardInterrupt:
         on_interrupt()
         if thread in threading.enumerate():
-            outcome.exception()  # waits until it has ended
+            _wait_for(outcome)
         raise
     finally:
         del outcome  # an error in it refers to this frame
+
+
+def _wait_for(outcome: Future[Result]) -> None:
+    """Wait in short waits: a Ctrl-C that comes just before a wait is acted on only after it."""
+    while not outcome.done():
+        wait([outcome], timeout=0.5)
 
 
 def _set_up(work: Callable[[], Result], threads: int, outcome: Future[Result]) -> None:

@@ -1,19 +1,22 @@
 """Attention patterns, scores and gradients, and head scores, at every snapshot."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from explorer.analysis.heads import find_repeats, head_scores, repeated_tokens
+from explorer.analysis.heads import find_repeats, head_scores, occurrence_losses, repeated_tokens
+from explorer.analysis.samples import Estimate
 from explorer.errors import UserError
 from explorer.film.film import Film
 from explorer.options import choice
 from explorer.tasks.data import Batch, Example
-from explorer.views import panels
-from explorer.views.subject import ROOM, Subject
-from explorer.views.view import View, same_labels
+from explorer.views import panels, sampling
+from explorer.views.classes import labels_of_classes, of_class
+from explorer.views.sampling import MOST, SampledView, grown, only
+from explorer.views.subject import Subject
+from explorer.views.view import same_labels
 
 
 @dataclass(frozen=True)
@@ -31,9 +34,11 @@ QUANTITIES: Mapping[str, Quantity] = {
     "gradient": Quantity("hook_pattern_grad", "gradients", "Gradient of the loss at attention patterns"),
 }
 REPEATED_TOKENS, UNSEEN_EXAMPLES = "repeated", "unseen"
+IN_CONTEXT = "in context"
 DATASETS: Mapping[str, str] = {REPEATED_TOKENS: "repeated random tokens", UNSEEN_EXAMPLES: "unseen examples"}
 MIN_REPEAT = 4  # tokens; shorter repeats are not outlined
-N_SEQUENCES, MIN_LENGTH = 4, 4  # of repeated random tokens: sequences, and tokens before the repetition
+MIN_LENGTH = 4  # tokens of a repeated random sequence before the repetition
+MIN_POSITIONS = 8  # of a text; with fewer, head scores rest on one or two queries
 
 
 @dataclass(frozen=True)
@@ -47,22 +52,41 @@ class Options:
         },
     )
     of: str = choice("Quantity", same_labels(QUANTITIES), when=lambda context: context.chosen["show"] != "heads")
+    among: str = choice(
+        "Mean over",
+        lambda context: among(context.subject),
+        widget="list",
+        when=lambda context: context.chosen["show"] == "mean" and len(among(context.subject)) > 1,
+    )
     on: str = choice(
         "Measured on", lambda context: datasets(context.subject), when=lambda context: context.chosen["show"] == "heads"
     )
 
 
-class Attention(View[Options]):
+class Attention(SampledView[Options]):
     name, title, icon, place = "attention", "Attention", "grid_on", (1, 0)
     options_type = Options
 
     def uses_example(self, options: Options) -> bool:
         return options.show == "one"
 
-    def film(self, subject: Subject, example: str, options: Options, second: Subject | None = None) -> Film:
+    def unavailable(self, subject: Subject, example: str, options: Options) -> str:
+        n_ctx = subject.info.model.n_ctx
+        if options.show != "heads" or n_ctx >= MIN_POSITIONS:
+            return ""
+        return (
+            f"Head scores have no meaning for this run: a {subject.task.noun} has only {n_ctx} tokens, so they would "
+            f"rest on a single query. Choose a run with longer texts, such as one of induction heads."
+        )
+
+    def films(
+        self, subject: Subject, example: str, options: Options, second: Subject | None = None
+    ) -> Iterator[tuple[Film, float]]:
         if options.show == "heads":
-            return scores_film(subject, options.on)
-        return mean_film(subject, options.of) if options.show == "mean" else example_film(subject, example, options.of)
+            return scores_films(subject, options.on)
+        if options.show == "mean":
+            return only(mean_film(subject, options.of, options.among))
+        return only(example_film(subject, example, options.of))
 
 
 def example_film(subject: Subject, text: str, kind: str) -> Film:
@@ -82,45 +106,81 @@ def example_film(subject: Subject, text: str, kind: str) -> Film:
     return _film(subject, example.batch, kind, labels, title, _outlines(example))
 
 
-def mean_film(subject: Subject, kind: str) -> Film:
+def mean_film(subject: Subject, kind: str, among: str = UNSEEN_EXAMPLES) -> Film:
     """A quantity of attention, averaged over a batch of unseen examples.
 
     Args:
         subject: the run.
         kind: one of `QUANTITIES`.
+        among: which examples: "unseen", all that there are, or the name of one of the task's classes.
+
+    Raises:
+        UserError: every example of the class is in the training data.
     """
-    batch = subject.unseen(room=ROOM // 2 if kind == "gradient" else ROOM)
+    batch = subject.unseen() if among == UNSEEN_EXAMPLES else of_class(subject, among)
     labels = [str(position) for position in range(batch.tokens.shape[1])]
-    return _film(
-        subject, batch, kind, labels, f"{QUANTITIES[kind].title}, mean over {len(batch.tokens)} unseen examples"
-    )
+    suffix = "" if among == UNSEEN_EXAMPLES else f" of the class {labels_of_classes(subject)[among]}"
+    title = f"{QUANTITIES[kind].title}, mean over {len(batch.tokens)} unseen examples{suffix}"
+    return _film(subject, batch, kind, labels, title)
 
 
-def scores_film(subject: Subject, dataset: str) -> Film:
-    """The four head scores of every head, over training.
+def among(subject: Subject) -> dict[str, str]:
+    """The examples over which means can be taken, as name -> label: all unseen ones, and those of each class.
+
+    Args:
+        subject: the run.
+    """
+    return {UNSEEN_EXAMPLES: DATASETS[UNSEEN_EXAMPLES], **labels_of_classes(subject)}
+
+
+def scores_films(subject: Subject, dataset: str) -> Iterator[tuple[Film, float]]:
+    """The four head scores of every head, and the loss in context if the task repeats something, over training.
 
     Args:
         subject: the run.
         dataset: the sequences that they are measured on, one of `DATASETS`.
 
+    Yields:
+        As `sampling.grown`.
+
     Raises:
         UserError: the context or the vocabulary is too small for repeated random tokens.
     """
-    tokens = _repeated(subject) if dataset == REPEATED_TOKENS else subject.unseen().tokens
     names = panels.head_names(subject.info.model)
-    scores = head_scores(subject.ensemble, tokens)
-    curves = [
-        panels.over_snapshots(
-            subject,
-            name.replace(" ", "-"),
-            f"{name.capitalize()}{'' if name == 'entropy' else ' score'}, on {DATASETS[dataset]}",
-            dict(zip(names, values.unbind(1), strict=True)),
-            unit="nats" if name == "entropy" else "share of attention",
-            span=6,
-        )
-        for name, values in scores.items()
-    ]
-    return Film(subject.steps, [panels.timeline(subject), *curves])
+    sample = repeated_sequences(subject) if dataset == REPEATED_TOKENS else subject.unseen(MOST)
+    is_unseen = dataset != REPEATED_TOKENS
+
+    def measure(batch: Batch) -> dict[str, Tensor]:
+        scores = head_scores(subject.ensemble, batch.tokens)
+        occurrences = subject.task.occurrences(batch) if is_unseen else None
+        if occurrences is None:
+            return scores
+        losses = occurrence_losses(subject.ensemble, batch.tokens, occurrences)  # (snapshot occurrence batch)
+        return {**scores, IN_CONTEXT: torch.cat([losses, losses[:, -1:] - losses[:, :1]], 1)}
+
+    def draw(found: Mapping[str, Estimate]) -> Film:
+        on = sampling.size(subject, found["entropy"].n, "" if is_unseen else "sequences of repeated random tokens")
+        shown = [
+            sampling.curves(
+                subject,
+                name.replace(" ", "-"),
+                f"{name.capitalize()}{'' if name == 'entropy' else ' score'}, {on}",
+                names,
+                found[name],
+                unit="nats" if name == "entropy" else "share of attention",
+                span=6,
+            )
+            for name in found
+            if name != IN_CONTEXT
+        ]
+        if IN_CONTEXT in found:
+            n = found[IN_CONTEXT].mean.shape[1] - 1
+            curves = [*(f"occurrence {i}" for i in range(1, n + 1)), f"score: occurrence {n} − occurrence 1"]
+            title = f"In-context score: loss of the same tokens at each occurrence, {on}"
+            shown.append(sampling.curves(subject, "in-context", title, curves, found[IN_CONTEXT], "nats"))
+        return Film(subject.steps, [panels.timeline(subject), *shown])
+
+    return grown(subject, sample, measure, draw)
 
 
 def datasets(subject: Subject) -> Mapping[str, str]:
@@ -141,16 +201,24 @@ def _length(subject: Subject) -> int:
     return (subject.info.model.n_ctx - 1) // 3
 
 
-def _repeated(subject: Subject) -> Tensor:
-    """Token 0, which begins sequences, followed by random tokens twice, (batch pos)."""
+def repeated_sequences(subject: Subject) -> Batch:
+    """Token 0, which begins sequences, followed by random tokens twice. There are no answers.
+
+    Args:
+        subject: the run.
+
+    Raises:
+        UserError: the context or the vocabulary of its model is too small.
+    """
     cfg = subject.info.model
     if REPEATED_TOKENS not in datasets(subject):
         raise UserError(
             f"This model has {cfg.n_ctx} positions and a vocabulary of {cfg.d_vocab} tokens, too few for repeated "
             f"random tokens; choose {DATASETS[UNSEEN_EXAMPLES]} instead."
         )
-    tokens = repeated_tokens(cfg.d_vocab, _length(subject), N_SEQUENCES)
-    return torch.cat([torch.zeros_like(tokens[:, :1]), tokens], 1)
+    tokens = repeated_tokens(cfg.d_vocab, _length(subject), MOST)
+    none = tokens[:, :0]
+    return Batch(torch.cat([torch.zeros_like(tokens[:, :1]), tokens], 1), none, none)
 
 
 def _outlines(example: Example) -> list[tuple[int, int, int, int]]:

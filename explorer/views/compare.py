@@ -12,7 +12,7 @@ from explorer.analysis.answers import greedy_answers
 from explorer.errors import UserError
 from explorer.film.film import Film
 from explorer.film.panels.curves import Curves
-from explorer.film.panels.panel import Panel
+from explorer.film.panels.panel import GAP, Panel
 from explorer.film.panels.text import Text
 from explorer.options import Context, choice
 from explorer.runs import Runs
@@ -65,6 +65,8 @@ class Compare(View[Options]):
 def film(subject: Subject, other: Subject, text: str, align: str) -> Film:
     """Losses, answers and attention patterns of two runs. Each snapshot of the first is paired with one of the second.
 
+    Either may be a gap, so that only one run has values in a frame.
+
     Args:
         subject: the first run, whose snapshots are the frames of the film.
         other: the second run.
@@ -77,20 +79,18 @@ def film(subject: Subject, other: Subject, text: str, align: str) -> Film:
         UserError: ``text`` is not an example of the run's task.
     """
     paired = _by_step(subject, other) if align == "step" else _by_loss(subject, other)
-    at = np.array([other.steps[i] for i in paired])
     both = (
-        _Side(subject, "", range(len(subject.steps)), None, subject.task.encode(text)),
-        _Side(other, "-beside", paired, at, _example_for(other, text)),
+        _Side(subject, "", subject.frames, subject.frames, subject.task.encode(text)),
+        _Side(other, "-beside", subject.frames, paired, _example_for(other, text)),
     )
     captions = [
-        f"{subject.name} at step {step:,}    {other.name} at step {other_step:,}"
-        for step, other_step in zip(subject.steps, at.tolist(), strict=True)
+        "    ".join(f"{side.run.name} at {side.named(frame)}" for side in both) for frame in range(len(subject.frames))
     ]
     shown: list[Panel] = [Text("where", f"Both runs, {ALIGNMENTS[align]}", captions)]
     if align == "step":
         shown.append(_losses_of_both(subject, other))
     shown += [draw(side) for draw in (_losses, _answer, _attention) for side in both]
-    return Film(subject.steps, shown)
+    return Film(subject.frames, shown)
 
 
 def default_partner(subject: Subject, runs: Runs) -> str | None:
@@ -121,23 +121,22 @@ def _example_for(subject: Subject, text: str) -> Example:
 
 
 def _by_step(subject: Subject, other: Subject) -> list[int]:
-    """For each snapshot, the index of the snapshot of ``other`` nearest in step."""
-    steps = np.array(other.steps)
-    return [int(np.abs(steps - step).argmin()) for step in subject.steps]
+    """For each snapshot, the step of the snapshot of ``other`` nearest in step."""
+    return [min(other.frames, key=lambda there: abs(there - step)) for step in subject.frames]
 
 
 def _by_loss(subject: Subject, other: Subject) -> list[int]:
-    """For each snapshot, the index of the first snapshot of ``other`` with no larger remaining share of the loss; the
+    """For each snapshot, the step of the first snapshot of ``other`` with no larger remaining share of the loss; of the
     last if there is none."""
     shares, other_shares = _smallest_share(subject), _smallest_share(other)
-    return [min(int((other_shares > share).sum()), len(other_shares) - 1) for share in shares]
+    return [other.frames[min(int((other_shares > share).sum()), len(other_shares) - 1)] for share in shares]
 
 
 def _smallest_share(subject: Subject) -> Tensor:
     """The smallest remaining share of the loss up to each snapshot, (snapshot,): of the test loss, if recorded."""
     losses = subject.losses()[0]
     share = losses.remaining_share().nanmean(1).cummin(0).values
-    rows = torch.searchsorted(losses.steps, torch.tensor(subject.steps), right=True) - 1
+    rows = torch.searchsorted(losses.steps, torch.tensor(subject.frames), right=True) - 1
     return share[rows]
 
 
@@ -162,25 +161,36 @@ class _Side:
 
     run: Subject
     suffix: str  # of the ids of its panels
-    snapshots: Sequence[int]  # the snapshot shown in each frame
-    at: np.ndarray | None  # the step of each frame, where it is not that of the film
+    frames: Sequence[int]  # the steps of the film
+    shown: Sequence[int]  # the step of this run that each frame shows
     example: Example
+
+    def named(self, frame: int) -> str:
+        """The step that a frame shows, in words."""
+        step = self.shown[frame]
+        return f"step {step:,} ({GAP})" if step in self.run.gaps else f"step {step:,}"
+
+    def paired(self, panel: Panel) -> Panel:
+        """A panel of this run's snapshots, in the frames of the film."""
+        place = {step: i for i, step in enumerate(self.run.steps)}
+        return panel.framed(np.array([place.get(step, -1) for step in self.shown]), self.frames)
 
 
 def _losses(side: _Side) -> Panel:
     run = side.run
     title = f"{run.name}: loss by {run.task.token_noun}"
-    return panels.losses(run, False, span=6, height=240, at=side.at, title=title, id=f"losses{side.suffix}")
+    at = None if side.shown == side.frames else np.array(side.shown)
+    return panels.losses(run, False, span=6, height=240, at=at, title=title, id=f"losses{side.suffix}")
 
 
 def _answer(side: _Side) -> Panel:
-    answers = greedy_answers(side.run.ensemble, side.example).at(list(side.snapshots))
+    answers = greedy_answers(side.run.ensemble, side.example)
     title = f"Answer of {side.run.name}"
-    return panels.answer_strip(side.run, f"answers{side.suffix}", title, side.example, answers)
+    return side.paired(panels.answer_strip(side.run, f"answers{side.suffix}", title, side.example, answers))
 
 
 def _attention(side: _Side) -> Panel:
-    patterns = panels.mean_attention(side.run, side.example.batch)[list(side.snapshots)]
+    patterns = panels.mean_attention(side.run, side.example.batch)
     labels = panels.token_labels(side.run, side.example)
     title = f"{side.run.name}: attention patterns{panels.given(side.example)}"
-    return panels.pattern_maps(side.run, f"patterns{side.suffix}", title, patterns, labels, span=6)
+    return side.paired(panels.pattern_maps(side.run, f"patterns{side.suffix}", title, patterns, labels, span=6))

@@ -1,13 +1,15 @@
 """Numbers modulo n: weights and activations in the Fourier basis, at every snapshot."""
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
 
 from explorer.analysis import fourier
+from explorer.analysis.fourier_grid import Source, progress_measures
+from explorer.analysis.similarity import cosines
 from explorer.errors import UserError
 from explorer.film.film import Film
 from explorer.film.panels.columns import Columns
@@ -15,20 +17,73 @@ from explorer.film.panels.heatmaps import Heatmaps
 from explorer.film.panels.panel import Panel
 from explorer.film.panels.raster import Raster
 from explorer.film.panels.scatter import Scatter
-from explorer.film.panels.text import Text
-from explorer.options import choice, number, switch
-from explorer.tasks.data import Cycle
+from explorer.model.architectures import activation_shapes
+from explorer.model.hooks import hook_axes
+from explorer.options import Context, choice, number, several, switch
 from explorer.views import panels
+from explorer.views.fourier_pairs import Entry, Pairs, by_pair, default_hook, n_units
+from explorer.views.fourier_terms import STRONGEST, all_channels, channel_name, n_channels, single_channels
 from explorer.views.subject import Subject
 from explorer.views.view import Choices, Figures, Item, View, same_labels
 
-MAX_TERMS = 12  # in the table
 MAX_PAIRS = 200_000  # over all snapshots together; beyond that, fewer snapshots are shown
 MAX_CIRCLES = 3
 NOT_CYCLIC = (
     "The tokens of this run are not numbers modulo n, so there is no Fourier basis for them. Choose a run of addition "
     "or modular addition."
 )
+
+
+def _pairs(context: Context) -> Pairs:
+    return pairs_of(context.subject, context.chosen["answer"])
+
+
+def _channels(context: Context) -> dict[int, str]:
+    if not _shows(context, "single"):
+        return {}
+    pairs, source = _pairs(context), context.chosen["source"]
+    return {channel: channel_name(pairs, source, channel) for channel in range(n_channels(pairs, source))}
+
+
+def _hooks(context: Context) -> dict[str, str]:
+    return same_labels(activation_shapes(context.subject.info.model, 1)) if _shows(context, "pairs") else {}
+
+
+def _heads(context: Context) -> dict[int, str]:
+    if not _shows(context, "pairs") or "head" not in _axes(context):
+        return {}
+    layer = int(context.chosen["hook"].split(".")[1])
+    return dict(enumerate(panels.head_names(context.subject.info.model, [layer])))
+
+
+def _positions(context: Context) -> dict[int, str]:
+    return dict(enumerate(_pairs(context).positions)) if _shows(context, "pairs") else {}
+
+
+def _keys(context: Context) -> dict[int, str]:
+    """The positions that the chosen query sees."""
+    if not _is_attention(context):
+        return {}
+    return {key: label for key, label in _positions(context).items() if key <= context.chosen["position"]}
+
+
+def _last_unit(context: Context) -> int:
+    return max(n_units(context.subject, context.chosen["hook"]) - 1, 0) if _shows(context, "pairs") else 0
+
+
+def _axes(context: Context) -> tuple[str, ...]:
+    return hook_axes(context.chosen["hook"])
+
+
+def _is_attention(context: Context) -> bool:
+    return _shows(context, "pairs") and _axes(context)[-1] == "key"
+
+
+def _shows(context: Context, measure: str) -> bool:
+    return bool(context.chosen["show"] == measure)
+
+
+ENTRY: dict[str, Any] = {"widget": "list", "width": 128, "labelled": True}
 
 
 @dataclass(frozen=True)
@@ -39,11 +94,41 @@ class Options:
         lambda context: same_labels(answers(context.subject)),
         when=lambda context: context.chosen["show"] in BY_ANSWER,
     )
-    neuron: int = number(
-        "Neuron",
+    source: Source = choice(
+        "Logits or neurons",
+        lambda context: same_labels(sources(context.subject)),
+        when=lambda context: _shows(context, "single"),
+    )
+    channels: tuple[int, ...] = several(
+        "Logits or neurons",
+        _channels,
+        placeholder=f"the {STRONGEST} that vary most",
+        place="after",
+        per="source",
+        when=lambda context: _shows(context, "single"),
+    )
+    hook: str = choice(
+        "Activation",
+        _hooks,
+        preferred=lambda context: default_hook(context.subject) if _shows(context, "pairs") else None,
+        when=lambda context: _shows(context, "pairs"),
+        **{**ENTRY, "width": 264},
+    )
+    head: int = choice("Head", _heads, when=lambda context: bool(_heads(context)), **ENTRY)
+    position: int = choice(
+        lambda context: "Query" if _is_attention(context) else "Position",
+        _positions,
+        preferred=lambda context: _pairs(context).answered_at if _shows(context, "pairs") else None,
+        when=lambda context: _shows(context, "pairs"),
+        **ENTRY,
+    )
+    key: int = choice("Key", _keys, when=_is_attention, **ENTRY)
+    unit: int = number(
+        lambda context: _axes(context)[-1],
         0,
-        lambda context: max(n_neurons(context.subject) - 1, 0),
-        when=lambda context: context.chosen["show"] in BY_NEURON and n_neurons(context.subject) > 0,
+        _last_unit,
+        when=lambda context: _last_unit(context) > 0,
+        labelled=True,
     )
     basis: bool = switch("Show the Fourier basis and its Gram matrix", place="end")
 
@@ -59,13 +144,26 @@ class Fourier(View[Options]):
         return False
 
     def film(self, subject: Subject, example: str, options: Options, second: Subject | None = None) -> Film:
-        return film(subject, options.show, options.answer, options.neuron)
+        entry = None
+        if options.show == "pairs":
+            # What the hook point lacks, None, is not read.
+            entry = Entry(options.hook, options.position, options.head or 0, options.key or 0, options.unit)
+        return film(subject, options.show, options.answer, Detail(options.source, options.channels, entry))
 
     def below(self, subject: Subject, example: str, options: Options) -> Sequence[Item]:
         return [Choices(["basis"]), *([Figures(basis_panels(subject))] if options.basis else [])]
 
 
-def film(subject: Subject, measure: str, answer: str, neuron: int = 0) -> Film:
+@dataclass(frozen=True)
+class Detail:
+    """What is shown by those of `MEASURES` that leave a choice."""
+
+    source: Source = "logits"
+    channels: tuple[int, ...] = ()  # indices of logits or neurons; none: those that vary most
+    entry: Entry | None = None  # of an activation; None: neuron 0 or, without an MLP, unit 0 of the residual stream
+
+
+def film(subject: Subject, measure: str, answer: str, detail: Detail = Detail()) -> Film:
     """The panels of one measure, for a task whose tokens are numbers modulo n.
 
     Args:
@@ -73,22 +171,37 @@ def film(subject: Subject, measure: str, answer: str, neuron: int = 0) -> Film:
         measure: one of `MEASURES`.
         answer: the name of the answer that is analysed as a function of both numbers; if the task has no such answer,
             its first one is.
-        neuron: the index of a neuron of the last block; clipped to the last.
+        detail: what is shown of the measure.
 
     Raises:
         UserError: the task's tokens are not numbers modulo n, or the model lacks what is measured.
     """
+    pairs = pairs_of(subject, answer)
+    if measure != "frequencies":
+        pairs = pairs_of(subject.thinned(max(2, MAX_PAIRS // pairs.cycle.n**2)), answer)
+    shown = MEASURES[measure].panels(pairs, detail)
+    return Film(pairs.subject.steps, [panels.timeline(pairs.subject), *shown])
+
+
+def pairs_of(subject: Subject, answer: str) -> Pairs:
+    """All pairs of numbers of a run.
+
+    Args:
+        subject: the run.
+        answer: the name of an answer; if the task has no such answer, its first one is taken.
+
+    Raises:
+        UserError: the task's tokens are not numbers modulo n.
+    """
     cycle = subject.task.cycle
     if cycle is None:
         raise UserError(NOT_CYCLIC)
-    answer = answer if answer in cycle.grids else next(iter(cycle.grids))
-    if measure in BY_ANSWER:
-        subject = subject.thinned(max(2, MAX_PAIRS // cycle.n**2))
-    return Film(subject.steps, [panels.timeline(subject), *MEASURES[measure].panels(subject, cycle, answer, neuron)])
+    return Pairs(subject, cycle, answer if answer in cycle.grids else next(iter(cycle.grids)))
 
 
-def _frequencies(subject: Subject, cycle: Cycle, answer: str, neuron: int) -> list[Panel]:
+def _frequencies(pairs: Pairs, detail: Detail) -> list[Panel]:
     """The norm of each weight matrix at each frequency."""
+    subject, cycle = pairs.subject, pairs.cycle
     shown: list[Panel] = []
     steps, by_matrix = np.array(subject.steps), {}
     for name, norms in fourier.weight_norms(subject.ensemble, cycle).items():
@@ -100,7 +213,7 @@ def _frequencies(subject: Subject, cycle: Cycle, answer: str, neuron: int) -> li
         shown.append(
             Columns(
                 f"frequencies-{id}",
-                f"{title}; bold: key frequencies of the final model",
+                f"{title}, without the constant; bold: key frequencies of the final model",
                 frequencies,
                 [name],
                 by_frequency[:, None].numpy(),
@@ -121,13 +234,14 @@ def _frequencies(subject: Subject, cycle: Cycle, answer: str, neuron: int) -> li
                 low=0.0,
                 high=float(by_frequency.max()),
                 unit="norm",
+                by_frame=True,
                 span=6,
             )
         )
     sparsities = {
-        "gini": ("Gini coefficient over frequencies: 0 if all are equal", fourier.gini),
+        "gini": ("Gini coefficient over frequencies, without the constant: 0 if all are equal", fourier.gini),
         "participation": (
-            "Inverse participation ratio: 1 if only one frequency is present",
+            "Inverse participation ratio, without the constant: 1 if only one frequency is present",
             fourier.inverse_participation_ratio,
         ),
     }
@@ -137,8 +251,10 @@ def _frequencies(subject: Subject, cycle: Cycle, answer: str, neuron: int) -> li
     return shown
 
 
-def _circles(subject: Subject, cycle: Cycle, answer: str, neuron: int) -> list[Panel]:
-    """The embeddings of the numbers, projected on the planes of the final model's strongest frequencies."""
+def _circles(pairs: Pairs, detail: Detail) -> list[Panel]:
+    """The embeddings of the numbers, projected on the planes of the final model's strongest frequencies, and how alike
+    they are."""
+    subject, cycle = pairs.subject, pairs.cycle
     norms = fourier.norms_by_frequency(fourier.weight_norms(subject.ensemble, cycle)["W_E"])
     waves = norms[-1][: (cycle.n - 1) // 2]  # the alternating component has no sine
     strongest = sorted(1 + waves.topk(min(MAX_CIRCLES, len(waves))).indices)
@@ -162,89 +278,20 @@ def _circles(subject: Subject, cycle: Cycle, answer: str, neuron: int) -> list[P
                 span=12 // len(strongest),
             )
         )
+    alike = cosines(subject.ensemble.weights["embed.W_E"][:, : cycle.n])  # (snapshot number number)
+    title = f"Cosine similarity of the embeddings of all {cycle.n} numbers"
+    numbers = pairs.numbers
+    shown.append(panels.signed_maps("cosines", title, [""], alike[:, None], numbers, numbers, "number", "number"))
     return shown
 
 
-def _logits(subject: Subject, cycle: Cycle, answer: str, neuron: int) -> list[Panel]:
-    return _components_2d(subject, cycle, answer, "logits")
-
-
-def _neurons(subject: Subject, cycle: Cycle, answer: str, neuron: int) -> list[Panel]:
-    """The 2-D components of all neurons, and the number of neurons of the final model that belong to each frequency."""
-    frequencies, shares = fourier.neuron_frequencies(subject.ensemble, cycle.grids[answer], cycle.n)
-    lines = [f"{'frequency':<12}{'neurons':>8}{'median variance explained':>32}"]
-    for frequency in frequencies.unique().tolist():
-        of_frequency = shares[frequencies == frequency]
-        lines.append(f"{frequency or 'none':<12}{len(of_frequency):>8}{of_frequency.median():>32.0%}")
-    title = f"Neurons{_of_answer(cycle, answer)} of the final model, by the frequency that explains most variance"
-    counts = Text("neurons-by-frequency", title, ["\n".join(lines)])
-    return [*_components_2d(subject, cycle, answer, "neurons"), counts]
-
-
-def _components_2d(subject: Subject, cycle: Cycle, answer: str, source: fourier.Source) -> list[Panel]:
-    """The 2-D Fourier components of logits or neurons, as functions of both numbers."""
-    names, _ = fourier.basis(cycle.n)
-    energy = fourier.variance_explained(subject.ensemble, cycle.grids[answer], cycle.n, source)
-    title = f"{source.capitalize()}{_of_answer(cycle, answer)}: share of the variance in each 2-D Fourier component"
-    return [
-        panels.signed_maps(
-            "terms", title, [""], energy[:, None], names, names, "component of x", "component of y", span=7
-        ),
-        Text(
-            "largest-terms",
-            f"Largest components of the {source}",
-            [_table(of_snapshot, names) for of_snapshot in energy],
-            span=5,
-        ),
-    ]
-
-
-def _of_answer(cycle: Cycle, answer: str) -> str:
-    """The suffix of a title that names the answer, if there are several."""
-    return f" of {answer}" if len(cycle.grids) > 1 else ""
-
-
-def _pairs(subject: Subject, cycle: Cycle, answer: str, neuron: int) -> list[Panel]:
-    """The loss, and one neuron, at each pair of numbers."""
-    grid, ensemble, cfg = cycle.grids[answer], subject.ensemble, subject.info.model
-    numbers = subject.task.tokens[: cycle.n]
-
-    def maps(id: str, title: str, values: torch.Tensor, full_colour_at: float | None = None) -> Panel:
-        return panels.signed_maps(
-            id, title, [""], values[:, None], numbers, numbers, "x", "y", span=6, full_colour_at=full_colour_at
-        )
-
-    of_neuron = None if cfg.attn_only else min(neuron, cfg.d_mlp - 1)
-    losses, values = fourier.loss_and_neuron_grids(ensemble, grid, cycle.n, of_neuron)
-    uniform = math.log(cfg.d_vocab_out)
-    shown = [
-        maps(
-            "pair-losses",
-            f"Loss{_of_answer(cycle, answer)} of each pair; darkest at a uniform guess or worse",
-            losses,
-            uniform,
-        )
-    ]
-    if values is not None:
-        silent = "" if values.any() else " (inactive for all pairs at every snapshot)"
-        shown.append(maps("neuron", f"Neuron {of_neuron} of the last block{_of_answer(cycle, answer)}{silent}", values))
-    return shown
-
-
-def _table(energy: torch.Tensor, names: tuple[str, ...]) -> str:
-    lines = [f"{'x':<10}{'y':<10}{'share':>8}{'cumulative':>12}"]
-    for x, y, share, cumulative in fourier.top_terms(energy, names, MAX_TERMS):
-        lines.append(f"{x:<10}{y:<10}{share:>8.1%}{cumulative:>12.1%}")
-    return "\n".join(lines)
-
-
-def _progress(subject: Subject, cycle: Cycle, answer: str, neuron: int) -> list[Panel]:
+def _progress(pairs: Pairs, detail: Detail) -> list[Panel]:
     """Restricted and excluded loss beside the losses, and the sparsity of the frequencies."""
-    grid = cycle.grids[answer]
+    subject, cycle, grid = pairs.subject, pairs.cycle, pairs.grid
     norms = fourier.norms_by_frequency(fourier.weight_norms(subject.ensemble, cycle)["W_E"])
     keys = fourier.key_frequencies(norms[-1])
     trained_on = subject.task.are_in_training_data(grid.batch, subject.info.training)
-    measures = fourier.progress_measures(subject.ensemble, cycle, grid, trained_on, keys)
+    measures = progress_measures(subject.ensemble, cycle, grid, trained_on, keys)
     has_test = trained_on is not None and 0 < trained_on.sum() < len(trained_on)
     losses = {"train": measures.train, "test": measures.test} if has_test else {"all pairs": measures.all_pairs}
     losses |= {"restricted": measures.restricted, "excluded": measures.excluded}
@@ -254,13 +301,21 @@ def _progress(subject: Subject, cycle: Cycle, answer: str, neuron: int) -> list[
         panels.over_snapshots(
             subject,
             "progress",
-            f"Loss{_of_answer(cycle, answer)}, restricted to key frequencies {frequencies}, and with them excluded",
+            f"Loss{pairs.of_answer}, restricted to key frequencies {frequencies}, and with them excluded; "
+            f"{pairs.counted}",
             losses,
             unit="nats",
             height=360,
             log=True,
         ),
-        panels.over_snapshots(subject, "gini", "Gini coefficient of the frequencies of W_E", gini, unit="", height=200),
+        panels.over_snapshots(
+            subject,
+            "gini",
+            "Gini coefficient of the frequencies of W_E, without the constant",
+            gini,
+            unit="",
+            height=200,
+        ),
     ]
 
 
@@ -269,19 +324,25 @@ class Measure:
     """A choice of *Show*: its label and its panels."""
 
     label: str
-    panels: Callable[[Subject, Cycle, str, int], list[Panel]]
+    panels: Callable[[Pairs, Detail], list[Panel]]
 
 
 MEASURES: Mapping[str, Measure] = {
     "frequencies": Measure("frequencies", _frequencies),
     "circles": Measure("circles", _circles),
-    "logits": Measure("logits, 2-D components", _logits),
-    "neurons": Measure("neurons, 2-D components", _neurons),
-    "pairs": Measure("loss by pair", _pairs),
+    "logits": Measure("logits, 2-D terms", lambda pairs, detail: all_channels(pairs, "logits")),
+    "neurons": Measure("neurons, 2-D terms", lambda pairs, detail: all_channels(pairs, "neurons")),
+    "single": Measure(
+        "2-D terms with signs", lambda pairs, detail: single_channels(pairs, detail.source, detail.channels)
+    ),
+    "pairs": Measure("by pair", lambda pairs, detail: by_pair(pairs, detail.entry or _default_entry(pairs))),
     "progress": Measure("progress measures", _progress),
 }
-BY_ANSWER: tuple[str, ...] = ("logits", "neurons", "pairs", "progress")
-BY_NEURON: tuple[str, ...] = ("pairs",)
+BY_ANSWER: tuple[str, ...] = ("logits", "neurons", "single", "pairs", "progress")
+
+
+def _default_entry(pairs: Pairs) -> Entry:
+    return Entry(default_hook(pairs.subject), pairs.answered_at)
 
 
 def available(subject: Subject) -> dict[str, str]:
@@ -308,13 +369,13 @@ def answers(subject: Subject) -> tuple[str, ...]:
     return tuple(cycle.grids) if cycle else ()
 
 
-def n_neurons(subject: Subject) -> int:
-    """The number of neurons of a block; 0 if it has no MLP.
+def sources(subject: Subject) -> tuple[Source, ...]:
+    """What can be transformed: the logits, and the neurons of the last block, if it has an MLP.
 
     Args:
         subject: the run.
     """
-    return 0 if subject.info.model.attn_only else subject.info.model.d_mlp
+    return ("logits",) if subject.info.model.attn_only else ("logits", "neurons")
 
 
 def basis_panels(subject: Subject) -> list[Heatmaps]:

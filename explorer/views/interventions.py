@@ -1,37 +1,30 @@
 """Components ablated, or activations patched from one example into another, at every snapshot."""
 
-import contextlib
-from collections.abc import Callable, Mapping, Sequence
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import get_args
 
 import torch
 from torch import Tensor
 
-from explorer.analysis import interventions
+from explorer.analysis import ablation
 from explorer.analysis.answers import greedy_answers
-from explorer.analysis.components import components, parse_component
-from explorer.errors import UserError
+from explorer.analysis.components import Component, components, parse_component
+from explorer.analysis.samples import Estimate
 from explorer.film.film import Film
-from explorer.film.panels.panel import Panel
+from explorer.model.ensemble import Hooks
 from explorer.options import Context, choice, free_text, several
-from explorer.tasks.data import Example
-from explorer.views import panels
-from explorer.views.subject import ROOM, Subject
-from explorer.views.view import View, same_labels
+from explorer.tasks.data import Batch
+from explorer.views import panels, sampling
+from explorer.views.patching import corrupted_examples, differing_answers, patch_film, patched_activations
+from explorer.views.sampling import MOST, SampledView, grown, only
+from explorer.views.subject import Subject
+from explorer.views.view import same_labels
 
-MODES: tuple[interventions.AblationMode, ...] = get_args(interventions.AblationMode)
-PATCHED: Mapping[str, str] = {
-    "heads": "heads",
-    "residual": "residual stream",
-    "attention": "attention outputs",
-    "mlp": "MLP outputs",
-}
-HOOKS = {"residual": "hook_resid_pre", "attention": "hook_attn_out", "mlp": "hook_mlp_out"}
-N_EXAMPLES = 128  # unseen examples on which losses are measured
-SHARE_FOR_EACH = 0.5  # of the memory for activations, if each component is ablated in turn
-MAX_POSITIONS = 32  # that are patched, unless the examples differ at more
-MIN_DIFFERENCE = 0.1  # of the largest logit difference over training; restored shares of smaller ones are not shown
+REPLACEMENTS = ("zero", "mean")
+REFERENCE = 256  # unseen examples over which means are taken, none of which is measured
+REPLICATES = 8  # parts of these, from whose means the error of the mean of all follows
+PROBE = slice(8)  # the examples of the sample on which that error is measured
 
 
 def _is(*methods: str) -> Callable[[Context], bool]:
@@ -61,7 +54,7 @@ def _differing(context: Context) -> dict[int, str]:
 @dataclass(frozen=True)
 class Options:
     do: str = choice("Method", {"ablate": "ablate", "each": "ablate each", "patch": "patch"})
-    mode: interventions.AblationMode = choice("Replace by", same_labels(MODES), when=_is("ablate", "each"))
+    mode: str = choice("Replace by", same_labels(REPLACEMENTS), when=_is("ablate", "each"))
     exchange: str = choice("Patch", lambda context: patched_activations(context.subject), when=_is("patch"))
     off: tuple[str, ...] = several(
         "Ablate",
@@ -91,7 +84,7 @@ class Options:
     )
 
 
-class Interventions(View[Options]):
+class Interventions(SampledView[Options]):
     name, title, icon, place = "interventions", "Interventions", "content_cut", (1, 6)
     options_type = Options
 
@@ -103,12 +96,14 @@ class Interventions(View[Options]):
     def uses_example(self, options: Options) -> bool:
         return options.do != "each"
 
-    def film(self, subject: Subject, example: str, options: Options, second: Subject | None = None) -> Film:
+    def films(
+        self, subject: Subject, example: str, options: Options, second: Subject | None = None
+    ) -> Iterator[tuple[Film, float]]:
         if options.do == "each":
-            return ablate_each_film(subject, options.mode)
-        if options.do == "patch":
-            return patch_film(subject, example, options.second, options.exchange, options.answer or 0)
-        return ablation_film(subject, example, options.off, options.mode)
+            return ablate_each_films(subject, options.mode)
+        if options.do == "ablate":
+            return ablation_films(subject, example, options.off, options.mode)
+        return only(patch_film(subject, example, options.second, options.exchange, options.answer or 0))
 
 
 def _ablated_placeholder(subject: Subject) -> str:
@@ -148,224 +143,136 @@ def canonical_name(subject: Subject, name: str) -> str:
     return parse_component(name, subject.info.model).name
 
 
-def ablation_film(subject: Subject, text: str, ablated: Sequence[str], mode: interventions.AblationMode) -> Film:
+def ablation_films(
+    subject: Subject, text: str, ablated: Sequence[str], replacement: str
+) -> Iterator[tuple[Film, float]]:
     """Answers, losses and attention patterns with some components ablated, beside those of the unchanged model.
 
     Args:
         subject: the run.
         text: an example of the run's task.
         ablated: the names of components.
-        mode: what replaces their outputs.
+        replacement: what replaces their outputs, one of `REPLACEMENTS`.
+
+    Yields:
+        As `sampling.grown`.
 
     Raises:
         UserError: ``text`` is not an example of the run's task, or there is no such component.
     """
     task, example, ensemble = subject.task, subject.task.encode(text), subject.ensemble
-    batch = subject.unseen(N_EXAMPLES)
     parts = [parse_component(name, subject.info.model) for name in ablated]
-    hooks = interventions.ablation_hooks(ensemble, parts, mode, batch.tokens)
-    loss = interventions.losses(ensemble, task, batch)  # (snapshot batch answer)
-    ablated_loss = interventions.losses(ensemble, task, batch, hooks)
-    label = f"{', '.join(ablated)} ablated ({mode})" if ablated else "nothing ablated"
-    means = {"unchanged model": loss.mean((1, 2)), label: ablated_loss.mean((1, 2))}
-    title = f"Loss on {len(batch.tokens)} unseen {task.noun}s"
+    replicates, sample = _replicates_and_sample(subject, parts, replacement)
+    hooks = ablation.ablation_hooks(ensemble, parts, _mean_of(replicates))
+    label = f"{', '.join(ablated)} ablated ({replacement})" if ablated else "nothing ablated"
     answers, ablated_answers = greedy_answers(ensemble, example), greedy_answers(ensemble, example, hooks)
-    shown: list[Panel] = [
+    maps = panels.pattern_maps(
+        subject,
+        "patterns",
+        f"Attention patterns, {label}{panels.given(example)}",
+        panels.mean_attention(subject, example.batch, hooks=hooks),
+        panels.token_labels(subject, example),
+    )
+    maps = replace(maps, maps=[f"{name}, ablated" if name in ablated else name for name in maps.maps])
+    strips = [
         panels.answer_strip(subject, "answers", "Unchanged model", example, answers),
         panels.answer_strip(subject, "ablated-answers", label[0].upper() + label[1:], example, ablated_answers),
-        panels.over_snapshots(subject, "ablated-loss", title, means, unit="nats", span=6, height=280),
     ]
-    change = task.per_token(ablated_loss - loss, batch)  # (snapshot token)
-    if change.shape[1] > 1:
-        by_group = {group: change[:, members].nanmean(1) for group, members in subject.groups.items()}
-        title = f"Increase of the loss by {task.token_noun}"
-        shown.append(panels.over_snapshots(subject, "loss-increase", title, by_group, unit="nats", span=6, height=280))
-    patterns = panels.mean_attention(subject, example.batch, hooks=hooks)
-    labels = panels.token_labels(subject, example)
-    maps = panels.pattern_maps(
-        subject, "patterns", f"Attention patterns, {label}{panels.given(example)}", patterns, labels
+
+    def measured(batch: Batch, hooks: Hooks) -> dict[str, Tensor]:
+        before = ablation.losses(ensemble, task, batch)  # (snapshot batch answer)
+        after = ablation.losses(ensemble, task, batch, hooks)
+        return {
+            "loss": torch.stack([before, after], 1).mean(-1),  # (snapshot 2 batch)
+            "increase": _by_group(subject, after - before, batch),  # (snapshot group batch)
+        }
+
+    def draw(found: Mapping[str, Estimate]) -> Film:
+        on, names = sampling.size(subject, found["loss"].n), ["unchanged model", label]
+        losses = sampling.curves(subject, "ablated-loss", f"Loss {on}", names, found["loss"], "nats", 6, 280)
+        title = f"Increase of the loss{f' by {task.token_noun}' if len(subject.groups) > 1 else ''} {on}"
+        groups = list(subject.groups)
+        increase = sampling.curves(subject, "loss-increase", title, groups, found["increase"], "nats", 6, 280)
+        return Film(subject.steps, [*strips, losses, increase, maps])
+
+    errors = _errors(
+        lambda means: measured(sample.rows(PROBE), ablation.ablation_hooks(ensemble, parts, means)), replicates
     )
-    names = [f"{name}, ablated" if name in ablated else name for name in maps.maps]
-    return Film(subject.steps, [*shown, replace(maps, maps=names)])
+    return grown(subject, sample, lambda batch: measured(batch, hooks), draw, passes=2, errors=errors)
 
 
-def ablate_each_film(subject: Subject, mode: interventions.AblationMode) -> Film:
+def ablate_each_films(subject: Subject, replacement: str) -> Iterator[tuple[Film, float]]:
     """The increase of the loss when each head or MLP is ablated alone, over training.
 
     Args:
         subject: the run.
-        mode: what replaces the output of the component.
+        replacement: what replaces the output of the component, one of `REPLACEMENTS`.
+
+    Yields:
+        As `sampling.grown`.
     """
-    batch = subject.unseen(N_EXAMPLES, int(SHARE_FOR_EACH * ROOM))
-    parts, values = interventions.ablate_each(subject.ensemble, batch, subject.task, mode, batch.tokens)
-    noun = subject.task.noun
-    title = f"Increase of the loss with each component ablated ({mode}), on {len(batch.tokens)} unseen {noun}s"
-    curves = dict(zip(parts, values.unbind(1), strict=True))
-    return Film(
-        subject.steps,
-        [
-            panels.timeline(subject),
-            panels.over_snapshots(subject, "ablated-each", title, curves, unit="nats", height=360),
-        ],
-    )
+    every = components(subject.info.model)
+    replicates, sample = _replicates_and_sample(subject, every, replacement)
+    means = _mean_of(replicates)
 
+    def measured(batch: Batch, means: ablation.Means) -> dict[str, Tensor]:
+        return {"increase": ablation.ablate_each(subject.ensemble, subject.task, batch, means)}
 
-def patch_film(subject: Subject, clean_text: str, corrupted_text: str, patched: str, answer: int) -> Film:
-    """Activation patching: the share of the logit difference that is restored by activations of the clean example.
-
-    Args:
-        subject: the run.
-        clean_text: the first example, whose activations are taken.
-        corrupted_text: the second example, into whose forward pass they are patched.
-        patched: one of `PATCHED`.
-        answer: one of `differing_answers`.
-
-    Raises:
-        UserError: a text is no example, or the two cannot be compared.
-    """
-    task, ensemble = subject.task, subject.ensemble
-    clean, corrupted = task.encode(clean_text), task.encode(corrupted_text)
-    if answer not in _differing_answers(clean, corrupted):
-        raise UserError(f"Both examples have the same right answer at {clean.places[answer]}; choose another answer.")
-    clean, corrupted = (_cut_after(example, answer) for example in (clean, corrupted))
-    right = f"{task.answer_tokens[clean.targets[answer]]} rather than {task.answer_tokens[corrupted.targets[answer]]}"
-    of = f"{right}, {clean.places[answer]}"
-    both = torch.stack([clean.tokens, corrupted.tokens])
-    first, second = interventions.logit_difference(ensemble, both, clean, corrupted, answer).unbind(1)
-    curves = {"clean, first example": first, "corrupted, second example": second}
-    title = f"Logit difference for {of}"
-    difference = (first - second).abs()
-    is_enough = difference >= MIN_DIFFERENCE * difference.max()  # (snapshot,)
-    if patched == "heads":
-        restored = _restored_by_head(subject, clean, corrupted, answer, is_enough)
-    else:
-        restored = _restored_by_position(subject, clean, corrupted, answer, is_enough, patched)
-    return Film(
-        subject.steps,
-        [
-            panels.timeline(subject),
-            panels.over_snapshots(subject, "logit-difference", title, curves, unit="logits", height=200),
-            restored,
-        ],
-    )
-
-
-def _restored_by_head(subject: Subject, clean: Example, corrupted: Example, answer: int, is_enough: Tensor) -> Panel:
-    heads, shares = interventions.patch_heads(subject.ensemble, clean, corrupted, answer)
-    title = "Share of the logit difference restored by patching one head from the first example"
-    shares = shares.where(is_enough[:, None], torch.nan)  # (snapshot head)
-    curves = dict(zip(heads, shares.unbind(1), strict=True))
-    return panels.over_snapshots(subject, "patched-heads", title, curves, unit="share", height=320)
-
-
-def _restored_by_position(
-    subject: Subject, clean: Example, corrupted: Example, answer: int, is_enough: Tensor, patched: str
-) -> Panel:
-    ensemble, n_layers = subject.ensemble, subject.info.model.n_layers
-    positions, tokens = _positions(clean, corrupted), panels.token_labels(subject, corrupted)
-    hooks = [f"blocks.{layer}.{HOOKS[patched]}" for layer in range(n_layers)]
-    shares = torch.stack(
-        [interventions.patch_positions(ensemble, clean, corrupted, answer, hook, positions) for hook in hooks], 1
-    )  # (snapshot layer position)
-    shares = shares.where(is_enough[:, None, None], torch.nan)
-    title = f"Share of the logit difference restored by patching the {PATCHED[patched]} at one position"
-    rows = [f"layer {layer}" for layer in range(n_layers)]
-    columns = [f"{tokens[position]} ({position})" for position in positions]
-    return panels.signed_maps(
-        "patched-positions", title, [""], shares[:, None], rows, columns, "layer", "position", full_colour_at=1
-    )
-
-
-def patched_activations(subject: Subject) -> dict[str, str]:
-    """Those of `PATCHED` that the run's model has, as name -> label.
-
-    Args:
-        subject: the run.
-    """
-    cfg = subject.info.model
-    lacking: set[str] = set()
-    if cfg.architecture == "table":
-        lacking = {"residual", "attention", "mlp"}
-    elif cfg.attn_only:
-        lacking = {"mlp"}
-    return {name: label for name, label in PATCHED.items() if name not in lacking}
-
-
-def corrupted_examples(subject: Subject, text: str) -> dict[str, str]:
-    """Examples of the task that can serve as the corrupted one, as name -> text.
-
-    Args:
-        subject: the run.
-        text: the clean example.
-
-    Raises:
-        UserError: ``text`` is not an example of the run's task.
-    """
-    task, suitable = subject.task, {}
-    clean = task.encode(text)
-    for name, other in {**task.siblings(clean), **task.examples}.items():
-        with contextlib.suppress(UserError):
-            _differing_answers(clean, task.encode(other))
-            suitable[name] = other
-    return suitable
-
-
-def differing_answers(subject: Subject, clean_text: str, corrupted_text: str) -> dict[int, str]:
-    """The answers that differ between two examples.
-
-    Args:
-        subject: the run.
-        clean_text: the first example.
-        corrupted_text: the second example.
-
-    Returns:
-        Index of an answer -> label with the right token of each example.
-
-    Raises:
-        UserError: a text is no example, or the two cannot be compared.
-    """
-    task = subject.task
-    clean, corrupted = task.encode(clean_text), task.encode(corrupted_text)
-
-    def right(example: Example, answer: int) -> str:
-        return task.answer_tokens[int(example.targets[answer])]
-
-    return {
-        answer: f"{clean.places[answer]}: {right(clean, answer)} or {right(corrupted, answer)}"
-        for answer in _differing_answers(clean, corrupted)
-    }
-
-
-def _differing_answers(clean: Example, corrupted: Example) -> list[int]:
-    same_form = len(clean.tokens) == len(corrupted.tokens) and clean.positions.equal(corrupted.positions)
-    if not same_form:
-        raise UserError(
-            "The two examples have their answers at different positions; type a second one of the same form."
+    def draw(found: Mapping[str, Estimate]) -> Film:
+        increase, names = found["increase"], [component.name for component in every]
+        title = (
+            f"Increase of the loss with each component ablated ({replacement}), {sampling.size(subject, increase.n)}"
         )
-    differs = (clean.targets != corrupted.targets).nonzero().flatten().tolist()
-    if not differs:
-        raise UserError("Both examples have the same right answers; type a second one with a different answer.")
-    return differs
+        shown = sampling.curves(subject, "ablated-each", title, names, increase, "nats", height=360)
+        return Film(subject.steps, [panels.timeline(subject), shown])
+
+    errors = _errors(lambda means: measured(sample.rows(PROBE), means), replicates)
+    passes = 1 + len(every) // 3  # much is shared
+    return grown(subject, sample, lambda batch: measured(batch, means), draw, passes, errors=errors)
 
 
-def _cut_after(example: Example, answer: int) -> Example:
-    """The example cut off at one of its answers, which later tokens cannot influence."""
-    n_pos, answers = int(example.positions[answer]) + 1, slice(answer + 1)
-    return replace(
-        example,
-        tokens=example.tokens[:n_pos],
-        positions=example.positions[answers],
-        targets=example.targets[answers],
-        places=example.places[answers],
-    )
+def _replicates_and_sample(
+    subject: Subject, of: Sequence[Component], replacement: str
+) -> tuple[list[ablation.Means], Batch]:
+    """The means of components over each of `REPLICATES` equal parts of the reference, and other unseen examples, on
+    which effects are measured. There are no means if zero replaces the outputs."""
+    unseen = subject.unseen(REFERENCE + MOST)
+    n = max(1, min(REFERENCE, len(unseen.tokens) // 2))
+    n -= n % REPLICATES if n > REPLICATES else 0  # so that the parts are equal
+    parts = unseen.tokens[:n].chunk(REPLICATES) if replacement == "mean" else ()
+    means = [ablation.mean_outputs(subject.ensemble, of, tokens) for tokens in parts if len(of)]
+    return means, unseen.rows(slice(n, n + MOST))
 
 
-def _positions(clean: Example, corrupted: Example) -> list[int]:
-    """The positions to patch: those with different tokens, and those after the first of them; if too many, the last.
+def _mean_of(replicates: Sequence[ablation.Means]) -> ablation.Means:
+    """The means over the whole reference."""
+    names = replicates[0] if replicates else ()
+    return {name: torch.stack([means[name] for means in replicates]).mean(0) for name in names}
 
-    Before the first different token all activations are equal.
+
+def _errors(
+    measured: Callable[[ablation.Means], Mapping[str, Tensor]], replicates: Sequence[ablation.Means]
+) -> dict[str, Tensor]:
+    """The standard errors that values have because the mean that replaces an output is that of a sample.
+
+    Args:
+        measured: means -> values of the same few examples, by name, (... example).
+        replicates: means over equal parts of the reference. Those over all of it vary as much as theirs, divided by the
+            square root of their number.
     """
-    differ = (clean.tokens != corrupted.tokens).nonzero().flatten().tolist()
-    others = [position for position in range(differ[0], len(clean.tokens)) if position not in differ]
-    n_others = max(0, MAX_POSITIONS - len(differ))
-    return sorted([*differ, *others[max(0, len(others) - n_others) :]])
+    found = [measured(means) for means in replicates]
+    if not found:
+        return {}
+    by_part = {name: torch.stack([values[name].nanmean(-1) for values in found]) for name in found[0]}
+    errors = {name: values.std(0) / math.sqrt(len(found)) for name, values in by_part.items()}
+    # A group that occurs in none of the examples has the largest error of the others.
+    return {name: error.where(~error.isnan(), error.nan_to_num(0).amax(1, True)) for name, error in errors.items()}
+
+
+def _by_group(subject: Subject, losses: Tensor, batch: Batch) -> Tensor:
+    """Losses (snapshot batch answer) of each example as means over the answers of each group, (snapshot group batch);
+    nan where an example has no answer of a group."""
+    task, n = subject.task, len(batch.tokens)
+    one_by_one = [task.per_token(losses[:, i : i + 1], batch.rows(slice(i, i + 1))) for i in range(n)]
+    tokens = torch.stack(one_by_one, -1)  # (snapshot token batch)
+    return torch.stack([tokens[:, members].nanmean(1) for members in subject.groups.values()], 1)

@@ -1,5 +1,7 @@
 """From a line of text to a view of a run."""
 
+import shlex
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -9,8 +11,11 @@ from explorer.options import resolve, texts_of
 from explorer.runs import Runs
 from explorer.scene import Scene, read
 from explorer.views import all_views, get_view
+from explorer.views.sampling import last
 from explorer.views.subject import Subject
 from explorer.views.view import View
+
+TRAIN = "python -m explorer train addition --checkpoints"  # and the folder of runs
 
 
 @dataclass(frozen=True)
@@ -23,17 +28,25 @@ class Opened:
     options: Any  # an instance of the view's ``Options``
 
     def film(self) -> Film:
-        """What the view shows.
+        """What the view shows, on the whole sample if it measures on one.
 
         Raises:
             UserError: there is nothing to show, or a run beside it cannot be read.
+        """
+        return last(self.films())
+
+    def films(self) -> Iterator[tuple[Film, float]]:
+        """What the view shows, on a growing sample, as `View.films`.
+
+        Raises:
+            UserError: as `film`.
         """
         example = self.subject.first_example if self.scene.example is None else self.scene.example
         if problem := self.view.unavailable(self.subject, example, self.options):
             raise UserError(problem)
         name = self.view.second_run(self.options)
         second = None if name is None else Subject.load(Runs(self.subject.run.folder.parent).open(name))
-        return self.view.film(self.subject, example, self.options, second)
+        return self.view.films_with_gaps(self.subject, example, self.options, second)
 
 
 def fit_to_run(scene: Scene, subject: Subject) -> tuple[Scene, list[str]]:
@@ -51,9 +64,9 @@ def fit_to_run(scene: Scene, subject: Subject) -> tuple[Scene, list[str]]:
     step, example = scene.step, scene.example
     if step is None:
         step = subject.opening_step()
-    elif step not in subject.steps:
+    elif step not in subject.frames:
         wanted = step
-        step = min(subject.steps, key=lambda snapshot: abs(snapshot - wanted))
+        step = min(subject.frames, key=lambda snapshot: abs(snapshot - wanted))
         problems.append(f"{subject.name} has no snapshot at step {wanted:,}; the nearest is at step {step:,}.")
     if example is None:
         example = subject.first_example
@@ -80,7 +93,7 @@ def open_scene(line: str, runs: Runs) -> Opened:
     view = get_view(scene.view)
     names = runs.names()
     if scene.run is None and not names:
-        raise UserError(f"{runs.root} holds no runs yet; train one with: python -m explorer train addition")
+        raise UserError(f"{runs.emptiness()}; train one with: {TRAIN} {shlex.quote(str(runs.root))}")
     subject = Subject.load(runs.open(names[0] if scene.run is None else scene.run))
     scene, unfit = fit_to_run(scene, subject)
     options, unread = resolve(view.options_type, subject, scene.example or "", dict(scene.options))

@@ -2,7 +2,6 @@
 
 import functools
 import itertools
-import math
 from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
@@ -10,7 +9,7 @@ import torch
 from torch import Tensor
 
 from explorer.analysis.answers import Answers
-from explorer.analysis.phases import smooth, smooth_both_ways
+from explorer.analysis.smoothing import smooth, smooth_robustly
 from explorer.film.panels.bars import Bars
 from explorer.film.panels.curves import Curves, Line, Mark
 from explorer.film.panels.heatmaps import Heatmaps
@@ -35,7 +34,8 @@ def losses(
     id: str = "losses",
 ) -> Curves:
     """The losses as a timeline: the mean loss, and the per-token losses on test data, or on training data if there is
-    no test data. Flags mark the onsets of phase changes.
+    no test data. A flag stands where the deepest fall of each group of losses is steepest, and one where the mean
+    loss is not finite.
 
     Args:
         subject: the run.
@@ -53,11 +53,13 @@ def losses(
     train_steps = torch.arange(len(metrics["train_loss"]))
     alone = len(task.loss_names) == 1  # the only per-token loss is the mean loss
     overall, loss = "" if alone else "all, ", metrics["train_loss"]
-    line = functools.partial(curve, smoothing=smoothing)
+    line = functools.partial(curve, smoothing=smoothing, gaps=~loss.isfinite())
     lines = [line(f"{overall}train" if finite else "all", train_steps, loss, 0, finite, not alone)]
     if finite:
         tested = metrics["test_step"], metrics["test_loss"]
-        lines.append(line(f"{overall}test", *tested, 1, strong=not alone))
+        test_line = functools.partial(curve, smoothing=smoothing, gaps=~metrics["test_loss"].isfinite())
+        lines.append(test_line(f"{overall}test", *tested, 1, strong=not alone))
+    gaps = [mark for mean in lines for mark in _gaps(mean)]
     if detail and task.smoothing:
         beta, start = task.smoothing
         averaged = smooth(metrics["train_loss"], beta, start)
@@ -68,21 +70,17 @@ def losses(
         colour = list(subject.groups).index(group)
         if finite:
             tested = metrics["test_step"], metrics["test_loss_per_token"][:, i]
-            lines.append(line(name, *tested, colour, group=group))
+            lines.append(test_line(name, *tested, colour, group=group))
         if not finite or detail:
             end = ", train" if finite else ""
             trained = train_steps, metrics["train_loss_per_token"][:, i]
             lines.append(line(f"{name}{end}", *trained, colour, finite, group=f"{group}{end}"))
-    references = [
-        (reference.label, max(loss for loss in reference.losses if not math.isnan(loss)))
-        for reference in task.references
-    ]
     return Curves(
         id,
         title or ("Loss" if alone else f"Loss by {task.token_noun}"),
         lines,
-        references=[(label, value) for label, value in references if value > 0],
-        marks=_onsets(subject, smoothing),
+        references=[(reference.label, reference.mean) for reference in task.references if reference.mean > 0],
+        marks=[*_steepest(subject), *gaps],
         smoothing=smoothing,
         at=at,
         span=span,
@@ -90,18 +88,37 @@ def losses(
     )
 
 
-def _onsets(subject: Subject, smoothing: float) -> list[Mark]:
-    """A flag for each group of losses that has an onset, on test data if there is any."""
+def _steepest(subject: Subject) -> list[Mark]:
+    """A flag for each group of losses that falls, on test data if there is any."""
     marks = []
     measured = subject.losses()[0]
     for colour, (group, members) in enumerate(subject.groups.items()):
-        (fall,) = measured.of(members, group).falls(smoothing)
-        if fall.onset is not None:
+        (fall,) = measured.of(members, group).deepest
+        if fall is not None:
             line, line_colour = group, colour
             if len(measured.names) == 1:  # `losses` names a single curve "all", "train" or "test"
                 line, line_colour = measured.kind or "all", int(measured.kind == "test")
-            marks.append(Mark(f"{group}: onset", int(measured.steps[fall.onset]), line_colour, line))
+            label = f"{group}: falls by {fall.depth:.1f} nats, steepest"
+            marks.append(Mark(label, measured.step(fall.steepest), line_colour, line))
     return marks
+
+
+def _gaps(line: Line) -> list[Mark]:
+    """A flag for each stretch of steps at which a mean loss is not finite; none for a run without any losses."""
+    finite = np.isfinite(line.values)
+    if len(finite) < 2:
+        return []
+    edges = np.flatnonzero(np.diff(np.pad(~finite, 1).astype(int)))  # where a stretch begins, and after its end
+    return [
+        Mark(
+            f"{line.label}: the loss is {'NaN' if np.isnan(line.values[first]) else 'infinite'}",
+            int(line.steps[first]),
+            line.colour,
+            line.group or line.label,
+            int(line.steps[after - 1]),
+        )
+        for first, after in edges.reshape(-1, 2).tolist()
+    ]
 
 
 def timeline(subject: Subject, height: int = 200) -> Curves:
@@ -124,6 +141,7 @@ def over_snapshots(
     height: int = 240,
     log: bool = False,
     total: str = "",
+    intervals: Mapping[str, Tensor] | None = None,
 ) -> Curves:
     """Curves of values that were computed at each snapshot.
 
@@ -137,11 +155,15 @@ def over_snapshots(
         height: in pixels.
         log: whether the scale is logarithmic until the reader changes it.
         total: the name of the curve that is the total of the others; it is drawn in the colour of text.
+        intervals: name of the curve -> (snapshot,) how far each value may be from the truth, on either side.
     """
-    steps = torch.tensor(subject.steps)
+    steps, intervals = torch.tensor(subject.steps), intervals or {}
     colours = {name: colour for colour, name in enumerate(name for name in values if name != total)}
-    lines = [curve(name, steps, row, colours.get(name, 0), strong=name == total) for name, row in values.items()]
-    return Curves(id, title, lines, unit, log=log, span=span, height=height)
+    lines = [
+        curve(name, steps, row, colours.get(name, 0), strong=name == total, interval=intervals.get(name))
+        for name, row in values.items()
+    ]
+    return Curves(id, title, lines, unit, log=log, span=span, height=height, by_frame=True)
 
 
 def measures(subject: Subject, span: int = 12, height: int = 200) -> list[Curves]:
@@ -181,21 +203,29 @@ def curve(
     strong: bool = False,
     group: str = "",
     smoothing: float = 0.0,
+    interval: Tensor | None = None,
+    gaps: Tensor | None = None,
 ) -> Line:
-    """A curve, with the smoothed values in which phase changes are detected.
+    """A curve, with smoothed values.
 
     Args:
         label: of the curve.
         steps: (point,) ascending.
-        values: (point,) nan: a gap.
+        values: (point,) nan: a gap, through which the smoothed curve goes on.
         colour: place in the palette.
         dashed: tells the curve from another of the same colour.
         strong: draw it wider and in the colour of text.
         group: the legend shows the curves of a group as one entry; empty: an entry of its own.
-        smoothing: beta per step of the exponential average; 0: the curve has no smoothed values.
+        smoothing: beta per step of `smooth_robustly`; 0: the curve has no smoothed values.
+        interval: (point,) how far each value may be from the truth, on either side.
+        gaps: (point,) where the smoothed curve has a gap too.
     """
-    smoothed = smooth_both_ways(values, beta_per_row(smoothing, steps)).float().numpy() if smoothing else None
-    return Line(label, steps.numpy(), values.numpy(), colour, dashed, strong, group, smoothed)
+    smoothed = None
+    if smoothing:
+        averages = smooth_robustly(values, beta_per_row(smoothing, steps)).float()
+        smoothed = (averages if gaps is None else averages.masked_fill(gaps, torch.nan)).numpy()
+    around = None if interval is None else interval.float().numpy()
+    return Line(label, steps.numpy(), values.numpy(), colour, dashed, strong, group, smoothed, around)
 
 
 def answer_strip(subject: Subject, id: str, title: str, example: Example, answers: Answers, span: int = 12) -> Tokens:

@@ -1,25 +1,26 @@
 """Per-token losses, their phase changes, and the answers to one example."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
-import torch
 
 from explorer.analysis.answers import teacher_forced_answers
-from explorer.analysis.phases import smooth_both_ways
-from explorer.errors import UserError
+from explorer.analysis.phases import SPIKE, deepest, resolution
+from explorer.analysis.smoothing import spread
 from explorer.film.film import Film
 from explorer.film.panels.raster import Raster
 from explorer.options import choice
-from explorer.views import panels
-from explorer.views.subject import SMOOTHING, Losses, Subject, beta_per_row
-from explorer.views.view import Item, Note, Table, View, same_labels
+from explorer.views import panels, training_examples
+from explorer.views.classes import class_films, has_classes
+from explorer.views.sampling import SampledView, only
+from explorer.views.subject import SMOOTHING, Subject, beta_per_row, spacing
+from explorer.views.view import Item, Note, Table, same_labels
 
 SMOOTHINGS = (0.0, 0.5, 0.8, SMOOTHING, 0.95, 0.98, 0.99)
 MAX_POINTS = 1500  # of each row of the seismograph, more than a screen has pixels
-EXAMPLES_PER_CLASS = 512  # fewer if their activations would take too much memory
 
 
 @dataclass(frozen=True)
@@ -29,7 +30,14 @@ class Options:
         lambda context: (
             {"losses": "losses"}
             | ({"kinds": f"by class of {context.subject.task.noun}"} if has_classes(context.subject) else {})
+            | ({"examples": "each training example"} if training_examples.has_few_examples(context.subject) else {})
         ),
+    )
+    classes: str = choice(
+        lambda context: f"Classes of {context.subject.task.noun}",
+        lambda context: same_labels(context.subject.task.classes(1, 0)),
+        labelled=True,
+        when=lambda context: context.chosen["show"] == "kinds" and len(context.subject.task.classes(1, 0)) > 1,
     )
     smoothing: float = choice(
         "Smoothing of losses",
@@ -39,39 +47,62 @@ class Options:
         width=360,
         labelled=True,
         when=lambda context: context.chosen["show"] == "losses",
-        help="The factor per step of an exponential average that runs forwards and then backwards. Onsets are those of "
-        "the smoothed losses.",
+        help="The factor per step of an exponential average, to both sides of each step, over a running median, which "
+        "drops spikes. It changes what is drawn, not where phase changes are found.",
     )
 
 
-class PhaseChanges(View[Options]):
+class PhaseChanges(SampledView[Options]):
     name, title, icon, place = "phase-changes", "Phase changes", "show_chart", (0, 1)
     options_type = Options
 
     def uses_example(self, options: Options) -> bool:
         return options.show == "losses"
 
-    def film(self, subject: Subject, example: str, options: Options, second: Subject | None = None) -> Film:
-        return class_film(subject) if options.show == "kinds" else film(subject, example, options.smoothing)
+    def films(
+        self, subject: Subject, example: str, options: Options, second: Subject | None = None
+    ) -> Iterator[tuple[Film, float]]:
+        if options.show == "kinds":
+            return class_films(subject, options.classes)
+        if options.show == "examples":
+            return only(training_examples.film(subject))
+        return only(film(subject, example, options.smoothing))
 
     def below(self, subject: Subject, example: str, options: Options) -> Sequence[Item]:
-        return _table(subject, phases(subject, options.smoothing)) if options.show == "losses" else ()
+        return _table(subject, options.smoothing) if options.show == "losses" else ()
 
 
 @dataclass(frozen=True)
 class Phase:
-    """The phase change of one loss, in steps. None if the loss does not cross the level that defines the step."""
+    """A fall or a rise of one loss: its steps, and its losses in nats without spikes and noise."""
 
-    name: str
-    onset: int | None
-    steepest: int | None
-    begins: int | None
-    ends: int | None
-    final_loss: float  # nats, smoothed
+    name: str  # of the loss
+    kind: str  # "train" or "test"; "" where there is but one
+    is_fall: bool
+    is_deepest: bool  # the deepest fall of this loss
+    begins: int
+    steepest: int
+    ends: int
+    before: float
+    after: float
+    share: float  # how much of U - O the loss falls or rises by; nan where U or O is unknown
 
     @property
-    def width(self) -> int | None:
-        return None if self.begins is None or self.ends is None else self.ends - self.begins
+    def label(self) -> str:
+        return f"{self.name}, {self.kind}" if self.kind else self.name
+
+    @property
+    def what(self) -> str:
+        return ("deepest fall" if self.is_deepest else "fall") if self.is_fall else "rise"
+
+    @property
+    def width(self) -> int:
+        return self.ends - self.begins
+
+    @property
+    def depth(self) -> float:
+        """By how much the loss falls, or rises: nats, never negative."""
+        return abs(self.before - self.after)
 
 
 def film(subject: Subject, text: str, smoothing: float = SMOOTHING) -> Film:
@@ -99,25 +130,41 @@ def film(subject: Subject, text: str, smoothing: float = SMOOTHING) -> Film:
     )
 
 
-def phases(subject: Subject, smoothing: float = SMOOTHING) -> tuple[Phase, ...]:
-    """The phase change of every loss, test and training losses, the earliest onset first.
+def phases(subject: Subject) -> tuple[Phase, ...]:
+    """Every fall and rise of every loss. Losses are in the order in which their deepest falls are steepest, those that
+    only rise last; of each loss the deepest fall is first, and the others follow in the order of training.
 
     Args:
         subject: the run.
-        smoothing: beta per step of the exponential average of losses.
     """
-    phases = []
+    found = []
     for losses in subject.losses():
-        final = smooth_both_ways(losses.values, beta_per_row(smoothing, losses.steps))[-1]
-        for token, fall in enumerate(losses.falls(smoothing)):
-            rows = (fall.onset, fall.steepest, fall.begins, fall.ends)
-            onset, steepest, begins, ends = (_step(losses, row) for row in rows)
-            phases.append(Phase(losses.label(token), onset, steepest, begins, ends, float(final[token])))
-    return tuple(sorted(phases, key=lambda phase: math.inf if phase.onset is None else phase.onset))
+        spans = (losses.uniform - losses.best).double()
+        for token, (changes, span) in enumerate(zip(losses.changes, spans.tolist(), strict=True)):
+            main = deepest(changes)
+            of_token = [
+                Phase(
+                    losses.names[token],
+                    losses.kind,
+                    change.is_fall,
+                    change is main,
+                    losses.step(change.begins),
+                    losses.step(change.steepest),
+                    losses.step(change.ends),
+                    change.before,
+                    change.after,
+                    abs(change.depth) / span if span else math.nan,
+                )
+                for change in sorted(changes, key=lambda change: (change is not main, change.begins))
+            ]
+            found.append((math.inf if main is None else losses.step(main.steepest), of_token))
+    found.sort(key=lambda row: row[0])
+    return tuple(phase for _, of_token in found for phase in of_token)
 
 
 def seismograph(subject: Subject, smoothing: float = SMOOTHING) -> Raster:
-    """The remaining share of every loss over the steps, one row per loss, sorted by onset.
+    """The remaining share of every loss over the steps, one row per loss, sorted by the steepest step of its deepest
+    fall, which is marked.
 
     Args:
         subject: the run.
@@ -126,121 +173,85 @@ def seismograph(subject: Subject, smoothing: float = SMOOTHING) -> Raster:
     measured = subject.losses()
     end = max(int(losses.steps[-1]) for losses in measured)
     steps = np.unique(np.linspace(0, end, min(MAX_POINTS, end + 1)).round().astype(int))
-    rows: list[tuple[float, str, np.ndarray]] = []  # onset, label, values
+    rows: list[tuple[float, str, np.ndarray]] = []  # marked step, label, values
     for losses in measured:
         shares = losses.remaining_share(smoothing).numpy()
         at = np.searchsorted(losses.steps.numpy(), steps, side="right") - 1  # the last row at or before each step
-        for token, fall in enumerate(losses.falls(smoothing)):
-            onset = _step(losses, fall.onset)
-            rows.append((math.inf if onset is None else onset, losses.label(token), shares[at, token]))
+        for token, fall in enumerate(losses.deepest):
+            marked = math.inf if fall is None else losses.step(fall.steepest)
+            rows.append((marked, losses.label(token), shares[at, token]))
     rows.sort(key=lambda row: row[0])
-    onsets = np.array([onset for onset, _, _ in rows])
+    marks = np.array([marked for marked, _, _ in rows])
     return Raster(
         "seismograph",
-        "Seismograph: remaining share of each loss, 1 at a uniform guess, 0 at the best possible, sorted by onset",
+        "Seismograph: remaining share of each loss, 1 at a uniform guess, 0 at the best possible, sorted by the "
+        "steepest step of its deepest fall",
         [label for _, label, _ in rows],
         steps,
         np.stack([values for _, _, values in rows]),
         low=0.0,
         high=1.0,
         unit="left",
-        onsets=np.where(np.isfinite(onsets), onsets, np.nan),
+        marks=np.where(np.isfinite(marks), marks, np.nan),
+        mark="deepest fall steepest",
     )
 
 
-def class_film(subject: Subject) -> Film:
-    """Loss and accuracy of each class of unseen examples, over training.
-
-    Args:
-        subject: the run.
-
-    Raises:
-        UserError: the task has no classes, or every example of a class is in the training data.
-    """
-    task, training = subject.task, subject.info.training
-    classes = task.classes(EXAMPLES_PER_CLASS, training.seed + 1)
-    if classes is None:
-        raise UserError(f"{task.title.capitalize()} has no classes of {task.noun}s.")
-    trained_on, n_classes = task.are_in_training_data(classes.batch, training), len(classes.names)
-    unseen = torch.ones(len(classes.labels), dtype=torch.bool) if trained_on is None else ~trained_on
-    rows = [(unseen & (classes.labels == label)).nonzero()[:, 0] for label in range(n_classes)]
-    n = min(subject.fitting(classes.batch.tokens.shape[1]) // n_classes, *(len(of_class) for of_class in rows))
-    if not n:
-        raise UserError(
-            f"Every {task.noun} of one class is in the training data, so that class cannot be measured on unseen "
-            f"{task.noun}s."
-        )
-    batch = classes.batch.rows(torch.cat([of_class[:n] for of_class in rows]))
-    chunks = []  # (loss-or-accuracy snapshot batch), some snapshots each
-    for logits, _ in subject.ensemble.passes(batch.tokens):
-        answer_logits = batch.at_answers(logits)  # (snapshot batch answer d_vocab_out)
-        all_right = (answer_logits.argmax(-1) == batch.targets).all(-1)  # (snapshot batch)
-        chunks.append(torch.stack([task.losses(answer_logits, batch).mean(-1), all_right.double()]))
-    loss, accuracy = torch.cat(chunks, 1)
-    members = [slice(label * n, (label + 1) * n) for label in range(n_classes)]
-    names = [f"{name}: {about}" if about else name for name, about in zip(classes.names, classes.about, strict=True)]
-    return Film(
-        subject.steps,
-        [
-            panels.timeline(subject),
-            panels.over_snapshots(
-                subject,
-                "loss-by-kind",
-                f"Mean loss of {n} unseen {task.noun}s of each class",
-                {name: loss[:, of_class].mean(1) for name, of_class in zip(names, members, strict=True)},
-                unit="nats",
-            ),
-            panels.over_snapshots(
-                subject,
-                "right-by-kind",
-                f"Accuracy: share of these {task.noun}s with every answer right",
-                {name: accuracy[:, of_class].mean(1) for name, of_class in zip(names, members, strict=True)},
-                unit="share",
-            ),
-        ],
-    )
-
-
-def _table(subject: Subject, phases: tuple[Phase, ...]) -> list[Item]:
-    steps = {
-        "onset": [phase.onset for phase in phases],
-        "steepest": [phase.steepest for phase in phases],
-        "begins": [phase.begins for phase in phases],
-        "ends": [phase.ends for phase in phases],
-        "width": [phase.width for phase in phases],
+def _table(subject: Subject, smoothing: float) -> list[Item]:
+    found = phases(subject)
+    rows: dict[str, Sequence[Any]] = {
+        subject.task.token_noun: [phase.label for phase in found],
+        "what": [phase.what for phase in found],
+        "begins": [phase.begins for phase in found],
+        "steepest": [phase.steepest for phase in found],
+        "ends": [phase.ends for phase in found],
+        "width": [phase.width for phase in found],
+        "depth": [phase.depth for phase in found],
+        "share": [phase.share for phase in found],
+        "loss before": [phase.before for phase in found],
+        "loss after": [phase.after for phase in found],
     }
-    final = "final loss"
-    items: list[Item] = [
-        Note("Phase changes", is_heading=True),
-        Note(
-            "Onset: the first step from which a loss stays below half-way between a uniform guess and the best "
-            "possible loss. Width: the steps from 10 % to 90 % of the fall. An empty cell: the loss starts below that "
-            "level or does not stay below it. Click a heading to sort.",
-            is_caption=True,
-        ),
-        Table(
-            {
-                subject.task.token_noun: [phase.name for phase in phases],
-                **steps,
-                final: [phase.final_loss for phase in phases],
-            },
-            steps=list(steps),
-            help={**dict.fromkeys(steps, "step"), final: "nats, smoothed"},
-        ),
+    about = {
+        "begins": "step from which the slope is at least a tenth of the steepest",
+        "steepest": "step at which the loss falls or rises fastest",
+        "ends": "step up to which the slope is at least a tenth of the steepest",
+        "width": "steps from begin to end",
+        "depth": "nats from begin to end: the depth of a fall, the height of a rise",
+        "share": "depth as a share of the way from a uniform guess to the best possible loss",
+        "loss before": "nats, at the step where it begins",
+        "loss after": "nats, at the step where it ends",
+    }
+    heading = Note("Phase changes", is_heading=True)
+    if not found:
+        return [heading, Note("No loss falls or rises by more than its noise.")]
+    steps = ("begins", "steepest", "ends", "width")
+    return [heading, Note(_caption(subject, smoothing), is_caption=True), Table(rows, steps=steps, help=about)]
+
+
+def _caption(subject: Subject, smoothing: float) -> str:
+    """What the table's words mean, and what smoothing does to widths."""
+    resolved, drawn = {}, {}
+    for losses in subject.losses():
+        every = spacing(losses.steps)
+        resolved[losses.kind] = resolution(every)
+        drawn[losses.kind] = round(spread(beta_per_row(smoothing, losses.steps)) * every)
+    sentences = [
+        "A loss may fall several times, and rise. A change is steepest where the loss moves fastest; it begins and "
+        "ends where the slope is a tenth of that, so a slow tail does not belong to it.",
+        f"Spikes that are over within {SPIKE} steps, changes of less than a twentieth of the way from a uniform guess "
+        "to the best possible loss, and changes that the noise explains are left out.",
+        f"Losses are averaged a little before they are measured: a width below {_of_each(resolved)} is not resolved.",
     ]
-    if all(phase.onset is None for phase in phases):
-        items.append(Note("No loss falls below half-way and stays there."))
-    return items
+    if smoothing:
+        sentences.append(
+            f"Smoothing over beta = {smoothing:g} spreads a sudden fall over about {_of_each(drawn)} in the curves "
+            "above, not in this table."
+        )
+    return " ".join([*sentences, "Click a heading to sort."])
 
 
-def _step(losses: Losses, row: int | None) -> int | None:
-    return None if row is None else int(losses.steps[row])
-
-
-def has_classes(subject: Subject) -> bool:
-    """Whether the run's task has classes of examples.
-
-    Args:
-        subject: the run.
-    """
-    return subject.task.classes(1, 0) is not None
+def _of_each(steps: Mapping[str, int]) -> str:
+    """ "10 steps", or "100 steps (test) or 10 steps (train)" where kinds of losses differ."""
+    if len({*steps.values()}) == 1:
+        return f"{next(iter(steps.values())):,} steps"
+    return " or ".join(f"{n:,} steps ({kind})" for kind, n in steps.items())

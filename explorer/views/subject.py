@@ -1,36 +1,48 @@
 """The run that a view looks at, read into memory once."""
 
-import contextlib
 import dataclasses
 import functools
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from explorer.analysis.phases import Fall, falls, first_fall, remaining_share
+from explorer.analysis.phases import Change, changes, deepest, remaining_share
 from explorer.errors import UserError
-from explorer.model.architectures import activation_bytes
 from explorer.model.ensemble import Ensemble
+from explorer.model.soundness import identical, sound
 from explorer.runs import Run, RunInfo
+from explorer.runs.sentences import named_steps
+from explorer.runs.store import Stamp
 from explorer.tasks.data import Batch
 from explorer.tasks.task import Task
 
 SMOOTHING = 0.9  # of the exponential average of losses, a step, where nobody says
-UNSEEN = 32  # examples to look at
-ROOM = 512 * 2**20  # bytes that the activations of examples may take in all snapshots; of long ones that is fewer
+UNSEEN = 64  # examples over which attention and activations are averaged
+
+
+FIRST_STEPS = 0.1  # of the steps up to the end of a fall: one that begins within them has no plateau before it
+
+
+def spacing(steps: Tensor) -> float:
+    """The steps from one row to the next: losses may be measured every few steps.
+
+    Args:
+        steps: (row,) at which the rows were measured, ascending.
+    """
+    return float(steps[-1] - steps[0]) / (len(steps) - 1) if len(steps) > 1 else 1.0
 
 
 def beta_per_row(smoothing: float, steps: Tensor) -> float:
-    """The smoothing of a step as that of a row: losses may be measured every few steps.
+    """The smoothing of a step as that of a row.
 
     Args:
         smoothing: of an exponential average, a step.
         steps: (row,) at which the rows were measured, ascending.
     """
-    return smoothing ** (float(steps[-1] - steps[0]) / (len(steps) - 1)) if len(steps) > 1 else smoothing
+    return smoothing ** spacing(steps)
 
 
 STACK_ROOM = 2**30  # bytes that the weights of all snapshots of a run may take in memory
@@ -59,9 +71,18 @@ class Losses:
         uniform, best = (reference[tokens].mean()[None] for reference in (self.uniform, self.best))
         return Losses(self.kind, self.steps, mean, (name,), uniform, best)
 
-    def falls(self, smoothing: float = SMOOTHING) -> list[Fall]:
-        """The phase change of each token, in rows."""
-        return falls(self.values, self.uniform, self.best, beta_per_row(smoothing, self.steps))
+    @functools.cached_property
+    def changes(self) -> list[list[Change]]:
+        """The falls and rises of each token, in rows."""
+        return changes(self.values, self.uniform, self.best, spacing(self.steps))
+
+    @property
+    def deepest(self) -> list[Change | None]:
+        """The deepest fall of each token, in rows; None for a token whose loss never falls."""
+        return [deepest(of_token) for of_token in self.changes]
+
+    def step(self, row: int) -> int:
+        return int(self.steps[row])
 
     def remaining_share(self, smoothing: float = SMOOTHING) -> Tensor:
         """(step token): 1 at a uniform guess, 0 at the best possible, smoothed."""
@@ -73,81 +94,76 @@ class Losses:
 
 @dataclass(frozen=True)
 class Subject:
-    """A run's losses, and its weights as soon as a view asks for them. Shared between browser sessions, so never
-    changed."""
+    """A run's losses and weights in memory. Shared between browser sessions, so never changed.
+
+    Views see only snapshots that can be computed with. What they compose is given a gap at each of the others.
+    """
 
     run: Run
     info: RunInfo
-    steps: tuple[int, ...]  # of the snapshots that can be read
+    ensemble: Ensemble  # the weights of the snapshots at ``steps``
+    gaps: tuple[int, ...]  # the steps of the snapshots whose weights cannot be computed with, ascending
     metrics: dict[str, Tensor]
-    problems: tuple[str, ...]  # a sentence on each file that could not be read
-    times: dict[int, int]  # when each snapshot was written
+    problems: tuple[str, ...]  # a sentence on each thing that is wrong with the run's files
+    stamps: Mapping[int, Stamp | None]  # of the file of each snapshot
 
     @classmethod
     def load(cls, run: Run, before: "Subject | None" = None, room: int = STACK_ROOM) -> "Subject":
-        """Read the losses and the headers of the snapshot files; the weights are read when they are first used.
+        """Read the losses and the weights.
 
         Args:
             run: the run on disk.
-            before: the same run as it was read earlier; snapshots that are unchanged since are not read again.
+            before: the same run as it was read earlier; snapshots that are unchanged since are neither read nor checked
+                again.
             room: bytes that the weights of all snapshots may take. Of a run with more snapshots, every second or third
                 ... is left out, and ``problems`` says so.
 
         Raises:
-            UserError: no snapshot can be read.
+            UserError: no snapshot can be read, or none can be computed with.
         """
         problems: list[str] = []
-        info, times = run.info(), run.snapshot_times()
+        info, stamps = run.info(), run.stamps()
         config = (info.task, info.model, info.training)
         is_same = before is not None and config == (before.task, before.info.model, before.info.training)
         unchanged: set[int] = set()
         if before is not None and is_same:
-            unchanged = {step for step in before.steps if times.get(step, 0) == before.times.get(step)}
+            unchanged = {step for step in before.frames if stamps.get(step) == before.stamps.get(step) is not None}
         readable = run.readable(problems, unchanged)
         most = max(2, room // info.stack_bytes(1))
         every = -(-(len(readable) - 1) // (most - 1)) or 1
-        steps = tuple(sorted({*readable[::every], readable[-1]}))
-        if len(steps) < len(readable):
+        frames = tuple(sorted({*readable[::every], readable[-1]}))
+        if len(frames) < len(readable):
             size = info.stack_bytes(len(readable)) / 2**30
             problems.append(
                 f"The {len(readable):,} snapshots of {run.name} would take {size:.2g} GiB of memory, so only "
-                f"{len(steps):,} of them are shown, evenly spaced."
+                f"{len(frames):,} of them are shown, evenly spaced."
             )
-        try:
-            metrics = run.metrics()
-        except UserError as error:
-            problems.append(str(error))
-            metrics = {
-                "train_loss": torch.full((1,), torch.nan, dtype=torch.float64),
-                "train_loss_per_token": torch.full((1, len(info.task.loss_names)), torch.nan),
-            }
-        subject = cls(run, info, steps, metrics, tuple(problems), times)
-        if before is not None and "ensemble" in vars(before) and len(unchanged) == len(before.steps):
-            kept = [*itertools.takewhile(lambda pair: pair[0] == pair[1], zip(before.steps, steps, strict=False))]
-            if kept:
-                with contextlib.suppress(UserError):  # a snapshot that has just gone is reported when it is used
-                    vars(subject)["ensemble"] = before._grown(len(kept), run, steps)
-        return subject
+        kept = before if before is not None and unchanged >= set(before.frames) else None
+        ensemble, gaps = _stack(run, info, frames, kept, problems)
+        if gaps:
+            problems.append(
+                f"{run.name} has {'a gap' if len(gaps) == 1 else 'gaps'} at {named_steps(gaps)}: weights there are not "
+                f"finite or too large to compute with; restore the file{'s' * (len(gaps) > 1)}, or train it again with "
+                "a lower learning rate."
+            )
+        problems += _repeats(run.name, info, ensemble)
+        metrics = _metrics(run, info, problems)
+        return cls(run, info, ensemble, gaps, metrics, tuple(problems), stamps)
 
-    def _grown(self, n: int, run: Run, steps: tuple[int, ...]) -> Ensemble:
-        """The first ``n`` snapshots of this ensemble, followed by the rest of ``steps``, which are read."""
-        first = self.ensemble if n == len(self.steps) else self.ensemble.select(slice(n))
-        return first.followed_by(run.ensemble(steps[n:])) if n < len(steps) else first
+    @property
+    def steps(self) -> tuple[int, ...]:
+        """The steps of the snapshots that can be computed with."""
+        return self.ensemble.steps
 
-    @functools.cached_property
-    def ensemble(self) -> Ensemble:
-        """The weights, read when they are first asked for.
-
-        Raises:
-            UserError: a snapshot can no longer be read.
-        """
-        return self.run.ensemble(self.steps)
+    @property
+    def frames(self) -> tuple[int, ...]:
+        """The steps of all snapshots in memory, gaps included: the frames of a film."""
+        return tuple(sorted((*self.steps, *self.gaps)))
 
     @property
     def nbytes(self) -> int:
-        """The bytes of the losses and of the weights, whether the weights have been read yet or not."""
-        stack = vars(self)["ensemble"].nbytes if "ensemble" in vars(self) else self.info.stack_bytes(len(self.steps))
-        return sum(values.nbytes for values in self.metrics.values()) + stack
+        """The bytes of the losses and of the weights."""
+        return sum(values.nbytes for values in self.metrics.values()) + self.ensemble.nbytes
 
     @property
     def name(self) -> str:
@@ -172,6 +188,10 @@ class Subject:
 
     def losses(self) -> list[Losses]:
         """The per-token losses: on unseen data, if they were measured, and then on training data."""
+        return self._losses
+
+    @functools.cached_property
+    def _losses(self) -> list[Losses]:
         references = self.task.references
         uniform, best = (torch.tensor(reference.losses) for reference in (references[0], references[-1]))
         names, found = self.task.loss_names, []
@@ -182,34 +202,129 @@ class Subject:
         kind = "train" if found else ""
         return [*found, Losses(kind, torch.arange(len(values)), values, names, uniform, best)]
 
-    def unseen(self, most: int = UNSEEN, room: int = ROOM) -> Batch:
-        """Examples that were not trained on: ``most`` of them, or as many as have room for their activations."""
-        batch = self.task.test_stream(self.info.training).next()
-        return batch.rows(slice(min(most, self.fitting(batch.tokens.shape[1], room))))
+    def unseen(self, n: int = UNSEEN) -> Batch:
+        """Examples that were not trained on.
 
-    def fitting(self, n_pos: int, room: int = ROOM) -> int:
-        """How many examples of ``n_pos`` tokens have activations that take ``room`` bytes in all snapshots."""
-        return max(4, room // (activation_bytes(self.info.model, n_pos) * len(self.steps)))
+        Args:
+            n: how many; fewer if there are no more.
+        """
+        training = dataclasses.replace(self.info.training, test_batch_size=n)
+        return self.task.test_stream(training).next().rows(slice(n))
 
     def thinned(self, most: int) -> "Subject":
         """The same run with no more than ``most`` of its snapshots, evenly, the last among them."""
         some = _evenly(len(self.steps), most)
         if some == slice(None):
             return self
-        thin = dataclasses.replace(self, steps=self.steps[some])
-        vars(thin)["ensemble"] = self.ensemble.select(some)
-        return thin
+        return dataclasses.replace(self, ensemble=self.ensemble.select(some))
 
     def loss_on(self, batch: Batch) -> Callable[[Tensor], Tensor]:
         """Logits (... batch pos d_vocab_out) -> the mean loss of each example's answers, (... batch)."""
         return lambda logits: self.task.losses(batch.at_answers(logits), batch).mean(-1)
 
     def opening_step(self) -> int:
-        """The last snapshot before the first phase change begins; step 0 if there is none."""
+        """The last snapshot before the first phase change begins; step 0 if there is none.
+
+        That is, of the deepest falls of all tokens, the one that is steepest first and has a plateau before it. What a
+        model gains in its first steps, such as which tokens there are, has none.
+        """
         begins = 0
         for losses in self.losses():  # where unseen data are never understood, what is learnt by heart
-            row = first_fall(losses.values, losses.uniform, losses.best)
-            if row is not None:
-                begins = int(losses.steps[row])
+            falls = [fall for fall in losses.deepest if fall and fall.begins >= FIRST_STEPS * fall.ends]
+            if falls:
+                begins = losses.step(min(falls, key=lambda fall: fall.steepest).begins)
                 break
         return max((step for step in self.steps if step <= begins), default=self.steps[0])
+
+
+def _stack(
+    run: Run, info: RunInfo, frames: tuple[int, ...], before: Subject | None, problems: list[str]
+) -> tuple[Ensemble, tuple[int, ...]]:
+    """The snapshots at ``frames`` that can be computed with, and the steps of the others.
+
+    Args:
+        run: the run on disk.
+        info: of the run.
+        frames: the steps of the snapshots to look at.
+        before: the same run as it was read earlier, if none of its snapshots has changed.
+        problems: sentences about snapshots that turn out to be damaged are appended to it; they are left out.
+
+    Raises:
+        UserError: no snapshot can be read, or none can be computed with.
+    """
+    earlier = () if before is None else before.frames
+    n = len(list(itertools.takewhile(lambda pair: pair[0] == pair[1], zip(earlier, frames, strict=False))))
+    ensemble: Ensemble | None = None
+    gaps: tuple[int, ...] = ()
+    if before is not None and n:
+        gaps = tuple(step for step in before.gaps if step <= frames[n - 1])
+        known = n - len(gaps)
+        ensemble = before.ensemble if known == len(before.ensemble) else before.ensemble.select(slice(known))
+    new: Ensemble | None = None
+    if n < len(frames):
+        try:
+            new = run.ensemble(frames[n:], problems)
+        except UserError as error:
+            if ensemble is None:
+                raise
+            problems.append(str(error))
+    if new is not None:
+        is_sound = sound(new, info.task.encode(next(iter(info.task.examples.values()))).tokens[None])
+        if not is_sound.all():
+            gaps += tuple(step for step, usable in zip(new.steps, is_sound.tolist(), strict=True) if not usable)
+            new = new.select(is_sound.nonzero()[:, 0].tolist())
+        if ensemble is None:
+            ensemble = new
+        elif len(new):
+            ensemble = ensemble.followed_by(new)
+    if not ensemble:
+        raise UserError(
+            f"No snapshot of {run.name} can be computed with: weights of all are not finite or too large; restore the "
+            "files, or train it again with a lower learning rate."
+        )
+    return ensemble, gaps
+
+
+def _repeats(name: str, info: RunInfo, ensemble: Ensemble) -> list[str]:
+    """A sentence on each group of snapshots that have the same weights."""
+    sentences = []
+    for steps in identical(ensemble):
+        if info.training.warmup and steps == (0, 1):
+            continue  # warm-up begins with a learning rate of 0
+        if len(steps) == len(ensemble):
+            sentences.append(f"All {len(steps):,} snapshots of {name} have the same weights.")
+        else:
+            sentences.append(f"The snapshots of {name} at {named_steps(steps)} have the same weights.")
+    return sentences
+
+
+def _metrics(run: Run, info: RunInfo, problems: list[str]) -> dict[str, Tensor]:
+    """The losses and measures of a run; one loss that is nan if there are none.
+
+    Args:
+        run: the run on disk.
+        info: of the run, read before.
+        problems: a sentence is appended to it if losses are missing.
+    """
+    try:
+        metrics = run.metrics()
+    except UserError as error:
+        metrics = {}
+        if info.steps_done:
+            problems.append(str(error))
+    else:
+        n = len(metrics["train_loss"])
+        if n < info.steps_done:
+            problems.append(
+                f"{run.name} has the losses of {n:,} of its {info.steps_done:,} steps only; restore "
+                f"{run.name}/{run.metrics_file.name}."
+            )
+    if not len(metrics.get("test_loss", ())):
+        metrics = {name: values for name, values in metrics.items() if not name.startswith("test_")}
+    if not len(metrics.get("train_loss", ())):
+        metrics |= {
+            "train_loss": torch.full((1,), torch.nan, dtype=torch.float64),
+            "train_loss_per_token": torch.full((1, len(info.task.loss_names)), torch.nan),
+        }
+        metrics = {name: values for name, values in metrics.items() if name not in info.task.measures}
+    return metrics

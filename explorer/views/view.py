@@ -5,7 +5,7 @@ frozen dataclass of fields made with `explorer.options`; the page makes widgets 
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Generic, TypeVar
 
@@ -114,6 +114,37 @@ class View(ABC, Generic[Options]):
         Raises:
             UserError: the view cannot be shown; the message says why and how to change that.
         """
+
+    def films(
+        self, subject: Subject, example: str, options: Options, second: Subject | None = None
+    ) -> Iterator[tuple[Film, float]]:
+        """The film again and again, on larger and larger samples, for a view that measures on samples. Arguments as for
+        `film`, which is the last of them.
+
+        Yields:
+            A film, and the share of the work that is done, 1 with the last film.
+
+        Raises:
+            UserError: as `film`.
+        """
+        yield self.film(subject, example, options, second), 1.0
+
+    def film_with_gaps(self, subject: Subject, example: str, options: Options, second: Subject | None = None) -> Film:
+        """`film`, and a gap at each snapshot whose weights cannot be computed with: what is shown and exported.
+
+        Arguments and errors as for `film`.
+        """
+        return self.film(subject, example, options, second).with_gaps(subject.gaps)
+
+    def films_with_gaps(
+        self, subject: Subject, example: str, options: Options, second: Subject | None = None
+    ) -> Iterator[tuple[Film, float]]:
+        """`films`, with gaps as in `film_with_gaps`. Arguments and errors as for `films`."""
+        latest, shown = None, None
+        for film, share in self.films(subject, example, options, second):
+            if film is not latest:  # otherwise the player has it already
+                latest, shown = film, film.with_gaps(subject.gaps)
+            yield shown or film, share
 
     def above(self, subject: Subject, example: str, options: Options) -> Sequence[Item]:
         """The items above the film. Arguments as for `film`."""

@@ -2,7 +2,7 @@
 
 import { context2d, element } from "./dom.js";
 import { brief } from "./numbers.js";
-import { Panel } from "./panel.js";
+import { GAP, Panel } from "./panel.js";
 import { clamp } from "./scales.js";
 
 /** @typedef {import("./types.d.ts").PanelData} PanelData */
@@ -11,6 +11,10 @@ import { clamp } from "./scales.js";
  *   low: number, high: number, full_colour_at?: number | null, scale: import("./types.d.ts").Scale,
  * }} Scaled
  */
+
+/** @typedef {{ x: number, y: number, w: number, h: number }} Area */
+
+const HATCH = 8; // pixels between the lines of a hatched area, along each axis
 
 /**
  * @template {PanelData} [P=PanelData]
@@ -135,9 +139,61 @@ export class CanvasPanel extends Panel {
 
   /** Show what is under the pointer now: another frame has other values. */
   retip() {
-    const text = this.pointer && this.under(...this.pointer);
+    const text = this.pointer && this.tipAt(...this.pointer);
     if (this.pointer && text) this.showTip(text, ...this.pointer);
     else this.tip.style.visibility = "hidden";
+  }
+
+  /**
+   * The text of the tooltip at a place, also in a frame without values.
+   * @param {number} x
+   * @param {number} y
+   */
+  tipAt(x, y) {
+    return this.isGap ? GAP : this.under(x, y);
+  }
+
+  /**
+   * Hatch an area that has no values. The lines of all areas are in line with each other.
+   * @param {CanvasRenderingContext2D} context
+   * @param {Area} area
+   */
+  hatch(context, { x, y, w, h }) {
+    context.save();
+    context.beginPath();
+    context.rect(x, y, w, h);
+    context.clip();
+    context.fillStyle = this.theme.wash;
+    context.fillRect(x, y, w, h);
+    context.strokeStyle = this.theme.line;
+    context.lineWidth = 1;
+    context.beginPath();
+    for (let sum = Math.ceil((x + y) / HATCH) * HATCH; sum < x + w + y + h; sum += HATCH) {
+      context.moveTo(sum - y, y);
+      context.lineTo(sum - y - h, y + h);
+    }
+    context.stroke();
+    context.restore();
+  }
+
+  /**
+   * Draw a frame without values: hatched areas, and a caption in the one nearest to the middle if it has room there.
+   * @param {CanvasRenderingContext2D} context
+   * @param {Area[]} areas
+   */
+  drawGap(context, areas) {
+    for (const area of areas) this.hatch(context, area);
+    const [xs, ys] = [areas.flatMap(({ x, w }) => [x, x + w]), areas.flatMap(({ y, h }) => [y, y + h])];
+    const middle = [xs, ys].map((ends) => (Math.min(...ends) + Math.max(...ends)) / 2);
+    const off = (/** @type {Area} */ { x, y, w, h }) => Math.hypot(x + w / 2 - middle[0], y + h / 2 - middle[1]);
+    const nearest = areas.reduce((one, other) => (off(other) < off(one) ? other : one));
+    const width = this.textWidth(context, GAP) + 16;
+    const wanted = nearest.w >= width ? nearest.x + nearest.w / 2 : middle[0];
+    const x = clamp(wanted, width / 2, Math.max(this.width - width / 2, width / 2));
+    const y = nearest.y + nearest.h / 2;
+    context.fillStyle = this.theme.paper;
+    context.fillRect(x - width / 2, y - 12, width, 24);
+    this.write(context, GAP, x, y, { align: "center" });
   }
 
   /**

@@ -74,3 +74,9 @@ export const ramp = (stops) => {
  */
 export const joinedRamps = (down, up) =>
   Uint32Array.from({ length: 256 }, (_, i) => (i < 128 ? down[255 - 2 * i] : up[2 * i - 255]));
+
+/**
+ * A packed colour as CSS.
+ * @param {number} packed
+ */
+export const css = (packed) => `rgb(${packed & 255}, ${(packed >> 8) & 255}, ${(packed >> 16) & 255})`;

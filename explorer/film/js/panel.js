@@ -6,6 +6,8 @@ import { declare, get, memory, set } from "./memory.js";
 
 /** @typedef {import("./types.d.ts").PanelData} PanelData */
 
+export const GAP = "no finite values at this snapshot"; // as in panel.py
+
 /** @template {PanelData} [P=PanelData] */
 export class Panel {
   moves = false; // whether it is also drawn between snapshots while playing
@@ -27,6 +29,17 @@ export class Panel {
 
   get theme() {
     return this.player.theme;
+  }
+
+  /** Whether the panel has no values in this frame. */
+  get isGap() {
+    return this.panel.gaps.includes(this.player.index);
+  }
+
+  /** Say to a screen reader whether the panel has values in this frame. */
+  announce() {
+    const { title, gaps } = this.panel;
+    if (gaps.length) this.root.setAttribute("aria-label", this.isGap ? `${title}: ${GAP}` : title);
   }
 
   /**

@@ -141,6 +141,7 @@ export class Player {
     const step = film.steps[index];
     this.root.dispatchEvent(new CustomEvent("painted", { detail: { step } }));
     if (index === this.painted) return;
+    for (const panel of this.panels) panel.announce();
     this.painted = index;
     memory.step = step;
     this.transport.say(index, film.steps);

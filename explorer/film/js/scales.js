@@ -75,3 +75,25 @@ export const decades = (low, high) => {
   for (let k = first; k <= last; k += every) out.push(10 ** k);
   return out;
 };
+
+/**
+ * The ends of the vertical axis.
+ * @param {Iterable<number>[]} curves
+ * @param {number[]} references
+ * @param {boolean} log
+ */
+export const limits = (curves, references, log) => {
+  /** @type {[number, number]} */
+  let ends = [Infinity, -Infinity];
+  for (const values of curves) {
+    for (const value of values) {
+      if (!Number.isFinite(value) || (log && value <= 0)) continue;
+      if (value < ends[0]) ends[0] = value;
+      if (value > ends[1]) ends[1] = value;
+    }
+  }
+  if (!(ends[0] <= ends[1])) ends = [0, 1];
+  const high = Math.max(ends[1], ...references.filter((value) => value > 0));
+  if (log) return [Math.max(ends[0], high * 1e-10), high * 1.3];
+  return [Math.min(0, ends[0] * 1.05), Math.max(0, high * 1.05)];
+};

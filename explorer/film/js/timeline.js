@@ -97,6 +97,40 @@ export class Timeline extends CanvasPanel {
   }
 
   /**
+   * The place of a frame without values: from the snapshot before it to the one after it.
+   * @param {number} frame
+   * @returns {[number, number]} its ends
+   */
+  band(frame) {
+    const { steps } = this;
+    return [this.x(steps[Math.max(frame - 1, 0)]), this.x(steps[Math.min(frame + 1, steps.length - 1)])];
+  }
+
+  /**
+   * Hatch the frames without values.
+   * @param {CanvasRenderingContext2D} context
+   */
+  hatchGaps(context) {
+    const { box, panel } = this;
+    if (!box) return;
+    for (const frame of panel.gaps) {
+      const [from, to] = this.band(frame);
+      this.hatch(context, { x: from, y: box.top, w: to - from, h: box.bottom - box.top });
+    }
+  }
+
+  /**
+   * @param {number} x
+   * @param {number} y
+   */
+  tipAt(x, y) {
+    const { box, panel, steps } = this;
+    const isInside = box && !this.dragging && x >= box.left && x <= box.right && y >= box.top && y < box.bottom;
+    const frame = isInside && panel.gaps.length ? nearest(steps, this.stepAt(x)) : -1;
+    return panel.gaps.includes(frame) ? `no finite values at step ${count(steps[frame])}` : this.under(x, y);
+  }
+
+  /**
    * Draw the cursor.
    * @param {CanvasRenderingContext2D} context
    * @returns {number} its x

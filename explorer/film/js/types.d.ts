@@ -7,6 +7,7 @@ export interface PanelData {
   id: string;
   title: string;
   span: number; // of 12 columns
+  gaps: number[]; // frames without values: they are not finite there
 }
 
 export interface FilmData {

@@ -1,17 +1,17 @@
 """A probability for each category in each group."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import numpy as np
-from jaxtyping import Num
+from jaxtyping import Int, Num
 
 from explorer.film import palette
 from explorer.film.palette import Mode
 from explorer.film.panels import figures
 from explorer.film.panels.figures import Figure
-from explorer.film.panels.panel import Panel
+from explorer.film.panels.panel import Panel, gaps_of, taken
 
 
 @dataclass(frozen=True)
@@ -38,6 +38,17 @@ class Bars(Panel):
         fits = {len(labels) for labels in self.labels} == {self.values.shape[-1]}
         fits = fits and self.values.shape[:2] == (n_frames, n)
         return fits and len(self.targets) == len(self.labels) == n and len(self.predicted) in (0, n_frames)
+
+    def framed(self, places: Int[np.ndarray, " frame"], steps: Sequence[int]) -> "Bars":
+        """The panel with other frames, some of which may be gaps, which have no values.
+
+        Args:
+            places: of the panel's present frames; -1 for a gap.
+            steps: of the new frames.
+        """
+        none, named = [""] * len(self.groups), bool(self.predicted)
+        predicted = [self.predicted[place] if place >= 0 else none for place in places.tolist()] if named else ()
+        return replace(self, values=taken(self.values, places), predicted=predicted, gaps=gaps_of(places))
 
     def figure(self, frame: int, steps: Sequence[int], mode: Mode = "light") -> Figure:
         """One frame's probabilities, a plot for each group, in which the right category is green.

@@ -1,17 +1,17 @@
 """Columns up or down from zero: a value for each category of one or several series."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import numpy as np
-from jaxtyping import Num
+from jaxtyping import Int, Num
 
 from explorer.film import palette
 from explorer.film.palette import Mode
 from explorer.film.panels import figures
 from explorer.film.panels.figures import Figure
-from explorer.film.panels.panel import Panel
+from explorer.film.panels.panel import Panel, gaps_of, taken
 
 
 @dataclass(frozen=True)
@@ -31,6 +31,15 @@ class Columns(Panel):
     def fits(self, n_frames: int) -> bool:
         """Whether there is a value for each frame, series and category."""
         return self.values.shape == (n_frames, len(self.series), len(self.categories))
+
+    def framed(self, places: Int[np.ndarray, " frame"], steps: Sequence[int]) -> "Columns":
+        """The panel with other frames, some of which may be gaps, which have no values.
+
+        Args:
+            places: of the panel's present frames; -1 for a gap.
+            steps: of the new frames.
+        """
+        return replace(self, values=taken(self.values, places), gaps=gaps_of(places))
 
     def figure(self, frame: int, steps: Sequence[int], mode: Mode = "light") -> Figure:
         """One frame's columns, on the axis of all frames.

@@ -6,17 +6,17 @@ Axes
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 import numpy as np
-from jaxtyping import Num, Real
+from jaxtyping import Int, Num, Real
 
 from explorer.film import palette
 from explorer.film.palette import Mode
 from explorer.film.panels import figures
 from explorer.film.panels.figures import Figure
-from explorer.film.panels.panel import Panel
+from explorer.film.panels.panel import Panel, gaps_of, taken
 
 BUCKETS = 2000  # into which a curve is thinned in a panel of full width: more than a screen has pixels
 
@@ -33,6 +33,17 @@ class Line:
     strong: bool = False  # drawn wider and in the colour of text: the total among its parts
     group: str = ""  # the legend shows all curves of a group as one entry, with their mean; empty: an entry of its own
     smoothed: Num[np.ndarray, " point"] | None = None  # the values after smoothing, if any
+    interval: Num[np.ndarray, " point"] | None = None  # how far each value may be from the truth, on either side
+
+    def fits(self) -> bool:
+        """Whether everything that belongs to a point has one value for each point."""
+        beside = (self.values, self.smoothed, self.interval)
+        return all(values is None or values.shape == self.steps.shape for values in beside)
+
+    def framed(self, places: Int[np.ndarray, " frame"], steps: Sequence[int]) -> "Line":
+        """A curve with a point at each frame, at other frames; as `Curves.framed`."""
+        interval = None if self.interval is None else taken(self.interval, places)
+        return replace(self, steps=np.array(steps), values=taken(self.values, places), interval=interval)
 
     def packed(self, frames: Real[np.ndarray, " frame"], buckets: int = BUCKETS) -> dict[str, Any]:
         """The data of the curve for the player: thinned to what a screen can show, and exact at the frames.
@@ -44,7 +55,8 @@ class Line:
         Returns:
             Besides the fields: ``measured``, the step of the last point up to each frame; under ``raw`` and
             ``smoothed``, the thinned ``steps`` and ``values``, and the exact values at ``measured`` as ``frames``. A
-            curve without points has empty arrays.
+            curve without points has empty arrays. Values with an interval have it beside them, as ``interval`` and
+            ``margins``, the exact one at each frame.
         """
         shown = {"raw": self.values} if self.smoothed is None else {"raw": self.values, "smoothed": self.smoothed}
         if len(self.steps):
@@ -55,6 +67,8 @@ class Line:
         for name, values in shown.items():
             kept = thinned(self.steps, values, buckets)
             drawn[name] = {"steps": self.steps[kept], "values": values[kept], "frames": values[at]}
+            if name == "raw" and self.interval is not None:
+                drawn[name] |= {"interval": self.interval[kept], "margins": self.interval[at]}
         return {
             "label": self.label,
             "colour": self.colour,
@@ -68,12 +82,13 @@ class Line:
 
 @dataclass(frozen=True)
 class Mark:
-    """A flag at a step of a timeline."""
+    """A flag at a step of a timeline, or on a stretch of it."""
 
     label: str
     step: int
     colour: int  # place in the palette
     group: str  # of lines; the flag is hidden with them
+    until: int | None = None  # the last step of a stretch
 
 
 @dataclass(frozen=True)
@@ -90,14 +105,28 @@ class Curves(Panel):
     at: Real[np.ndarray, " frame"] | None = None  # ascending, the step that each frame shows; None: the film's
     log: bool = False  # whether the scale is logarithmic until the reader changes it
     height: int = 320  # pixels
+    by_frame: bool = False  # whether the steps are those of the frames, because values were computed at the snapshots
 
     def fits(self, n_frames: int) -> bool:
         """Whether there is a curve, either all or none are smoothed, and ``at`` has a step for each frame."""
-        shapes = all(line.steps.shape == line.values.shape for line in self.lines)
         smoothed = [line.smoothed for line in self.lines if line.smoothed is not None]
+        shapes = all(line.fits() for line in self.lines)
         shapes = shapes and len(smoothed) == (len(self.lines) if self.smoothing else 0)
-        shapes = shapes and all(line.smoothed is None or line.smoothed.shape == line.steps.shape for line in self.lines)
         return bool(self.lines) and shapes and (self.at is None or self.at.shape == (n_frames,))
+
+    def framed(self, places: Int[np.ndarray, " frame"], steps: Sequence[int]) -> "Curves":
+        """The panel in a film of other frames. Curves that were computed at the snapshots have gaps there.
+
+        Args:
+            places: of the panel's present frames; -1 for a gap.
+            steps: of the new frames.
+        """
+        if self.at is not None:
+            return replace(self, at=self.at[np.maximum.accumulate(places).clip(0)])
+        if not self.by_frame:
+            return self
+        lines = [line.framed(places, steps) for line in self.lines]
+        return replace(self, lines=lines, gaps=gaps_of(places))
 
     def packed(self, steps: Sequence[int]) -> Mapping[str, Any]:
         """The data for the player, with each line as `Line.packed` gives it.
@@ -126,20 +155,27 @@ class Curves(Panel):
             values = line.values if line.smoothed is None else line.smoothed
             label, kept = figures.escaped(line.label), thinned(line.steps, values)
             colour = palette.STRONG[mode] if line.strong else palette.category(line.colour, mode)
+            margin = "" if line.interval is None else " ± %{error_y.array:.2g}"
+            bars = None if line.interval is None else {"array": line.interval[kept], "thickness": 1, "width": 0}
             figure.add_scatter(
+                error_y=bars,
                 x=line.steps[kept],
                 y=values[kept],
                 name=label,
                 mode="lines" if len(line.steps) > 120 else "lines+markers",
                 line={"color": colour, "dash": "dash" if line.dashed else "solid", "width": 1.5},
                 marker={"size": 4},
-                hovertemplate=f"{label}, step %{{x:,}}: %{{y:.6g}} {unit}<extra></extra>",
+                hovertemplate=f"{label}, step %{{x:,}}: %{{y:.6g}}{margin} {unit}<extra></extra>",
             )
         for label, value in self.references:
             figure.add_hline(y=value, line=dotted, annotation_text=figures.escaped(f"{label} {value:.4g}"))
         for mark in self.marks:
             flag = {"text": figures.escaped(mark.label), "textangle": -90, "font": {"size": 10}}
-            figure.add_vline(x=mark.step, line=dotted, annotation=flag)
+            if mark.until is None:
+                figure.add_vline(x=mark.step, line=dotted, annotation=flag)
+            else:
+                fill = palette.category(mark.colour, mode)
+                figure.add_vrect(mark.step, mark.until, fillcolor=fill, opacity=0.15, line=dotted, annotation=flag)
         shown = steps if self.at is None else self.at
         if len(shown):
             figure.add_vline(x=shown[frame], line={"color": palette.CURSOR[mode], "width": 2})

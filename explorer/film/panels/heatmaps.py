@@ -2,16 +2,16 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 import numpy as np
-from jaxtyping import Num
+from jaxtyping import Int, Num
 
 from explorer.film.palette import Mode, Scale
 from explorer.film.panels import figures
 from explorer.film.panels.figures import Figure
-from explorer.film.panels.panel import Panel
+from explorer.film.panels.panel import Panel, gaps_of, taken
 
 MOST_ACROSS = 4  # maps in a row of a figure's grid
 
@@ -37,6 +37,15 @@ class Heatmaps(Panel):
     def fits(self, n_frames: int) -> bool:
         """Whether there is a value for each frame, map, row and column."""
         return self.values.shape == (n_frames, len(self.maps), len(self.rows), len(self.columns))
+
+    def framed(self, places: Int[np.ndarray, " frame"], steps: Sequence[int]) -> "Heatmaps":
+        """The panel with other frames, some of which may be gaps, which have no values.
+
+        Args:
+            places: of the panel's present frames; -1 for a gap.
+            steps: of the new frames.
+        """
+        return replace(self, values=taken(self.values, places), gaps=gaps_of(places))
 
     def packed(self, steps: Sequence[int]) -> Mapping[str, Any]:
         """The data for the player, without cells that have no value in any frame and without repeats of a frame.

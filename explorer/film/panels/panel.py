@@ -5,8 +5,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any, ClassVar
 
+import numpy as np
+from jaxtyping import Int, Num
+
 from explorer.film.palette import Mode
 from explorer.film.panels.figures import Figure
+
+GAP = "no finite values at this snapshot"  # said where a snapshot's weights cannot be computed with
 
 
 @dataclass(frozen=True)
@@ -23,6 +28,7 @@ class Panel(ABC):
     id: str  # the player remembers switches by it; letters, digits, hyphens and underscores
     title: str
     span: int = field(default=12, kw_only=True)  # of the 12 columns of the page
+    gaps: Sequence[int] = field(default=(), kw_only=True)  # frames without values: they are not finite there
 
     @abstractmethod
     def fits(self, n_frames: int) -> bool:
@@ -39,6 +45,15 @@ class Panel(ABC):
         """
         if not self.fits(n_frames):
             raise ValueError(f"The panel {self.title!r} does not fit the film's {n_frames} steps or its own labels.")
+
+    @abstractmethod
+    def framed(self, places: Int[np.ndarray, " frame"], steps: Sequence[int]) -> "Panel":
+        """The panel with other frames, some of which may be gaps.
+
+        Args:
+            places: of the panel's present frames; -1 for a gap.
+            steps: of the new frames.
+        """
 
     def packed(self, steps: Sequence[int]) -> Mapping[str, Any]:
         """The panel's data for the player.
@@ -71,4 +86,30 @@ class Panel(ABC):
             frame: place of the snapshot.
             steps: of the film, one for each frame; empty for a panel outside a film.
         """
-        return f"{self.title}, step {steps[frame]:,}" if steps else self.title
+        gap = f": {GAP}" if frame in self.gaps else ""
+        return f"{self.title}, step {steps[frame]:,}{gap}" if steps else self.title
+
+
+def gaps_of(places: Int[np.ndarray, " frame"]) -> list[int]:
+    """The frames that are gaps.
+
+    Args:
+        places: of frames; -1 for a gap.
+    """
+    return np.flatnonzero(places < 0).tolist()
+
+
+def taken(values: Num[np.ndarray, "frame *axes"], places: Int[np.ndarray, " new"]) -> Num[np.ndarray, "new *axes"]:
+    """The values of some frames.
+
+    Args:
+        values: of floating point, if there is a gap.
+        places: of frames; -1 for a gap.
+
+    Returns:
+        nan at gaps.
+    """
+    found = values[places]
+    if (places < 0).any():
+        found[places < 0] = np.nan
+    return found

@@ -1,17 +1,19 @@
 """Rows of values over the steps, drawn as one picture that serves as a timeline."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 import numpy as np
-from jaxtyping import Num, Real
+from jaxtyping import Int, Num, Real
 
 from explorer.film import palette
 from explorer.film.palette import Mode, Scale
 from explorer.film.panels import figures
 from explorer.film.panels.figures import Figure
-from explorer.film.panels.panel import Panel
+from explorer.film.panels.panel import Panel, gaps_of, taken
+
+MAX_HEIGHT = 1800  # pixels, of the rows of a figure
 
 
 @dataclass(frozen=True)
@@ -26,13 +28,27 @@ class Raster(Panel):
     low: float
     high: float
     unit: str
-    onsets: Num[np.ndarray, " row"] | None = None  # the step that is marked in each row; nan: none
+    marks: Num[np.ndarray, " row"] | None = None  # the step that is marked in each row; nan: none
+    mark: str = "marked"  # what the marked steps are
     scale: Scale = "sequential"
+    by_frame: bool = False  # whether the steps are those of the frames, because values were computed at the snapshots
 
     def fits(self, n_frames: int) -> bool:
         """Whether every row has a label and a value for each of the panel's own steps."""
         fits = self.values.shape == (len(self.rows), len(self.steps))
-        return fits and (self.onsets is None or self.onsets.shape == (len(self.rows),))
+        return fits and (self.marks is None or self.marks.shape == (len(self.rows),))
+
+    def framed(self, places: Int[np.ndarray, " frame"], steps: Sequence[int]) -> "Raster":
+        """The panel in a film of other frames. Values that were computed at the snapshots have gaps there.
+
+        Args:
+            places: of the panel's present frames; -1 for a gap.
+            steps: of the new frames.
+        """
+        if not self.by_frame:
+            return self
+        values = taken(self.values.T, places).T
+        return replace(self, steps=np.array(steps), values=values, gaps=gaps_of(places))
 
     def packed(self, steps: Sequence[int]) -> Mapping[str, Any]:
         """The data for the player.
@@ -64,14 +80,15 @@ class Raster(Panel):
             colorscale=figures.colorscale(self.scale, mode),
             hovertemplate=f"row %{{y}}, step %{{x:,}}: %{{z:.6g}} {figures.escaped(self.unit)}<extra></extra>",
         )
-        if self.onsets is not None:
+        if self.marks is not None:
             figure.add_scatter(
-                x=self.onsets,
+                x=self.marks,
                 y=list(range(len(self.rows))),
                 mode="markers",
                 marker={"symbol": "line-ns-open", "size": 12, "color": palette.CURSOR[mode]},
-                hovertemplate="onset at step %{x:,}<extra></extra>",
+                hovertemplate=f"{figures.escaped(self.mark)} at step %{{x:,}}<extra></extra>",
             )
         figure.update_yaxes(tickvals=shown, ticktext=[labels[i] for i in shown], autorange="reversed")
-        figure.update_layout(xaxis_title="step", height=240 + 18 * len(self.rows), showlegend=False)
+        height = 240 + min(18 * len(self.rows), MAX_HEIGHT)
+        figure.update_layout(xaxis_title="step", height=height, showlegend=False)
         return figure

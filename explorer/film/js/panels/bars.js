@@ -93,12 +93,34 @@ export default class Bars extends CanvasPanel {
 
   live() {
     if (!this.top || !this.box) return;
-    const { top: context, panel, theme, box, labels } = this;
+    const { top: context, box, labels } = this;
     context.clearRect(0, 0, this.width, this.height);
+    const areas = labels.map((names, g) => ({
+      x: box.left + g * box.pitch - 3, // with the frame of the right category
+      y: box.top - 2,
+      w: box.cell + 6,
+      h: names.length * box.rowHeight + 4,
+    }));
+    if (this.isGap) this.drawGap(context, areas);
+    else this.bars(context, box, areas);
+    if (this.pointer) this.retip();
+  }
+
+  /**
+   * @param {CanvasRenderingContext2D} context
+   * @param {ReturnType<typeof layout>["box"]} box
+   * @param {import("../canvas.js").Area[]} areas one for each group
+   */
+  bars(context, box, areas) {
+    const { panel, theme, labels } = this;
     labels.forEach((names, g) => {
       const first = (this.player.index * labels.length + g) * names.length;
       const values = panel.values.subarray(first, first + names.length);
       const x = box.left + g * box.pitch;
+      if (values.some(Number.isNaN)) {
+        this.hatch(context, areas[g]);
+        return;
+      }
       // Where some categories are not shown, the most probable may be one of those: the film names it.
       const named = panel.predicted.length ? panel.predicted[this.player.index][g] : null;
       const best = named === null ? values.indexOf(Math.max(...values)) : names.indexOf(named);
@@ -115,7 +137,6 @@ export default class Bars extends CanvasPanel {
         this.write(context, `${(100 * values[best]).toFixed(0)} %`, x + box.cell, 37, { align: "right" });
       }
     });
-    if (this.pointer) this.retip();
   }
 
   /**

@@ -116,6 +116,9 @@ export default class Columns extends CanvasPanel {
     const inner = box.pitch > 6 ? box.pitch * 0.8 : box.pitch;
     const width = inner / series;
     context.clearRect(0, 0, this.width, this.height);
+    if (this.isGap) {
+      this.drawGap(context, [{ x: box.left, y: box.top, w: box.right - box.left, h: box.bottom - box.top }]);
+    }
     for (let s = 0; s < series; s += 1) {
       for (let c = 0; c < categories; c += 1) {
         const value = panel.values[(this.player.index * series + s) * categories + c];

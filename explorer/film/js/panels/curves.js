@@ -1,14 +1,19 @@
 // Curves over the steps, on a linear or a logarithmic scale, raw or smoothed.
 
 import { element } from "../dom.js";
+import { ends, wash, within } from "../interval.js";
 import { brief, count, exact, tick } from "../numbers.js";
-import { decades, nearest, ticks } from "../scales.js";
+import { decades, limits, nearest, ticks } from "../scales.js";
 import { Timeline } from "../timeline.js";
 
 /** @typedef {import("../types.d.ts").NumberArray} NumberArray */
 /**
- * @typedef {{ steps: NumberArray, values: NumberArray, frames: NumberArray }} Drawn the points that are drawn, and the
- *   exact value in each frame
+ * @typedef {object} Drawn the points that are drawn, and the exact value in each frame
+ * @property {NumberArray} steps
+ * @property {NumberArray} values
+ * @property {NumberArray} frames
+ * @property {NumberArray} [interval] how far the truth may be from each value, on either side
+ * @property {NumberArray} [margins] the same in each frame
  */
 /**
  * @typedef {object} Line
@@ -21,7 +26,10 @@ import { Timeline } from "../timeline.js";
  * @property {Drawn} raw
  * @property {Drawn} [smoothed]
  */
-/** @typedef {{ label: string, step: number, colour: number, group: string }} Mark */
+/**
+ * @typedef {{ label: string, step: number, colour: number, group: string, until: number | null }} Mark a flag at a
+ *   step, or on a stretch of steps
+ */
 /**
  * @typedef {import("../types.d.ts").PanelData & {
  *   lines: Line[], unit: string, references: [string, number][], marks: Mark[], smoothing: number,
@@ -37,28 +45,6 @@ export const layout = ({ width, height, left }) => ({
   height: width < 480 ? Math.min(height, 240) : height,
   box: { left, top: 8, right: width - 16, bottom: (width < 480 ? Math.min(height, 240) : height) - 40 },
 });
-
-/**
- * The ends of the vertical axis.
- * @param {Iterable<number>[]} curves
- * @param {number[]} references
- * @param {boolean} log
- */
-export const limits = (curves, references, log) => {
-  /** @type {[number, number]} */
-  let ends = [Infinity, -Infinity];
-  for (const values of curves) {
-    for (const value of values) {
-      if (!Number.isFinite(value) || (log && value <= 0)) continue;
-      if (value < ends[0]) ends[0] = value;
-      if (value > ends[1]) ends[1] = value;
-    }
-  }
-  if (!(ends[0] <= ends[1])) ends = [0, 1];
-  const high = Math.max(ends[1], ...references.filter((value) => value > 0));
-  if (log) return [Math.max(ends[0], high * 1e-10), high * 1.3];
-  return [Math.min(0, ends[0] * 1.05), Math.max(0, high * 1.05)];
-};
 
 /**
  * The mean in a frame of those curves of a group that have a value there.
@@ -77,14 +63,25 @@ export const meanAt = (curves, frame) => {
  * @returns {import("../types.d.ts").Table}
  */
 export const table = (panel, frame) => ({
-  columns: ["curve", "step", panel.unit, ...(panel.smoothing ? ["smoothed"] : [])],
+  columns: [
+    "curve",
+    "step",
+    panel.unit,
+    ...(panel.smoothing ? ["smoothed"] : []),
+    ...(panel.lines.some(({ raw }) => raw.margins) ? ["±"] : []),
+  ],
   rows: panel.lines.map((line) => [
     line.label,
     line.measured[frame] ?? NaN,
     line.raw.frames[frame] ?? NaN,
     ...(line.smoothed ? [line.smoothed.frames[frame] ?? NaN] : []),
+    ...(line.raw.margins ? [line.raw.margins[frame] ?? NaN] : []),
   ]),
 });
+
+/** @param {Mark} mark */
+export const said = ({ label, step, until }) =>
+  until === null ? `${label} at step ${count(step)}` : `${label} from step ${count(step)} to ${count(until)}`;
 
 /** @extends {Timeline<CurvesData>} */
 export default class Curves extends Timeline {
@@ -149,12 +146,11 @@ export default class Curves extends Timeline {
     const lines = this.groups.get(name)?.lines ?? [];
     if (!lines[0].measured.length) return `${name}: nothing measured yet`;
     const frame = this.player.index;
-    const shown = exact(
-      meanAt(
-        lines.map((line) => this.shown(line)),
-        frame,
-      ),
+    const mean = meanAt(
+      lines.map((line) => this.shown(line)),
+      frame,
     );
+    const shown = within(mean, lines.length > 1 ? NaN : this.shown(lines[0]).margins?.[frame]);
     const raw = this.smooth()
       ? `, smoothed; as measured ${exact(
           meanAt(
@@ -163,8 +159,8 @@ export default class Curves extends Timeline {
           ),
         )}`
       : "";
-    const mean = lines.length > 1 ? `, mean of ${lines.length} curves` : "";
-    return `${name}${mean} at step ${count(lines[0].measured[frame])}: ${shown} ${this.panel.unit}${raw}`;
+    const many = lines.length > 1 ? `, mean of ${lines.length} curves` : "";
+    return `${name}${many} at step ${count(lines[0].measured[frame])}: ${shown} ${this.panel.unit}${raw}`;
   }
 
   /** @param {Line} line */
@@ -194,6 +190,7 @@ export default class Curves extends Timeline {
     this.scales();
     const { base: context } = this;
     context.clearRect(0, 0, this.width, this.height);
+    this.hatchGaps(context);
     this.axes(context);
     context.save();
     context.beginPath();
@@ -205,6 +202,7 @@ export default class Curves extends Timeline {
       swatch.style.borderTop = `3px ${pattern} ${this.colour(lines[0])}`;
       if (this.hidden(name)) continue;
       const many = lines.length > 1;
+      if (!many) this.around(context, lines[0]);
       for (const line of lines) {
         if (this.smooth() && !many) this.trace(context, line, line.raw, 0.14, 1);
         this.trace(context, line, this.shown(line), many ? 0.5 : 1, line.strong ? 2.5 : many ? 1 : 2);
@@ -220,15 +218,20 @@ export default class Curves extends Timeline {
   }
 
   /**
-   * A small flag at the top, with a line down through the curves.
+   * A small flag at the top, with a line down through the curves, or a band over its stretch of steps.
    * @param {CanvasRenderingContext2D} context
    * @param {Mark} mark
    */
-  mark(context, { step, colour }) {
+  mark(context, { step, colour, until }) {
     const { box } = this;
     if (!box) return;
     const x = this.x(step);
     context.strokeStyle = context.fillStyle = this.theme.palette[colour % this.theme.palette.length];
+    if (until !== null) {
+      context.globalAlpha = 0.15;
+      context.fillRect(x, box.top, Math.max(1, this.x(until) - x), box.bottom - box.top);
+      context.globalAlpha = 1;
+    }
     context.lineWidth = 1;
     context.setLineDash([3, 3]);
     context.beginPath();
@@ -247,7 +250,8 @@ export default class Curves extends Timeline {
     const { panel, box } = this;
     if (!box) return;
     const log = this.log();
-    const seen = panel.lines.filter((line) => !this.hidden(line.group)).map((line) => this.shown(line).values);
+    const shown = panel.lines.filter((line) => !this.hidden(line.group));
+    const seen = shown.flatMap((line) => ends(this.shown(line)));
     [this.low, this.high] = limits(
       seen,
       panel.references.map(([, value]) => value),
@@ -296,6 +300,18 @@ export default class Curves extends Timeline {
   }
 
   /**
+   * The interval around a curve.
+   * @param {CanvasRenderingContext2D} context
+   * @param {Line} line
+   */
+  around(context, line) {
+    context.fillStyle = this.colour(line);
+    // A logarithmic scale has no place for what is below its lowest value.
+    const y = (/** @type {number} */ value) => this.y(this.log() ? Math.max(value, this.low) : value);
+    wash(context, this.shown(line), this.x, y);
+  }
+
+  /**
    * @param {CanvasRenderingContext2D} context
    * @param {Line} line
    * @param {Drawn} drawn
@@ -312,10 +328,12 @@ export default class Curves extends Timeline {
     context.beginPath();
     let pen = false;
     let [lastX, lastY] = [0, 0];
+    const isDrawn = (/** @type {number} */ i) => Number.isFinite(values[i]) && !(log && values[i] <= 0);
     for (let i = 0; i < values.length; i += 1) {
-      const drawable = Number.isFinite(values[i]) && !(log && values[i] <= 0);
+      const drawable = isDrawn(i);
       if (drawable) {
         const [x, y] = [this.x(steps[i]), this.y(values[i])];
+        if (!pen && !isDrawn(i + 1)) context.rect(x - width / 2, y, width, 0); // a point between two gaps
         // A point so close to the last one cannot be seen; leaving it out makes drawing faster.
         if (pen && i + 1 < values.length && x - lastX < 1 && Math.abs(y - lastY) < 0.5) continue;
         context[pen ? "lineTo" : "moveTo"](x, y);
@@ -337,17 +355,19 @@ export default class Curves extends Timeline {
     if (!this.box || this.dragging) return null;
     const off = (/** @type {Mark} */ { step }) => Math.abs(this.x(step) - x);
     const flag = [...this.marks].sort((one, other) => off(one) - off(other))[0];
-    if (flag && y < this.box.top + 8 && off(flag) < 7) return `${flag.label} at step ${count(flag.step)}`;
+    if (flag && y < this.box.top + 8 && off(flag) < 7) return said(flag);
+    const stretch = this.marks.find(({ step, until }) => until !== null && this.x(step) <= x && x <= this.x(until));
+    if (stretch) return said(stretch);
     let least = 24;
     let found = null;
     for (const line of this.panel.lines) {
       if (this.hidden(line.group)) continue;
-      const { steps, values } = this.shown(line);
+      const { steps, values, interval } = this.shown(line);
       const at = nearest(steps, this.stepAt(x));
       const off = Math.abs(this.y(values[at]) - y);
       if (!(off < least)) continue;
       least = off;
-      found = `${line.label} at step ${count(steps[at])}: ${exact(values[at])} ${this.panel.unit}`;
+      found = `${line.label} at step ${count(steps[at])}: ${within(values[at], interval?.[at])} ${this.panel.unit}`;
     }
     return found;
   }

@@ -17,7 +17,7 @@ import { clamp } from "../scales.js";
 /** @typedef {{ map: number, x: number, y: number, w: number, h: number }} MapBox */
 
 const GAP = 24; // between maps
-const LEAST_ACROSS = 120; // pixels of a map
+const LEAST_ACROSS = /** @type {[number, number]} */ ([120, 180]); // pixels of a map: of few columns, and of many
 
 /**
  * Room for the row labels, and above for the column labels, which are turned where they are long.
@@ -46,7 +46,8 @@ export const layout = ({ width, shown, all, rows, columns, margin, named }) => {
   const single = shown.length === 1;
   let across = shown.length;
   const room = () => (width - GAP * (across - 1)) / across - margin.left;
-  while (across > 1 && room() < LEAST_ACROSS) across = Math.ceil(across / 2);
+  const least = clamp(3 * columns, ...LEAST_ACROSS);
+  while (across > 1 && room() < least) across = Math.ceil(across / 2);
   const side = all === 1 ? 480 : single ? 640 : 160; // pixels
   const wide = room() / columns;
   const w = square ? Math.min(wide, clamp(side / Math.max(rows, columns), single ? 4 : 24, 56)) : wide;
@@ -228,7 +229,8 @@ export default class Heatmaps extends CanvasPanel {
     this.colours.say(own ? { low, high, scale: panel.scale } : panel);
     context.clearRect(0, 0, this.width, this.height);
     context.imageSmoothingEnabled = false;
-    for (const box of this.boxes) {
+    if (this.isGap) this.drawGap(context, this.boxes);
+    for (const box of this.isGap ? [] : this.boxes) {
       const start = find.start(frame, box.map);
       for (let i = 0; i < find.sent; i += 1) {
         const level = slope * (values[start + i] - low);

@@ -10,7 +10,7 @@ import { Timeline } from "../timeline.js";
 /**
  * @typedef {import("../types.d.ts").PanelData & {
  *   rows: string[], steps: NumberArray, values: NumberArray, frames: NumberArray, low: number, high: number,
- *   unit: string, onsets: NumberArray | null, scale: import("../types.d.ts").Scale,
+ *   unit: string, marks: NumberArray | null, mark: string, scale: import("../types.d.ts").Scale,
  * }} RasterData `frames` has the place in `steps` of the last one up to each frame
  */
 
@@ -19,7 +19,7 @@ import { Timeline } from "../timeline.js";
  * @param {{ width: number, left: number, rows: number }} sizes width of the panel, and room for the labels
  */
 export const layout = ({ width, left, rows }) => {
-  const pitch = clamp(Math.round(240 / rows), 10, 24);
+  const pitch = rows > 64 ? 640 / rows : clamp(Math.round(240 / rows), 10, 24);
   const bottom = 8 + pitch * rows;
   return { height: bottom + 40, pitch, box: { left, top: 8, right: width - 16, bottom } };
 };
@@ -31,11 +31,11 @@ export const layout = ({ width, left, rows }) => {
  * @returns {import("../types.d.ts").Table}
  */
 export const table = (panel, frame) => ({
-  columns: ["row", panel.unit || "value", ...(panel.onsets ? ["onset"] : [])],
+  columns: ["row", panel.unit || "value", ...(panel.marks ? [panel.mark] : [])],
   rows: panel.rows.map((row, r) => [
     row,
     panel.values[r * panel.steps.length + panel.frames[frame]],
-    ...(panel.onsets ? [panel.onsets[r]] : []),
+    ...(panel.marks ? [panel.marks[r]] : []),
   ]),
 });
 
@@ -54,6 +54,16 @@ export default class Raster extends Timeline {
   /** The film's steps; the panel's own are those of its values. */
   get steps() {
     return this.player.film.steps;
+  }
+
+  /**
+   * The place of a frame without values: up to the next one, as that of all values.
+   * @param {number} frame
+   * @returns {[number, number]}
+   */
+  band(frame) {
+    const { steps } = this;
+    return [this.x(steps[frame]), frame + 1 < steps.length ? this.x(steps[frame + 1]) : (this.box?.right ?? 0)];
   }
 
   layout() {
@@ -88,12 +98,13 @@ export default class Raster extends Timeline {
       }
     }
     context2d(picture).putImageData(image, 0, 0);
-    context.imageSmoothingEnabled = false;
+    context.imageSmoothingEnabled = pitch < 1; // no row is lost
     context.drawImage(picture, box.left, box.top, width, box.bottom - box.top);
+    this.hatchGaps(context);
     context.strokeStyle = theme.line;
     context.lineWidth = 1;
     context.strokeRect(box.left - 0.5, box.top - 0.5, width + 1, box.bottom - box.top + 1);
-    panel.onsets?.forEach((step, r) => {
+    panel.marks?.forEach((step, r) => {
       if (!Number.isFinite(step)) return;
       context.fillStyle = theme.paper;
       context.fillRect(this.x(step) - 2.5, box.top + r * pitch, 5, pitch);
@@ -119,8 +130,8 @@ export default class Raster extends Timeline {
     if (!box || this.dragging || x < box.left || x > box.right || y < box.top || y >= box.bottom) return null;
     const row = Math.floor(((y - box.top) / (box.bottom - box.top)) * panel.rows.length);
     const at = before(panel.steps, this.stepAt(x));
-    const onset = panel.onsets?.[row] ?? NaN;
-    const marked = Number.isFinite(onset) ? `; onset at step ${count(onset)}` : "";
+    const step = panel.marks?.[row] ?? NaN;
+    const marked = Number.isFinite(step) ? `; ${panel.mark} at step ${count(step)}` : "";
     const value = exact(panel.values[row * panel.steps.length + at]);
     return `${panel.rows[row]} at step ${count(panel.steps[at])}: ${value} ${panel.unit}${marked}`;
   }

@@ -1,17 +1,56 @@
 // Points that move in a plane, with one scale for both axes.
 
-import { CanvasPanel } from "../canvas.js";
+import { CanvasPanel, Key } from "../canvas.js";
+import { css } from "../colour.js";
+import { context2d, element } from "../dom.js";
 import { count, exact, tick } from "../numbers.js";
 import { clamp, extent, ticks } from "../scales.js";
 
 /** @typedef {import("../types.d.ts").NumberArray} NumberArray */
 /**
+ * @typedef {{
+ *   name: string, values: NumberArray, categories: string[], low: number, high: number,
+ * }} Colouring values are (frame or 1, point); see scatter.py
+ */
+/**
  * @typedef {import("../types.d.ts").PanelData & {
  *   labels: string[], x: NumberArray, y: NumberArray, x_axis: string, y_axis: string, trail: boolean, ring: boolean,
+ *   colouring: Colouring | null,
  * }} ScatterData x and y are (frame, point)
  */
 
 const MOST_LABELS = 24; // points up to this number have their labels beside them, more only under the pointer
+const MOST_KEYS = 24; // categories up to this number have an entry each in the legend
+const FAINTEST = 85; // the place on the sequential ramp of the lowest value, which must differ from the page
+const MANY = 200; // points from this number on are small
+
+/**
+ * What gives a point its colour: the place of its category, or a number.
+ * @param {Colouring} colouring
+ * @param {number} frame
+ * @param {number} p
+ */
+export const coloured = ({ values }, frame, p) => {
+  const [frames, points] = values.shape;
+  return values[(frames === 1 ? 0 : frame) * points + p];
+};
+
+/**
+ * The place of a number on a ramp of 256 colours; -1 if it is no number.
+ * @param {Pick<Colouring, "low" | "high">} ends
+ * @param {number} value
+ */
+export const level = ({ low, high }, value) => {
+  if (!Number.isFinite(value)) return -1;
+  return FAINTEST + Math.round((255 - FAINTEST) * clamp((value - low) / (high - low || 1), 0, 1));
+};
+
+/**
+ * The name of what gives a point its colour.
+ * @param {Colouring} colouring
+ * @param {number} value
+ */
+export const named = ({ categories }, value) => (categories.length ? categories[value] : exact(value));
 
 /**
  * The square that is drawn in, and where a point lies in it.
@@ -39,15 +78,80 @@ export const layout = ({ width, x, y }) => {
  * @param {number} frame
  * @returns {import("../types.d.ts").Table}
  */
-export const table = ({ labels, x, y, x_axis, y_axis }, frame) => ({
-  columns: ["point", x_axis, y_axis],
-  rows: labels.map((label, p) => [label, x[frame * labels.length + p], y[frame * labels.length + p]]),
+export const table = ({ labels, x, y, x_axis, y_axis, colouring }, frame) => ({
+  columns: ["point", x_axis, y_axis, ...(colouring ? [colouring.name] : [])],
+  rows: labels.map((label, p) => {
+    const i = frame * labels.length + p;
+    if (!colouring) return [label, x[i], y[i]];
+    const value = coloured(colouring, frame, p);
+    return [label, x[i], y[i], colouring.categories.length ? named(colouring, value) : value];
+  }),
 });
 
 /** @extends {CanvasPanel<ScatterData>} */
 export default class Scatter extends CanvasPanel {
   box = /** @type {ReturnType<typeof layout>["box"] | null} */ (null);
   at = /** @type {(x: number, y: number) => [number, number]} */ ((x, y) => [x, y]);
+  ramp = /** @type {string[]} */ ([]); // of numbers
+
+  /**
+   * @param {ScatterData} panel
+   * @param {import("../player.js").Player} player
+   */
+  constructor(panel, player) {
+    super(panel, player);
+    const categories = panel.colouring?.categories ?? [];
+    this.hiding = this.option("hidden", [], categories);
+    this.swatches = categories.length <= MOST_KEYS ? categories.map((name) => this.key(name)) : [];
+    if (this.swatches.length) {
+      const keys = this.swatches.map((swatch) => /** @type {HTMLElement} */ (swatch.parentElement));
+      this.stage.before(element("div", { class: "keys" }, ...keys));
+    } else if (categories.length) {
+      this.hues = element("canvas", { class: "ramp", width: categories.length, height: 1, "aria-hidden": "true" });
+      this.tools.append(categories[0], this.hues, categories[categories.length - 1]);
+    } else if (panel.colouring) this.colours = new Key(this.tools);
+  }
+
+  /**
+   * The swatch of a category, in its entry of the legend. A click on it hides or shows its points.
+   * @param {string} name
+   */
+  key(name) {
+    const swatch = element("i");
+    const shown = !this.hiding.get().includes(name);
+    const key = element("button", { class: "key", type: "button", "aria-pressed": shown }, swatch, name);
+    key.onclick = () => {
+      const others = this.hiding.get().filter((/** @type {string} */ other) => other !== name);
+      const hide = others.length === this.hiding.get().length;
+      this.hiding.set(hide ? [...others, name] : others);
+      key.setAttribute("aria-pressed", String(!hide));
+    };
+    return swatch;
+  }
+
+  /** Paint the legend. */
+  legend() {
+    const { colouring } = this.panel;
+    const { sequential } = this.theme.ramps;
+    this.swatches.forEach((swatch, c) => (swatch.style.background = this.category(c)));
+    if (this.hues && colouring) {
+      const context = context2d(this.hues);
+      colouring.categories.forEach((_, c) => {
+        context.fillStyle = this.category(c);
+        context.fillRect(c, 0, 1, 1);
+      });
+    }
+    if (!this.colours || !colouring) return;
+    this.ramp = [...sequential].map(css);
+    const seen = Uint32Array.from(
+      sequential,
+      (_, i) => sequential[FAINTEST + Math.round((i * (255 - FAINTEST)) / 255)],
+    );
+    const { low, high, values } = colouring;
+    this.colours.paint(seen, { low, high, scale: "sequential" });
+    this.colours.low.textContent = tick(low);
+    this.colours.high.textContent = values.some((value) => value > high) ? `≥ ${tick(high)}` : tick(high);
+  }
 
   layout() {
     const { panel, theme } = this;
@@ -77,7 +181,9 @@ export default class Scatter extends CanvasPanel {
       rule(value, [box.left, y], [box.left + box.side, y]);
       this.write(context, tick(value), box.left - 8, y, { align: "right" });
     }
-    this.write(context, `${panel.y_axis} ↑   ${panel.x_axis} →`, box.left, this.height - 6);
+    const colour = panel.colouring ? `   colour: ${panel.colouring.name}` : "";
+    this.write(context, `${panel.y_axis} ↑   ${panel.x_axis} →${colour}`, box.left, this.height - 6);
+    this.legend();
     if (!panel.trail) return;
     const [frames, points] = panel.x.shape;
     context.strokeStyle = theme.line;
@@ -85,12 +191,45 @@ export default class Scatter extends CanvasPanel {
     for (let p = 0; p < points; p += 1) this.path(context, p, frames);
   }
 
-  /** @param {number} p */
+  /**
+   * The colour of a point in this frame.
+   * @param {number} p
+   */
   colour(p) {
-    const { palette, ring } = this.theme;
-    if (!this.panel.ring) return palette[p % palette.length];
-    const [saturation, lightness] = ring;
-    return `hsl(${(360 * p) / this.panel.labels.length}, ${saturation}%, ${lightness}%)`;
+    const { palette } = this.theme;
+    const { ring, labels, colouring } = this.panel;
+    if (!colouring) return ring ? this.hue(p, labels.length) : palette[p % palette.length];
+    const value = coloured(colouring, this.player.index, p);
+    if (colouring.categories.length) return this.category(value);
+    return this.ramp[level(colouring, value)] ?? this.theme.line;
+  }
+
+  /**
+   * The colour of a category: of the palette, or, if there are more than it has, of the hues.
+   * @param {number} c
+   */
+  category(c) {
+    const { palette } = this.theme;
+    const n = this.panel.colouring?.categories.length ?? 0;
+    return n > palette.length ? this.hue(c, n) : palette[c];
+  }
+
+  /**
+   * One of n colours at even distances.
+   * @param {number} place
+   * @param {number} n
+   */
+  hue(place, n) {
+    const [saturation, lightness] = this.theme.ring;
+    return `hsl(${(360 * place) / n}, ${saturation}%, ${lightness}%)`;
+  }
+
+  /** Which points are shown, by the categories that the reader has not hidden. */
+  shown() {
+    const { colouring } = this.panel;
+    const hidden = new Set(this.hiding.get());
+    if (!colouring || !hidden.size) return () => true;
+    return (/** @type {number} */ p) => !hidden.has(named(colouring, coloured(colouring, this.player.index, p)));
   }
 
   /**
@@ -104,7 +243,12 @@ export default class Scatter extends CanvasPanel {
     const points = panel.labels.length;
     context.lineJoin = "round";
     context.beginPath();
-    for (let f = 0; f < frames; f += 1) context.lineTo(...this.at(panel.x[f * points + p], panel.y[f * points + p]));
+    let pen = false;
+    for (let f = 0; f < frames; f += 1) {
+      const place = this.at(panel.x[f * points + p], panel.y[f * points + p]);
+      context[pen ? "lineTo" : "moveTo"](...place);
+      pen = place.every(Number.isFinite);
+    }
     context.stroke();
   }
 
@@ -115,11 +259,31 @@ export default class Scatter extends CanvasPanel {
     return panel.labels.map((_, p) => this.at(panel.x[first + p], panel.y[first + p]));
   }
 
+  /** The points that are shown in this frame, by their colour. */
+  byColour() {
+    const found = /** @type {Map<string, number[]>} */ (new Map());
+    const shown = this.shown();
+    this.panel.labels.forEach((_, p) => {
+      if (!shown(p)) return;
+      const colour = this.panel.trail ? this.theme.cursor : this.colour(p);
+      const points = found.get(colour);
+      if (points) points.push(p);
+      else found.set(colour, [p]);
+    });
+    return found;
+  }
+
   live() {
     if (!this.top || !this.box) return;
     const { top: context, panel, theme } = this;
     const places = this.places();
     context.clearRect(0, 0, this.width, this.height);
+    if (this.isGap) {
+      const { left: x, top: y, side } = this.box;
+      this.drawGap(context, [{ x, y, w: side, h: side }]);
+      if (this.pointer) this.retip();
+      return;
+    }
     if (panel.ring) {
       context.strokeStyle = theme.line;
       context.lineWidth = 1;
@@ -127,19 +291,27 @@ export default class Scatter extends CanvasPanel {
       for (const place of [...places, places[0]]) context.lineTo(...place);
       context.stroke();
     }
-    places.forEach(([x, y], p) => {
-      if (panel.trail) {
+    if (panel.trail) {
+      context.lineWidth = 2;
+      places.forEach((_, p) => {
         context.strokeStyle = this.colour(p);
-        context.lineWidth = 2;
         this.path(context, p, this.player.index + 1);
-      }
-      context.fillStyle = panel.trail ? theme.cursor : this.colour(p);
+      });
+    }
+    const radius = panel.trail ? 6 : places.length > MANY ? 3 : 4;
+    // One path for all points of a colour: far fewer to fill than points.
+    for (const [colour, points] of this.byColour()) {
+      context.fillStyle = colour;
       context.beginPath();
-      context.arc(x, y, panel.trail ? 6 : 4, 0, 7);
+      for (const p of points) {
+        const [x, y] = places[p];
+        context.moveTo(x + radius, y);
+        context.arc(x, y, radius, 0, 7);
+      }
       context.fill();
-      if (places.length <= MOST_LABELS && !panel.trail)
-        this.write(context, panel.labels[p], x + 6, y - 6, { size: 11 });
-    });
+    }
+    if (places.length <= MOST_LABELS && !panel.trail && !panel.colouring)
+      places.forEach(([x, y], p) => this.write(context, panel.labels[p], x + 6, y - 6, { size: 11 }));
     if (this.pointer) this.retip();
   }
 
@@ -155,7 +327,9 @@ export default class Scatter extends CanvasPanel {
     const [first, last] = panel.trail ? [0, panel.x.length] : [this.player.index * n, (this.player.index + 1) * n];
     let least = 16;
     let found = -1;
+    const shown = this.shown();
     for (let i = first; i < last; i += 1) {
+      if (!shown(i % n)) continue;
       const [px, py] = this.at(panel.x[i], panel.y[i]);
       const off = Math.hypot(px - x, py - y);
       if (off >= least) continue;
@@ -165,6 +339,9 @@ export default class Scatter extends CanvasPanel {
     if (found < 0) return null;
     const when = panel.trail ? ` at step ${count(this.player.film.steps[Math.floor(found / n)])}` : "";
     const place = `${panel.x_axis} ${exact(panel.x[found])}, ${panel.y_axis} ${exact(panel.y[found])}`;
-    return `${panel.labels[found % n]}${when}: ${place}`;
+    const { colouring } = panel;
+    const value = colouring ? coloured(colouring, this.player.index, found % n) : 0;
+    const meaning = colouring ? `; ${colouring.name} ${named(colouring, value)}` : "";
+    return `${panel.labels[found % n]}${when}: ${place}${meaning}`;
   }
 }

@@ -48,5 +48,6 @@ export default class Text extends Panel {
   live() {
     const text = block(this.panel, this.player.index);
     if (this.block.textContent !== text) this.block.textContent = text;
+    this.block.classList.toggle("gap", this.isGap);
   }
 }

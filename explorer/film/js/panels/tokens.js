@@ -2,7 +2,7 @@
 
 import { element } from "../dom.js";
 import { exact } from "../numbers.js";
-import { Panel } from "../panel.js";
+import { GAP, Panel } from "../panel.js";
 
 /** @typedef {import("../types.d.ts").NumberArray} NumberArray */
 /**
@@ -35,7 +35,7 @@ export const table = ({ answers, probabilities, targets, places, vocabulary }, f
   columns: ["place", "answer", "probability", "right answer"],
   rows: places.map((place, i) => {
     const at = frame * places.length + i;
-    return [place, vocabulary[answers[at]], probabilities[at], vocabulary[targets[i]]];
+    return [place, vocabulary[answers[at]] ?? "–", probabilities[at], vocabulary[targets[i]]];
   }),
 });
 
@@ -60,7 +60,7 @@ export default class Tokens extends Panel {
   }
 
   live() {
-    const { panel } = this;
+    const { panel, isGap } = this;
     const { rows } = table(panel, this.player.index);
     rows.forEach(([place, answer, probability, target], i) => {
       const cell = this.answers[i];
@@ -70,11 +70,12 @@ export default class Tokens extends Panel {
       const given = Number(place) < panel.prompt.length;
       if (given) cell.dataset.said = right ? "" : label;
       else if (cell.textContent !== label) cell.textContent = label;
-      cell.className = `token answer ${given ? "given" : ""} ${right ? "right" : "wrong"}`;
-      cell.dataset.mark = right ? "✓" : "✗";
+      cell.className = `token answer ${given ? "given" : ""} ${isGap ? "gap" : right ? "right" : "wrong"}`;
+      cell.dataset.mark = isGap ? "" : right ? "✓" : "✗";
       const verdict = right ? "right" : `wrong: it is ${target}`;
-      cell.title = `${label}, ${verdict}, probability ${exact(Number(probability))}`;
+      cell.title = isGap ? GAP : `${label}, ${verdict}, probability ${exact(Number(probability))}`;
     });
-    this.row.setAttribute("aria-label", `${panel.prompt.join("")} ${rows.map(([, answer]) => answer).join("")}`);
+    const said = isGap ? GAP : rows.map(([, answer]) => answer).join("");
+    this.row.setAttribute("aria-label", `${panel.prompt.join("")} ${said}`);
   }
 }

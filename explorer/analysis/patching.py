@@ -1,142 +1,25 @@
-"""Ablation and activation patching, at every snapshot.
+"""Activation patching: the activations of one example in the forward pass on another, at every snapshot.
 
 Axes
     snapshot   snapshots of the run
-    batch, pos, head, d_head, d_mlp    as in `explorer.model.transformer`
+    batch, pos, head, d_head    as in `explorer.model.transformer`
     answer     the tokens that an example asks for
-    component  heads and MLPs, in the order in which they are computed
 """
 
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Literal
+from collections.abc import Mapping, Sequence
 
 import torch
 from einops import rearrange
 from jaxtyping import Bool, Float, Float64, Int
 from torch import Tensor
 
-from explorer.analysis.components import Component, check_component, components
+from explorer.analysis.components import Component, components
 from explorer.errors import UserError, quoted
 from explorer.model.ensemble import Ensemble, Hooks
 from explorer.model.hooks import Hook, hook_axes
-from explorer.model.transformer import ModelConfig
-from explorer.tasks.data import Batch, Example
-from explorer.tasks.task import Task
+from explorer.tasks.data import Example
 
-AblationMode = Literal["zero", "mean"]
 MIN_LOGIT_DIFFERENCE = 1e-6  # between clean and corrupted, in logits; a share of less is rounding error
-
-
-# --- Ablation ---
-
-
-def ablation_hooks(
-    ensemble: Ensemble,
-    ablated: Sequence[Component],
-    mode: AblationMode,
-    reference: Int[Tensor, "batch pos"],
-) -> Hooks:
-    """Hooks that ablate components: their output is replaced by zero or by its mean over a batch.
-
-    Means are taken here, once, with nothing ablated.
-
-    Args:
-        ensemble: the snapshots, on whose passes the hooks are used.
-        ablated: the components; the hooks change nothing if there are none.
-        mode: "zero", or "mean" for the mean output over ``reference`` at each position and each snapshot.
-        reference: token sequences over which means are taken; shorter inputs use the means of its first positions.
-
-    Raises:
-        UserError: the model has no such component; or, in a forward pass with mode "mean", the input is longer than
-            ``reference``.
-    """
-    for component in ablated:
-        check_component(component, ensemble.cfg)
-    return _ablation_hooks(ablated, _mean_outputs(ensemble, ablated, reference) if mode == "mean" else {}, ensemble.cfg)
-
-
-def _mean_outputs(
-    ensemble: Ensemble, of: Iterable[Component], reference: Int[Tensor, "batch pos"]
-) -> dict[str, Float[Tensor, "snapshot 1 pos *head unit"]]:
-    """Hook point -> mean over the batch, for the hook points of these components."""
-    names = sorted({component.hook for component in of})
-    if not names:
-        return {}
-    found = [
-        {name: cache[name].mean(1, keepdim=True) for name in names} for _, cache in ensemble.passes(reference, names)
-    ]
-    return {name: torch.cat([means[name] for means in found]) for name in names}
-
-
-def _ablation_hooks(ablated: Iterable[Component], means: Mapping[str, Tensor], cfg: ModelConfig) -> Hooks:
-    """Hooks that replace the output of components by ``means``, or by zero at hook points that have none."""
-    masks: dict[str, Tensor] = {}  # hook point -> bool, broadcast to the last axes of its activation
-    for component in ablated:
-        shape = {"head": (cfg.n_heads, 1), "mlp": (1,), "neuron": (cfg.d_mlp,)}[component.kind]
-        masks.setdefault(component.hook, torch.zeros(shape, dtype=torch.bool))[component.index] = True
-
-    def hooks(snapshots: slice) -> dict[str, Hook]:
-        def replace(
-            x: Float[Tensor, "snapshot batch pos *unit"], name: str
-        ) -> Float[Tensor, "snapshot batch pos *unit"]:
-            if name not in means:
-                return x.masked_fill(masks[name], 0)
-            mean, n_pos = means[name][snapshots], x.shape[2]
-            if n_pos > mean.shape[2]:
-                raise UserError(
-                    f"The text has {n_pos} tokens and the means are those of {mean.shape[2]}; choose a shorter text, "
-                    f"or ablate with zero."
-                )
-            return torch.where(masks[name], mean[:, :, :n_pos], x)
-
-        return dict.fromkeys(masks, replace)
-
-    return hooks
-
-
-def losses(
-    ensemble: Ensemble, task: Task, batch: Batch, hooks: Hooks | None = None
-) -> Float64[Tensor, "snapshot batch answer"]:
-    """The cross-entropy of every answer of a batch, in nats.
-
-    Args:
-        ensemble: the snapshots.
-        task: whose loss it is.
-        batch: the examples.
-        hooks: as in `Ensemble.passes`.
-    """
-    passes = ensemble.passes(batch.tokens, hooks=hooks)
-    return torch.cat([task.losses(batch.at_answers(logits), batch) for logits, _ in passes])
-
-
-def ablate_each(
-    ensemble: Ensemble, batch: Batch, task: Task, mode: AblationMode, reference: Int[Tensor, "reference pos"]
-) -> tuple[tuple[str, ...], Float64[Tensor, "snapshot component"]]:
-    """The increase of the loss when a single head or MLP is ablated, for each of them.
-
-    Args:
-        ensemble: the snapshots.
-        batch: the examples on which the loss is measured.
-        task: whose loss it is.
-        mode: what replaces the output of the component, as in `ablation_hooks`.
-        reference: token sequences over which means are taken.
-
-    Returns:
-        The names of the components, and in nats the mean loss of all answers of the batch with that component ablated
-        minus the loss with none ablated.
-    """
-    every = components(ensemble.cfg)
-    means = _mean_outputs(ensemble, every, reference) if mode == "mean" else {}
-
-    def loss(*ablated: Component) -> Float64[Tensor, " snapshot"]:
-        return losses(ensemble, task, batch, _ablation_hooks(ablated, means, ensemble.cfg)).mean((-2, -1))
-
-    baseline = loss()
-    increases = torch.stack([loss(component) - baseline for component in every], 1)
-    return tuple(component.name for component in every), increases
-
-
-# --- Activation patching ---
 
 
 def patching_hooks(ensemble: Ensemble, clean: Example, masks: Mapping[str, Bool[Tensor, "..."]]) -> Hooks:
