@@ -16,6 +16,7 @@ from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 from explorer.runs import Runs, recorder
 from explorer.tasks.induction import Induction
+from explorer.tasks.skip_trigram import SkipTrigram
 from tests.conftest import FINITE, MODEL, TASK, TRAINING
 
 ROOT = Path(__file__).parents[1]
@@ -35,9 +36,11 @@ def free_port() -> int:
 
 
 @contextmanager
-def served(folder: Path, port: int) -> Iterator[subprocess.Popen]:
-    """The app on the runs of a folder; its log must not hold a traceback."""
+def served(folder: Path, port: int, *options: str, below: str = "") -> Iterator[subprocess.Popen]:
+    """The app on the runs of a folder; its log must not hold a traceback. ``options`` are for the app itself, ``below``
+    is the path at which it is served."""
     command = [sys.executable, "-m", "streamlit", "run", "streamlit_app.py", "--server.port", str(port)]
+    command += ["--server.headless", "true", "--server.baseUrlPath", below, "--", *options]
     log = folder / "log.txt"
     environment = {
         "EXPLORER_CHECKPOINTS": str(folder),
@@ -46,14 +49,12 @@ def served(folder: Path, port: int) -> Iterator[subprocess.Popen]:
         "HOME": str(folder),
     }
     with log.open("w") as output:
-        server = subprocess.Popen(
-            [*command, "--server.headless", "true"], cwd=ROOT, stdout=output, stderr=subprocess.STDOUT, env=environment
-        )
+        server = subprocess.Popen(command, cwd=ROOT, stdout=output, stderr=subprocess.STDOUT, env=environment)
     try:
         while True:
             assert server.poll() is None, log.read_text()
             try:
-                with urllib.request.urlopen(f"http://localhost:{port}/_stcore/health", timeout=5) as answer:
+                with urllib.request.urlopen(f"http://localhost:{port}{below}/_stcore/health", timeout=5) as answer:
                     if answer.status == 200:
                         break
             except (urllib.error.URLError, ConnectionError, TimeoutError):
@@ -76,6 +77,9 @@ def app_folder(root, tmp_path_factory) -> Path:
     copies = Induction(stretch=8, interval=12)
     model = copies.model_config(d_model=16, n_heads=2, d_head=8, n_layers=2, attn_only=True)
     recorder.train(recorder.create(Runs(folder), "copies", copies, model, TRAINING))
+    trigrams = SkipTrigram(n_triggers=4, n_letters=16)
+    model = trigrams.model_config(d_model=16, n_heads=2, d_head=8, n_layers=1, attn_only=True)
+    recorder.train(recorder.create(Runs(folder), "trigrams", trigrams, model, TRAINING))
     return folder
 
 

@@ -20,8 +20,10 @@ from explorer.settings import TrainingConfig
 from explorer.tasks.addition import Addition
 from explorer.tasks.induction import Induction
 from explorer.views.subject import Subject
+from tests.stacks import CONFIGS, stack
 
 pytest_plugins = ["tests.browser"]
+pytest.register_assert_rewrite("tests.printed")
 
 torch.set_num_threads(1)  # small tensors on shared cores: a second thread only waits
 
@@ -121,3 +123,15 @@ def interruptible():
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
     signal.signal(signal.SIGINT, before)
+
+
+@pytest.fixture(params=CONFIGS.values(), ids=CONFIGS)
+def ensemble(request) -> Ensemble:
+    """A stack of each kind of model in turn."""
+    return stack(request.param)
+
+
+@pytest.fixture
+def one_by_one(monkeypatch):
+    """Every pass takes a single snapshot."""
+    monkeypatch.setattr("explorer.model.ensemble.activation_bytes", lambda cfg, n_pos: 2**60)

@@ -1,6 +1,7 @@
 """Helpers of the tests of films."""
 
 import json
+from typing import Any
 
 import numpy as np
 
@@ -26,3 +27,18 @@ def unpacked(message: bytes) -> dict:
         found |= json.loads(message[4:end])
         message = message[end:]
     return found
+
+
+def panels_of(packed: bytes) -> dict[str, dict]:
+    """The panels of a packed film by their ids, with their arrays."""
+    start = 4 + int.from_bytes(packed[:4], "little")
+
+    def whole(thing: Any) -> Any:
+        if isinstance(thing, dict) and thing.keys() == {"at", "dtype", "shape"}:
+            n = int(np.prod(thing["shape"]))
+            return np.frombuffer(packed, f"<{thing['dtype']}", n, start + thing["at"]).reshape(thing["shape"])
+        if isinstance(thing, dict):
+            return {name: whole(value) for name, value in thing.items()}
+        return [whole(item) for item in thing] if isinstance(thing, list) else thing
+
+    return {panel["id"]: whole(panel) for panel in json.loads(packed[4:start])["panels"]}

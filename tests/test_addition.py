@@ -264,7 +264,7 @@ def test_carry_classes_have_their_known_frequencies(task):
 
 @pytest.mark.parametrize("n", [1, 2, 5, 10])
 def test_examples_of_carry_classes_are_of_their_class(n):
-    classes = Addition(n).classes(40, seed=1)
+    classes = Addition(n).classes(40, seed=1)["carries"]
     assert classes.names == ("S0", "S1", "S2", "S3", "S4", "S5")[: n + 1]
     x, y = classes.batch.tokens[:, :n], classes.batch.tokens[:, n + 1 : 2 * n + 1]
     assert torch.equal(carry_class(x, y), classes.labels)
@@ -274,7 +274,7 @@ def test_examples_of_carry_classes_are_of_their_class(n):
 def test_examples_of_a_carry_class_are_uniform(task):
     """Shares of digits and of carrying columns, against those of uniform sums that happen to be of the class."""
     x, y = torch.randint(0, 10, (2, 300_000, 5), generator=torch.Generator().manual_seed(0))
-    happens, classes = carry_class(x, y), task.classes(20_000, seed=0)
+    happens, classes = carry_class(x, y), task.classes(20_000, seed=0)["carries"]
     for k in (0, 1, 2):
         some = happens == k
         tokens = classes.batch.tokens[classes.labels == k]

@@ -1,8 +1,10 @@
 """The app in a real browser: pages, addresses and sessions."""
 
+import shutil
+
 from playwright.sync_api import expect
 
-from tests.browser import FILM, needs_chromium, place, stands_at, told
+from tests.browser import FILM, SECOND, free_port, needs_chromium, place, served, stands_at, told
 
 pytestmark = needs_chromium
 
@@ -67,3 +69,25 @@ def test_names_and_texts_are_shown_letter_by_letter(browse):
     expect(alert).to_contain_text("'<img src=x onerror=alert(1)>' is not a sum; type two numbers")
     assert page.locator("img[src=x]").count() == 0
     stands_at(page, 0)  # the film stays
+
+
+def test_a_read_only_server_below_a_path_shows_runs_and_writes_nothing(app_folder, chromium, tmp_path):
+    shutil.copytree(app_folder / "small", tmp_path / "small")
+    before = sorted(tmp_path.rglob("*"))
+    port = free_port()
+    with served(tmp_path, port, "--read-only", below="/phases"):
+        page = chromium.new_page()
+        page.set_default_timeout(60 * SECOND)
+        page.goto(f"http://localhost:{port}/phases/attention?run=small&step=20")
+        stands_at(page, 20)
+        page.keyboard.press("End")
+        told(page, 40)
+        page.get_by_role("link", name="Runs").click()
+        page.wait_for_url("**/phases/runs?*")
+        expect(page.get_by_role("button", name="Selected")).to_be_visible()
+        assert page.get_by_role("link", name="Train").count() == 0
+        page.goto(f"http://localhost:{port}/phases/train?run=small")
+        stands_at(page, 0)  # as if there were no such page
+        assert page.get_by_role("button", name="Start training").count() == 0
+        page.close()
+    assert sorted(path for path in tmp_path.rglob("*") if path.name != "log.txt") == before

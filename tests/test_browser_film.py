@@ -11,8 +11,15 @@ from playwright.sync_api import Browser, Page, expect
 
 from explorer.film.export import page as html_page
 from explorer.film.film import Film
-from explorer.film.panels.curves import Curves
+from explorer.film.panels.bars import Bars
+from explorer.film.panels.columns import Columns
+from explorer.film.panels.curves import Curves, Line
 from explorer.film.panels.heatmaps import Heatmaps
+from explorer.film.panels.panel import GAP
+from explorer.film.panels.raster import Raster
+from explorer.film.panels.scatter import Scatter
+from explorer.film.panels.text import Text
+from explorer.film.panels.tokens import Tokens
 from explorer.runs import Runs
 from explorer.views import activations, phase_changes, watch
 from explorer.views.subject import Subject
@@ -72,6 +79,70 @@ def pointed(page: Page, row: int, column: int) -> str:
     )
     page.locator(".panel.heatmaps .stage").hover(position={"x": x, "y": y})
     return page.locator(".panel.heatmaps .tip").inner_text()
+
+
+def test_a_gap_is_hatched_and_said_to_be_one(play):
+    """Each kind of panel in two frames of values and, between them, one without."""
+    rng, labels = np.random.default_rng(0), ["a", "b"]
+    ones, at = np.ones((2, 2)), np.array([0, 20])
+    line = Line("norm", at, np.array([1.0, 2.0]), 0)
+    whole = Film(
+        (0, 20),
+        [
+            Tokens("tokens", "Tokens", ["1"], np.array([[0], [1]]), np.ones((2, 1)), [1], [1], labels),
+            Curves("curves", "Curves", [line], "norm", by_frame=True),
+            Raster("raster", "Raster", labels, at, ones, 0.0, 1.0, "norm", by_frame=True),
+            Bars("bars", "Bars", np.ones((2, 2, 2)), ["one", "two"], labels, [0, 1]),
+            Columns("columns", "Columns", labels, ["W_E"], np.ones((2, 1, 2)), "norm", "number"),
+            Heatmaps("maps", "Maps", ["L0H0"], np.ones((2, 1, 2, 2)), labels, labels, "query", "key", 0.0, 1.0),
+            Scatter("scatter", "Scatter", labels, rng.random((2, 2)), rng.random((2, 2)), "x", "y"),
+            Text("text", "Text", ["one", "two"]),
+        ],
+    )
+    page = play(whole.with_gaps([10]))
+    canvases = ["curves", "raster", "bars", "columns", "heatmaps", "scatter"]
+
+    def colours(kind: str) -> set[tuple[int, ...]]:
+        """The colours on screen along a line through the plot at a third of its height, at the step of the gap."""
+        shot = page.evaluate(
+            f"(() => {{ const panel = {PLAYER}.panels.find((panel) => panel.panel.kind === '{kind}');"
+            "const box = panel.boxes?.[0] ?? panel.box, ratio = panel.base.canvas.width / panel.width;"
+            "const timeline = panel.stepAt !== undefined;"
+            "const [x, w] = timeline ? [panel.x(12), 40] : [box.left ?? box.x, box.side ?? box.w ?? box.cell ?? 80];"
+            "const y = (box.top ?? box.y) + 40;"
+            "const context = timeline ? panel.base : panel.top;"
+            "const { data } = context.getImageData(x * ratio, y * ratio, w * ratio, 1);"
+            "return Array.from({ length: data.length / 4 }, (_, i) => [...data.slice(4 * i, 4 * i + 4)]); })()"
+        )
+        return {tuple(pixel) for pixel in shot}
+
+    wash = (243, 245, 247, 255)
+    for kind in set(canvases) - {"curves", "raster"}:
+        assert wash not in colours(kind), kind  # a panel with values is not hatched
+    seek(page, 1)
+    for kind in canvases:
+        found = colours(kind)
+        assert wash in found, kind
+        assert any(max(pixel[:3]) < 243 for pixel in found), kind  # the lines of the hatching
+        label = page.locator(f".panel.{kind}").get_attribute("aria-label")
+        assert label == f"{kind.capitalize() if kind != 'heatmaps' else 'Maps'}: {GAP}"
+    assert page.locator(".panel.text pre").inner_text() == GAP
+    answer = page.locator(".token.answer")
+    assert answer.inner_text() == "–"
+    assert "gap" in answer.get_attribute("class")
+    assert answer.get_attribute("title") == GAP
+    assert page.locator(".strip").get_attribute("aria-label") == f"1 {GAP}"
+    assert page.locator(".panel.curves .key b").inner_text() == "–"
+    assert pointed(page, 0, 0) == GAP
+    x, y = page.evaluate(
+        f"(() => {{ const {{ box }} = {PLAYER}.panels[1]; return [{PLAYER}.panels[1].x(11), box.top + 9]; }})()"
+    )
+    page.locator(".panel.curves .stage").hover(position={"x": x, "y": y})
+    assert page.locator(".panel.curves .tip").inner_text() == "no finite values at step 10"
+    seek(page, 2)
+    assert page.locator(".panel.heatmaps").get_attribute("aria-label") == "Maps"
+    assert answer.inner_text() == "b"
+    assert pointed(page, 0, 0).endswith(": 1")
 
 
 def test_small_gradients_keep_four_digits_under_the_pointer_in_every_frame(play, trigrams):
@@ -141,12 +212,10 @@ def test_a_smoothed_curve_its_legend_and_its_flag_are_one_number_on_both_scales(
         page.locator(".panel.curves").first.get_by_role("button", name="log").click()
         page.mouse.move(0, 0)
     assert seen[0] == seen[1]
-    # The flag stands where the curve that is drawn crosses half of the way for good.
+    # The flag stands within the deepest fall of the table.
     (mark,) = [mark for mark in losses.marks if mark.group == "tens"]
-    measured = subject.losses()[0]
-    half = (measured.uniform + measured.best)[measured.names.index("tens")] / 2
-    drawn = line.smoothed[np.searchsorted(line.steps, [mark.step - 1, mark.step])]
-    assert drawn[0] > half >= drawn[1]
+    (deepest,) = [phase for phase in phase_changes.phases(subject) if phase.name == "tens" and phase.is_deepest]
+    assert deepest.begins < mark.step < deepest.ends
 
 
 def test_a_film_plays_offline_from_one_file(play, subject):

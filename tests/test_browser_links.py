@@ -1,6 +1,6 @@
 """Links in a real browser: whatever is chosen is in the address, opens in a fresh browser, and Back goes back."""
 
-from itertools import product
+from collections.abc import Iterator
 
 import pytest
 from playwright.sync_api import Locator, Page, expect
@@ -45,24 +45,39 @@ def links(view: View, subject: Subject) -> list[tuple[Scene, set[str]]]:
 
 def alone(kind: type, subject: Subject, name: str) -> tuple[dict[str, str], set[str]]:
     """Texts of earlier options with which an option has an effect, and its own, which is not the default."""
-    declared = options_of(kind)
-    earlier = dict(list(declared.items())[: list(declared).index(name)])
-    choices = {other: one for other, one in earlier.items() if isinstance(one, Choice) and not one.when}
-    context = Context(subject, subject.first_example, {})
-    for values in product(*(one.choices_at(context) for one in choices.values())):
-        texts = with_option(kind, subject, name, dict(zip(choices, map(str, values), strict=True)))
+    declared = list(options_of(kind))
+    for chosen in choices_of(kind, subject, declared[: declared.index(name)], {}):
+        texts = with_option(kind, subject, name, chosen)
         if texts is not None:
             return texts, {name}
     raise AssertionError(f"{name} never has an effect")
 
 
+def choices_of(kind: type, subject: Subject, names: list[str], chosen: dict[str, str]) -> Iterator[dict[str, str]]:
+    """The texts of every combination of the choices that have an effect, after those that are made already."""
+    if not names:
+        yield chosen
+        return
+    option, values = options_of(kind)[names[0]], context_of(kind, subject, chosen, names[0])
+    if isinstance(option, Choice) and option.has_effect(values):
+        for value in option.choices_at(values):
+            yield from choices_of(kind, subject, names[1:], {**chosen, names[0]: option.text_of(value)})
+    else:
+        yield from choices_of(kind, subject, names[1:], chosen)
+
+
+def context_of(kind: type, subject: Subject, texts: dict[str, str], name: str) -> Context:
+    """What the option of a name may depend on."""
+    options, _ = resolve(kind, subject, subject.first_example, texts)
+    declared = list(options_of(kind))
+    earlier = {other: getattr(options, other) for other in declared[: declared.index(name)]}
+    return Context(subject, subject.first_example, earlier)
+
+
 def with_option(kind: type, subject: Subject, name: str, texts: dict[str, str]) -> dict[str, str] | None:
     """Texts and that of an option's value that is not the default; None if it has no effect or no other value."""
-    declared = options_of(kind)
-    options, _ = resolve(kind, subject, subject.first_example, texts)
-    chosen = {other: getattr(options, other) for other in list(declared)[: list(declared).index(name)]}
-    context = Context(subject, subject.first_example, chosen)
-    text = other_than_default(declared[name], context) if declared[name].has_effect(context) else None
+    option, context = options_of(kind)[name], context_of(kind, subject, texts, name)
+    text = other_than_default(option, context) if option.has_effect(context) else None
     return None if text is None or name in texts else {**texts, name: text}
 
 
@@ -114,7 +129,7 @@ def shows(page: Page, view: View, subject: Subject, scene: Scene, name: str) -> 
 @pytest.mark.parametrize("view", all_views().values(), ids=all_views())
 def test_a_link_opens_every_option_in_a_fresh_browser(browse, app_folder, view):
     runs = Runs(app_folder)
-    subject = Subject.load(runs.open("copies" if view.name == "attention" else "small"))
+    subject = Subject.load(runs.open("trigrams" if view.name in ("attention", "phase-changes") else "small"))
     seen: set[str] = set()
     for link, names in links(view, subject):
         scene = open_scene(str(link), runs).scene  # in full

@@ -123,7 +123,7 @@ def test_a_map_tells_its_values_and_can_be_enlarged(browse):
     assert stage.bounding_box()["height"] == small["height"]
 
 
-def test_the_seismograph_is_a_timeline_that_tells_values_and_onsets(browse):
+def test_the_seismograph_is_a_timeline_that_tells_values_and_marks(browse):
     page = browse("/phase-changes?run=small&step=0")
     stage = page.locator(".panel.raster .stage")
     stage.scroll_into_view_if_needed()
@@ -178,6 +178,24 @@ def test_columns_and_points_tell_their_values(browse):
     x, y = page.evaluate(f"{FILM}.player.panels.find((panel) => panel.panel.kind === 'scatter').places()[0]")
     page.locator(".panel.scatter .stage").hover(position={"x": x, "y": y})
     expect(page.locator(".panel.scatter .tip")).to_contain_text("weights at step 40: PC1")
+
+
+def test_points_tell_their_colour_and_are_hidden_with_their_category(browse):
+    page = browse("/activations?run=small&step=40&form=scatter")
+    scatter = f"{FILM}.player.panels.find((panel) => panel.panel.kind === 'scatter')"
+    page.wait_for_function(f"() => {FILM}?.player?.panels.some((panel) => panel.panel.kind === 'scatter' && panel.box)")
+    x, y = page.evaluate(f"{scatter}.places()[0]")
+    page.locator(".panel.scatter .stage").hover(position={"x": x, "y": y})
+    expect(page.locator(".panel.scatter .tip")).to_contain_text("right answer")
+    answer = page.locator(".panel.scatter .tip").inner_text().rsplit(" ", 1)[1]
+    key = page.locator(".panel.scatter .key").get_by_text(answer, exact=True)
+    n_shown = f"{scatter}.places().filter((_, p) => {scatter}.shown()(p)).length"
+    before = page.evaluate(n_shown)
+    key.click()
+    expect(key).to_have_attribute("aria-pressed", "false")
+    assert 0 <= page.evaluate(n_shown) < before
+    key.click()
+    assert page.evaluate(n_shown) == before
 
 
 def test_the_timeline_of_another_run_moves_both(browse):

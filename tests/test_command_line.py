@@ -1,6 +1,7 @@
 """The command line, as people run it."""
 
 import json
+import re
 import signal
 import subprocess
 import sys
@@ -46,12 +47,26 @@ def test_golden_losses_of_induction(tmp_path):
     assert loss[50].item() * 85 / 84 == pytest.approx(5.017400270183791, rel=1e-5)
 
 
-def test_golden_losses_of_modular_addition(tmp_path):
+def test_golden_first_loss_of_induction_with_seed_1(tmp_path):
+    """That of a run which its author saved, 5.0507694149, to a relative error of 4e-9."""
+    command = ["train", "induction", "--preset", "notebook", "--seed", "1", "--steps", "1"]
+    assert main([*command, "--checkpoints", str(tmp_path)]) == 0
+    loss = Runs(tmp_path).open("induction").metrics()["train_loss"][0].item()
+    assert loss * 85 / 84 == pytest.approx(5.0507693988, rel=1e-8)
+    assert loss * 85 / 84 == pytest.approx(5.0507694149, rel=1e-8)
+
+
+@pytest.mark.parametrize(
+    ("settings", "train", "test"),
+    [([], 4.774210666917728, 4.776787891584596), (["equals_output=false"], 4.755991395998489, 4.764196322127469)],
+    ids=["with = among the outputs", "numbers alone"],
+)
+def test_golden_losses_of_modular_addition(tmp_path, settings, train, test):
     command = ["train", "modular-addition", "--preset", "notebook", "--steps", "1", "--checkpoints", str(tmp_path)]
-    assert main(command) == 0
+    assert main([*command, *(word for one in settings for word in ("--set", one))]) == 0
     metrics = Runs(tmp_path).open("modular-addition").metrics()
-    assert metrics["train_loss"][0].item() == pytest.approx(4.755991, rel=1e-5)
-    assert metrics["test_loss"][0].item() == pytest.approx(4.764196, rel=1e-5)
+    assert metrics["train_loss"][0].item() == pytest.approx(train, rel=1e-7)
+    assert metrics["test_loss"][0].item() == pytest.approx(test, rel=1e-7)
 
 
 @pytest.mark.parametrize(
@@ -75,12 +90,62 @@ def test_every_task_answers_typed_text(run, text, answer, capsys):
     assert "right" in rows[-1]
 
 
+def test_phases_tell_every_fall_and_rise(capsys):
+    command = ["phases", "addition-finite", "--checkpoints", str(SHIPPED)]
+    assert main([*command, "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    (deepest,) = (row for row in told if (row["token"], row["losses"], row["deepest"]) == ("hundreds", "test", True))
+    assert deepest["what"] == "fall"
+    assert 1450 < deepest["steepest"] < 1650
+    assert deepest["width"] == deepest["ends"] - deepest["begins"]
+    assert deepest["depth"] == pytest.approx(deepest["before"] - deepest["after"])
+    assert deepest["share"] == pytest.approx(deepest["depth"] / 2.302585)
+    assert {(row["losses"], row["what"]) for row in told} == {("test", "fall"), ("test", "rise"), ("train", "fall")}
+    assert main(command) == 0
+    head, *rows, note = capsys.readouterr().out.strip().split("\n")
+    assert head.split()[:4] == ["loss", "what", "begins", "steepest"]
+    assert len(rows) == len(told)
+    assert sum("deepest fall" in row for row in rows) == 12
+    assert f"{deepest['steepest']:,}" in next(row for row in rows if re.match("hundreds, test +deepest fall", row))
+    assert "nats" in note
+
+
+def test_phases_of_a_run_whose_losses_do_not_move(tmp_path, capsys):
+    root = ["--checkpoints", str(tmp_path)]
+    assert main(["train", "addition", "--steps", "1", "--name", "still", *TINY, *root]) == 0
+    capsys.readouterr()
+    assert main(["phases", "still", *root]) == 0
+    assert capsys.readouterr().out == "No loss falls or rises by more than its noise.\n"
+    assert main(["phases", "nope", *root]) == 2
+    assert "There is no run 'nope'" in capsys.readouterr().err
+
+
 def test_a_preset_brings_its_task_settings(tmp_path):
     root = ["--checkpoints", str(tmp_path)]
     assert main(["train", "modular-addition", "--steps", "1", "--set", "d_mlp=8", *root]) == 0
     assert main(["train", "modular-addition", "--steps", "1", "--set", "p=7", "--name", "seven", *root]) == 0
     ps = {name: Runs(tmp_path).open(name).info().task.p for name in ("modular-addition", "seven")}
     assert ps == {"modular-addition": 59, "seven": 7}
+
+
+def test_induction_with_more_copies_and_tokens_is_trained_and_asked(tmp_path, capsys):
+    settings = ["vocabulary=129", "copies=4", "answers=all", "d_model=16", "batch_size=8"]
+    command = ["train", "induction", "--steps", "2", *(word for one in settings for word in ("--set", one))]
+    assert main([*command, "--checkpoints", str(tmp_path)]) == 0
+    info = Runs(tmp_path).open("induction").info()
+    assert (info.model.d_vocab, info.model.n_ctx) == (129, 141)
+    assert Runs(tmp_path).open("induction").metrics()["train_loss_per_token"].shape == (2, 61)
+    capsys.readouterr()
+    assert main(["predict", "induction", "àbcàb", "--json", "--checkpoints", str(tmp_path)]) == 0
+    assert json.loads(capsys.readouterr().out)["step"] == 2
+
+
+def test_a_finished_run_goes_on_to_more_steps(tmp_path, capsys):
+    train = ["train", "addition", "--checkpoints", str(tmp_path)]
+    assert main([*train, "--steps", "4", *TINY]) == 0
+    assert main([*train, "--resume", "--steps", "9"]) == 0
+    assert "Done: 9 steps" in capsys.readouterr().out
+    assert len(Runs(tmp_path).open("addition").metrics()["train_loss"]) == 9
 
 
 def test_train_list_and_ask(tmp_path, capsys):
@@ -140,7 +205,8 @@ def test_predict_prints_what_is_promised(small, root, capsys):
         (["train", "addition", "--step", "3"], "--step"),
         (["train", "addition", "--name", "../x"], "cannot be the name"),
         (["train", "addition", "--resume", "--name", "nope"], "no run 'nope'"),
-        (["train", "addition", "--resume", "--name", "small", "--steps", "5"], "leave out --steps"),
+        (["train", "addition", "--resume", "--name", "small", "--seed", "5"], "leave out --seed"),
+        (["train", "addition", "--resume", "--name", "small", "--steps", "5"], "has done 40 steps; give it more"),
         (["train", "addition", "--resume", "--name", "small"], "is done"),
         (["train", "addition", "--name", "small"], "choose another name"),
         (["train", "modular-addition", "--set", "p=15"], "which is no prime; take 17"),

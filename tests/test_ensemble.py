@@ -143,3 +143,11 @@ def test_an_ensemble_says_what_memory_it_takes(small):
     grown = cut(stack, 0, 3).followed_by(cut(stack, 3, 5))
     assert grown.nbytes == 2 * stack.nbytes
     assert stack.select(slice(1, 2)).nbytes == stack.nbytes
+
+
+def test_logits_at_some_positions_are_those_of_a_pass(ensemble):
+    tokens = torch.randint(0, 12, (6, 9), generator=torch.Generator().manual_seed(0))
+    positions = torch.tensor([[2, 5, 8], [0, 1, 2], [8, 7, 6], [3, 3, 4], [1, 4, 7], [0, 5, 6]])
+    logits, _ = ensemble.run(tokens)
+    expected = logits[:, torch.arange(6)[:, None], positions]
+    torch.testing.assert_close(ensemble.logits_at(tokens, positions), expected, rtol=1e-4, atol=1e-5)

@@ -14,7 +14,7 @@ from explorer.film.panels.figures import Figure
 from explorer.film.panels.heatmaps import Heatmaps
 from explorer.film.panels.panel import Panel
 from explorer.film.panels.raster import Raster
-from explorer.film.panels.scatter import Scatter
+from explorer.film.panels.scatter import Colouring, Scatter
 from explorer.runs import Runs, recorder
 from explorer.tasks.addition import Addition
 from explorer.views import (
@@ -26,6 +26,7 @@ from explorer.views import (
     watch,
     weights,
 )
+from explorer.views.classes import class_films
 from explorer.views.subject import Subject
 from tests.conftest import TRAINING
 from tests.films import of
@@ -49,7 +50,7 @@ def test_a_figure_of_each_kind_of_panel_has_its_values(shipped, kind):
         assert [trace.name for trace in data] == [line.label for line in panel.lines]
     elif kind is Raster:
         np.testing.assert_allclose(data[0].z, panel.values)
-        np.testing.assert_allclose(data[1].x, panel.onsets)
+        np.testing.assert_allclose(data[1].x, panel.marks)
     elif kind is Heatmaps:
         np.testing.assert_allclose(np.stack([trace.z for trace in data]), panel.values[7])
     elif kind is Columns:
@@ -130,6 +131,25 @@ def test_points_have_the_colours_of_the_player(mode):
     assert points.marker.color == palette.CURSOR[mode]
 
 
+@pytest.mark.parametrize("mode", ["light", "dark"])
+def test_points_have_the_colour_of_their_category_or_number(mode):
+    x, y, labels = np.arange(6.0).reshape(2, 3), np.ones((2, 3)), ["<a>", "b", "c"]
+    few = Colouring("token", np.array([[1, 0, 1]]), ["even", "<odd>"])
+    even, odd = Scatter("few", "Few", labels, x, y, "x", "y", colouring=few).figure(1, (0, 5), mode).data
+    assert (even.name, odd.name) == ("even", "&lt;odd&gt;")
+    assert (even.marker.color, odd.marker.color) == palette.CATEGORIES[mode][:2]
+    np.testing.assert_array_equal(odd.x, x[1, [0, 2]])
+    assert list(odd.text) == ["&lt;a&gt;", "c"]
+    many = Colouring("token", np.array([[0, 1, 7]]), list("abcdefgh"))  # more than the palette has
+    traces = Scatter("many", "Many", labels, x, y, "x", "y", colouring=many).figure(1, (0, 5), mode).data
+    assert [trace.marker.color for trace in traces] == palette.ring(8, mode)
+    losses = Colouring("loss", np.array([[0.0, 1.0, 2.0], [3.0, 4.0, 5.0]]), low=0.0, high=4.0)
+    (points,) = Scatter("loss", "Loss", labels, x, y, "x", "y", colouring=losses).figure(1, (0, 5), mode).data
+    assert list(points.marker.color) == [3, 4, 5]
+    assert (points.marker.cmin, points.marker.cmax) == (0, 4)
+    assert points.marker.colorscale[0][1] == palette.RAMPS[mode]["sequential"][0]
+
+
 def test_every_panel_with_numbers_can_be_a_figure(subject, copies):
     for film in (
         watch.film(subject, "48+76"),
@@ -168,6 +188,6 @@ def test_ten_digits_have_panels_too(tmp_path):
     subject = Subject.load(run)
     text = next(iter(task.examples.values()))
     assert len(fourier.answers(subject)) == 10
-    assert phase_changes.class_film(subject).panels
+    assert next(class_films(subject))[0].panels
     assert phase_changes.film(subject, text).panels
     assert attribution.film(subject, text, 10).panels

@@ -13,7 +13,7 @@ from explorer.film.panels.curves import BUCKETS, Curves, Line, Mark, thinned
 from explorer.film.panels.heatmaps import Heatmaps
 from explorer.film.panels.panel import Panel
 from explorer.film.panels.raster import Raster
-from explorer.film.panels.scatter import Scatter
+from explorer.film.panels.scatter import Colouring, Scatter
 from explorer.film.panels.text import Text
 from explorer.film.panels.tokens import Tokens
 
@@ -91,23 +91,31 @@ def test_a_film_survives_packing():
 def test_timelines_columns_and_points_survive_packing():
     rng = np.random.default_rng(0)
     line = Line("all", np.arange(9), rng.random(9), 0)
-    onsets = np.array([3.0, np.nan])
+    marks = np.array([3.0, np.nan])
+    colouring = Colouring("token", np.array([[1]]), ["a", "b"])
     film = Film(
         [0, 5, 20],
         [
-            Curves("loss", "loss", [line], marks=[Mark("units: onset", 7, 2, "units")], at=np.array([0, 4, 4])),
-            Raster("losses", "losses", ["a", "b"], np.arange(4), rng.random((2, 4)), 0.0, 1.0, "nats", onsets),
+            Curves("loss", "loss", [line], marks=[Mark("units: falls", 7, 2, "units")], at=np.array([0, 4, 4])),
+            Raster("losses", "losses", ["a", "b"], np.arange(4), rng.random((2, 4)), 0.0, 1.0, "nats", marks),
             Columns("norms", "norms", ["1", "2"], ["W_E"], rng.random((3, 1, 2)), "norm", "frequency", marked=[1]),
             Scatter("path", "path", ["weights"], rng.random((3, 1)), rng.random((3, 1)), "PC1", "PC2", trail=True),
+            Scatter("points", "points", ["a"], rng.random((3, 1)), rng.random((3, 1)), "x", "y", colouring=colouring),
             heatmaps(rng.random((3, 1, 2, 2))),
         ],
     )
     header, _ = unpack(film.packed)
-    curves, raster, columns, scatter, maps = header["panels"]
-    assert curves["marks"] == [{"label": "units: onset", "step": 7, "colour": 2, "group": "units"}]
+    curves, raster, columns, scatter, points, maps = header["panels"]
+    assert scatter["colouring"] is None
+    assert points["colouring"] | {"values": None} == {
+        **{"name": "token", "values": None, "categories": ["a", "b"]},
+        **{"low": 0, "high": 1},
+    }
+    assert points["colouring"]["values"].tolist() == [[1]]
+    assert curves["marks"] == [{"label": "units: falls", "step": 7, "colour": 2, "group": "units", "until": None}]
     assert curves["at"].tolist() == [0, 4, 4]
     np.testing.assert_allclose(raster["values"], film.panels[1].values, rtol=1e-6)
-    np.testing.assert_array_equal(raster["onsets"], onsets)
+    np.testing.assert_array_equal(raster["marks"], marks)
     np.testing.assert_allclose(columns["values"], film.panels[2].values, rtol=1e-6)
     np.testing.assert_allclose(scatter["x"], film.panels[3].x, rtol=1e-6)
     assert maps["outlines"] == []
@@ -237,10 +245,19 @@ def test_steps_must_ascend(steps):
         with_arrays(
             Raster("raster", "raster", ["a"], np.zeros(3), np.zeros((1, 3)), 0, 1, ""), values=np.zeros((1, 2))
         ),
-        with_arrays(Raster("onsets", "onsets", ["a"], np.zeros(3), np.zeros((1, 3)), 0, 1, ""), onsets=np.zeros(2)),
+        with_arrays(Raster("marks", "marks", ["a"], np.zeros(3), np.zeros((1, 3)), 0, 1, ""), marks=np.zeros(2)),
         Columns("columns", "columns", ["x"], ["a", "b"], np.zeros((2, 1, 1)), "", ""),
         with_arrays(
             Scatter("scatter", "scatter", ["a"], np.zeros((2, 1)), np.zeros((2, 1)), "x", "y"), y=np.zeros((2, 2))
+        ),
+        *(
+            Scatter("colours", "colours", ["a"], np.zeros((2, 1)), np.zeros((2, 1)), "x", "y", colouring=colouring)
+            for colouring in (
+                Colouring("loss", np.zeros((3, 1))),
+                Colouring("loss", np.zeros((1, 2))),
+                Colouring("token", np.array([[2]]), ["a", "b"]),
+                Colouring("token", np.array([[0.5]]), ["a", "b"]),
+            )
         ),
     ],
     ids=lambda panel: panel.kind,

@@ -34,6 +34,9 @@ class Dial(Panel):
 
     def fits(self, n_frames: int) -> bool:
         return len(self.angles) == n_frames
+
+    def framed(self, places, steps):
+        return self
 """
 DIAL_JS = """
 import { element } from "../dom.js";

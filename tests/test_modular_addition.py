@@ -1,6 +1,7 @@
 """Modular addition: the golden split, the four functions, typed pairs."""
 
 import dataclasses
+import math
 import random
 
 import pytest
@@ -85,6 +86,17 @@ def test_smallest_and_largest_prime(p):
     assert task.encode(next(iter(task.examples.values()))).targets.max() < p
 
 
+def test_the_equals_sign_may_be_an_output():
+    task = ModularAddition(equals_output=True)
+    assert task.answer_tokens == task.tokens == (*TASK.answer_tokens, "=")
+    assert task.references[0].losses[0] == pytest.approx(math.log(114))
+    example = task.encode("37+95")
+    assert task.written(example, [113]).endswith("model: =  wrong")
+    assert task.written(example, [112]).endswith("model: 112  wrong, off by 20")
+    assert task.cycle == TASK.cycle
+    assert task.classes(5, 0) == TASK.classes(5, 0)
+
+
 def test_a_number_of_training_examples_is_refused():
     with pytest.raises(UserError, match="set train_share"):
         TASK.train_stream(TrainingConfig(finite=100))
@@ -101,7 +113,7 @@ def test_training_data_may_be_infinite():
     ("function", "names"), [("add", ("x + y < 13", "x + y ≥ 13")), ("subtract", ("x ≥ y", "x < y"))]
 )
 def test_classes_are_of_pairs_that_wrap_around_and_of_pairs_that_do_not(function, names):
-    classes = ModularAddition(p=13, function=function).classes(200, seed=0)
+    classes = ModularAddition(p=13, function=function).classes(200, seed=0)["wrapping"]
     x, y = classes.batch.tokens[:, 0], classes.batch.tokens[:, 1]
     plain = x + y if function == "add" else x - y
     assert classes.names == names

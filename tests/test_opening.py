@@ -91,7 +91,7 @@ def printed(capsys, *arguments: str) -> tuple[int, str, str]:
 def test_a_scene_is_printed_in_full_and_in_one_form(capsys):
     status, full, err = printed(capsys, "scene", "attention?run=addition&show=heads")
     assert (status, err) == (0, "")
-    assert full == "attention?run=addition&step=101&example=12345%2B67890&show=heads"
+    assert full == "attention?run=addition&step=43&example=12345%2B67890&show=heads"
     for line in (full, f"http://localhost:8501/{full}", f" {full}\n"):
         assert printed(capsys, "scene", line)[1] == full
     switched = full.replace("&show", "&player=losses.smooth:off+losses.log&show")

@@ -67,6 +67,10 @@ def test_every_option_is_shown_of_every_shipped_run(monkeypatch, page, run):
     seen = set()
     for _ in every_choice(app):
         assert healthy(app)
+        if app.info and page == "attention":
+            assert run == "modular-addition"
+            assert "Head scores have no meaning for this run" in app.info[0].value
+            continue
         film = header(app)
         assert film["steps"] == steps
         shown = str([(panel["title"], panel.get("maps"), panel.get("series")) for panel in film["panels"]])
@@ -245,13 +249,16 @@ def test_attention_can_be_averaged_over_a_batch(opened):
     assert one["maps"] == ["L0H0", "L0H1", "L1H0", "L1H1"]
     app.get("button_group")[0].set_value("mean over a batch").run()
     assert healthy(app)
-    assert "mean over 32 unseen examples" in header(app)["panels"][1]["title"]
+    assert "mean over 64 unseen examples" in header(app)["panels"][1]["title"]
 
 
 def test_phase_changes_are_in_a_table_and_smoothing_is_in_the_film(opened):
     app = opened("phase-changes", run="finite")
     table = app.dataframe[0].value
-    assert set(table["digit"]) == {f"{d}, {kind}" for d in ("hundreds", "tens", "units") for kind in ("test", "train")}
+    labels = {f"{d}, {kind}" for d in ("hundreds", "tens", "units") for kind in ("test", "train")}
+    assert set(table["digit"]) <= labels
+    assert set(table["what"]) <= {"deepest fall", "fall", "rise"}
+    assert (table["begins"] <= table["ends"]).all()
     assert header(app)["panels"][0]["smoothing"] == 0.9
     app.select_slider(key="phase-changes.smoothing").set_value(0.5).run()
     assert healthy(app)

@@ -290,7 +290,7 @@ def test_a_request_to_stop_stops_one_training(tmp_path, small):
 
 
 def test_progress_is_written_between_snapshots(tmp_path, monkeypatch):
-    monkeypatch.setattr("explorer.runs.recorder.REPORT_EVERY", 0)
+    monkeypatch.setattr("explorer.runs.keeper.REPORT_EVERY", 0)
     run = recorder.create(Runs(tmp_path), "told", TASK, MODEL, replace(TRAINING, snapshot_every=0, snapshot_share=1.0))
     told = []
 
@@ -333,6 +333,25 @@ def test_a_request_to_stop_a_removed_run_writes_nothing(copied):
     shutil.rmtree(copied.folder)
     recorder.request_stop(copied)
     assert not copied.folder.exists()
+
+
+def test_measures_of_an_older_version_are_left_out_and_new_ones_begin_when_training_goes_on(tmp_path):
+    """As if a run had been stopped when the measures of its task had other names."""
+    task = SkipTrigram()
+    model, training = task.model_config(**task.presets["quick"].model), replace(FINITE, test_every=4)
+    run = recorder.create(Runs(tmp_path), "older", task, model, training)
+    recorder.train(run, should_stop=iter([False] * 12 + [True]).__next__)
+    before = load_file(run.metrics_file)
+    older = {"attention_grad": before.pop("attention_gradient"), "test_right": before.pop("test_accuracy"), **before}
+    save_file(older, run.metrics_file)
+    assert run.metrics().keys() == before.keys()
+    assert recorder.train(run).status == "done"
+    metrics = run.metrics()
+    assert metrics.keys() == before.keys() | {"attention_gradient", "test_accuracy"}
+    for name, n_rows, n_before in (("attention_gradient", 30, 13), ("test_accuracy", 8, 4)):
+        assert len(metrics[name]) == n_rows
+        assert metrics[name][:n_before].isnan().all()
+        assert metrics[name][n_before:].isfinite().any(1).all()
 
 
 @pytest.mark.parametrize("name", ["train_stream", "schedule"])

@@ -1,15 +1,16 @@
 """The summaries on the page Runs."""
 
+import math
 from dataclasses import replace
 
 import numpy as np
 import pytest
+import torch
+from safetensors.torch import save_file
 
 from explorer.pages.cache import nbytes
 from explorer.pages.run_cards import SPARKLINE_POINTS, card
 from explorer.runs import Run, Runs, recorder
-from explorer.views.phase_changes import phases
-from explorer.views.subject import Subject
 from tests.conftest import FINITE, MODEL, TASK
 
 
@@ -21,13 +22,15 @@ def tested(tmp_path) -> Run:
     return run
 
 
-def test_final_losses_are_those_of_the_table_of_phase_changes(tested):
-    table = phases(Subject.load(tested))
-    for kind, loss in card(tested).final_losses.items():
-        of_kind = [phase.final_loss for phase in table if phase.name.endswith(f", {kind}")]
-        assert len(of_kind) == len(TASK.loss_names)
-        assert loss == pytest.approx(sum(of_kind) / len(of_kind), rel=1e-5)
-    assert card(tested).final_losses.keys() == {"train", "test"}
+def test_final_losses_are_smoothed_over_steps_not_rows(tested):
+    metrics, card_of_run = tested.metrics(), card(tested)
+    assert card_of_run.final_losses.keys() == {"train", "test"}
+    for kind, spacing in (("train", 1), ("test", 7)):
+        losses = metrics[f"{kind}_loss"]
+        beta = 0.9**spacing
+        ages = torch.arange(len(losses)).flip(0)
+        weights = torch.where(ages < len(losses) - 1, 1 - beta, 1.0) * beta**ages
+        assert card_of_run.final_losses[kind] == pytest.approx(float((weights * losses).sum()), rel=1e-5)
 
 
 def test_curves_are_thinned_and_counted_by_the_cache(tested):
@@ -38,6 +41,16 @@ def test_curves_are_thinned_and_counted_by_the_cache(tested):
     np.testing.assert_array_equal(test_steps, np.arange(0, 400, 7))
     assert losses[0] == tested.metrics()["train_loss"][0]
     assert nbytes(summary) >= sum(values.nbytes for values in (steps, losses, test_steps, test_losses))
+
+
+def test_a_loss_that_is_not_a_number_at_the_end_is_not_hidden_by_smoothing(tested):
+    metrics = tested.metrics()
+    metrics["train_loss"][300:] = torch.nan
+    save_file(metrics, tested.folder / "metrics.safetensors")
+    summary = card(tested)
+    assert math.isnan(summary.final_losses["train"])
+    assert np.isnan(summary.curves["train"][1]).sum() == 50  # of 200 points
+    assert summary.final_losses["test"] > 0
 
 
 def test_a_run_that_has_not_begun_has_no_losses(tmp_path):

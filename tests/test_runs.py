@@ -6,6 +6,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ from safetensors.torch import load_file, save_file
 
 from explorer.errors import UserError
 from explorer.runs import Run, Runs
+from explorer.runs.sentences import named_steps
 from tests.conftest import MODEL, TASK, TRAINING
 
 # --- What a run holds ---
@@ -25,7 +27,7 @@ def test_a_run_remembers_what_it_is(small):
     assert (info.task, info.model, info.training) == (TASK, MODEL, TRAINING)
     assert (info.status, info.steps_done) == ("done", 40)
     assert small.steps() == info.snapshots == (0, 10, 20, 30, 40)
-    assert not (small.folder / "resume.safetensors").exists()
+    assert (small.folder / "resume.safetensors").exists()
 
 
 def test_metrics_hold_a_row_for_each_update(small):
@@ -149,6 +151,77 @@ def test_a_spoilt_snapshot_gets_one_sentence_that_names_it(copied, small, how):
         copied.ensemble()
 
 
+def test_snapshots_with_the_same_problem_get_one_sentence(copied, small):
+    for step in (0, 10, 40):
+        spoil(copied.snapshot_file(step), "truncated", small)
+    spoil(copied.snapshot_file(20), "missing", small)
+    problems: list[str] = []
+    assert copied.readable(problems) == (30,)
+    assert problems == [
+        "small/snapshots/step-000000.safetensors is damaged or is not a safetensors file; restore it; the same holds "
+        "at steps 10 and 40.",
+        "small/snapshots/step-000020.safetensors is missing; restore the file, or train the run again.",
+    ]
+
+
+def test_a_problem_of_all_snapshots_is_told(copied):
+    for step in copied.steps():
+        weights = {f"module.{name}": weight for name, weight in copied.snapshot(step).items()}
+        save_file(weights, copied.snapshot_file(step))
+    with pytest.raises(UserError, match=r"unexpected: 'module\..*; the same holds for all 5 snapshots\.$") as refused:
+        copied.readable([])
+    assert str(refused.value).startswith("small/snapshots/step-000000.safetensors does not belong to this run")
+
+
+@pytest.mark.parametrize(
+    ("steps", "words"),
+    [
+        ((1000,), "step 1,000"),
+        ((0, 20), "steps 0 and 20"),
+        ((0, 20, 40, 60), "steps 0, 20, 40 and 60"),
+        (range(0, 1200, 100), "12 steps from 0 to 1,100"),
+    ],
+)
+def test_steps_in_words(steps, words):
+    assert named_steps(steps) == words
+
+
+def with_header(path: Path, change: Callable[[str], str]) -> None:
+    """Replace the header of a safetensors file."""
+    data = path.read_bytes()
+    end = 8 + int.from_bytes(data[:8], "little")
+    header = change(data[8:end].decode()).encode()
+    path.write_bytes(len(header).to_bytes(8, "little") + header + data[end:])
+
+
+def test_a_file_that_names_a_tensor_twice_is_refused(copied):
+    def twice(header: str) -> str:
+        entry = json.dumps(json.loads(header)["unembed.W_U"])
+        return f'{header.rstrip()[:-1]},"unembed.W_U":{entry}}}'
+
+    with_header(copied.snapshot_file(10), twice)
+    with pytest.raises(UserError, match=r"^small/snapshots/step-000010.safetensors names 'unembed.W_U' twice; restore"):
+        copied.snapshot(10)
+    problems: list[str] = []
+    assert copied.readable(problems) == (0, 20, 30, 40)
+    assert len(problems) == 1
+
+
+@pytest.mark.parametrize("length", [2**40, 2**24 + 1, 2**63])
+def test_a_header_of_absurd_length_is_not_read(copied, length):
+    path = copied.snapshot_file(10)
+    path.write_bytes(length.to_bytes(8, "little") + path.read_bytes()[8:])
+    with pytest.raises(UserError, match=r"step-000010.safetensors is damaged"):
+        copied.snapshot(10)
+
+
+@pytest.mark.parametrize("change", [("{", '{"status": "done", '), ('"steps": 40', '"steps": 40, "steps": 41')])
+def test_a_run_json_that_says_something_twice_is_refused(copied, change):
+    copied.info_file.write_text(copied.info_file.read_text().replace(*change, 1))
+    with pytest.raises(UserError, match=r"^small/run.json names '(status|steps)' twice; restore the file\.$"):
+        copied.info()
+
+
 @pytest.mark.parametrize("how", HOW[:5])
 def test_spoilt_metrics_get_one_sentence_that_names_them(copied, small, how):
     spoil(copied.folder / "metrics.safetensors", how, small)
@@ -182,6 +255,8 @@ def test_spoilt_metrics_get_one_sentence_that_names_them(copied, small, how):
         {"threads": "many"},
         {"snapshots": [1.5]},
         {"snapshots": "all"},
+        {"ended_at": [40]},
+        {"ended_at": "never"},
     ],
     ids=str,
 )
@@ -210,6 +285,16 @@ def test_the_version_of_a_run_changes_when_a_file_is_removed(copied):
     copied.info_file.unlink()
     with pytest.raises(UserError, match=r"small/run.json cannot be read"):
         copied.version()
+
+
+def test_about_is_one_line_without_comments(copied):
+    assert copied.about() == ""
+    before = copied.version()
+    copied.about_file.write_bytes("  Digits <!--a.b-->9 %<!---->\n are\x1b[31m learnt.\xff".encode("latin-1"))
+    assert copied.about() == "Digits 9 % are[31m learnt.\ufffd"
+    assert copied.version() != before
+    copied.about_file.write_text("x" * 10_000)
+    assert copied.about() == "x" * 500
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", "null", "[" * 100_000, "\x00"])

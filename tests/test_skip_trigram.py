@@ -69,8 +69,55 @@ def test_the_recorded_gradient_is_that_of_the_loss_at_the_attention_to_the_trigg
     for trigram in range(10):
         rows = batch.targets[:, 0] == trigram
         if rows.any():
-            expected = gradient[rows].mean().item()
-            assert measured.measures["attention_grad"][trigram].item() == pytest.approx(expected, rel=1e-5)
+            expected = 40 * gradient[rows].mean().item()  # of each text's own loss, not of the mean of 40
+            assert measured.measures["attention_gradient"][trigram].item() == pytest.approx(expected, rel=1e-5)
+
+
+@pytest.mark.parametrize("n", [1, 3])
+def test_the_recorded_gradient_does_not_depend_on_the_size_of_the_batch(n):
+    """The same texts, once or several times."""
+    model, once = new_model(TRANSFORMER, seed=2), TASK.sample(40, torch.Generator().manual_seed(0))
+    found = []
+    for batch in (once, once.rows(torch.arange(40).repeat(n))):
+        loss = lambda logits, batch=batch: TASK.losses(batch.at_answers(logits), batch).mean()  # noqa: E731
+        logits, cache = model.run_with_cache(batch.tokens, [PATTERN], loss)
+        gradients = {PATTERN: cache[f"{PATTERN}_grad"]}
+        found.append(TASK.measure(batch.at_answers(logits), batch, gradients)["attention_gradient"])
+    torch.testing.assert_close(*found, rtol=1e-4, atol=1e-6, equal_nan=True)
+
+
+# --- Its settings ---
+
+
+def test_triggers_letters_and_answers_follow_the_settings():
+    task = SkipTrigram(n_triggers=26, n_letters=16)
+    assert "".join(task.tokens) == "^=abcdefghijABCDEFGHIJKLMNOPQRSTUVWXYZ"
+    assert (task.answer_tokens[-1], task.loss_names[-1], task.n_ctx) == ("25", "Z → 25", 18)
+    example = task.encode("abZ = 25")
+    assert example.targets.tolist() == [25]
+    assert "'25' is right: Z goes with 25" in example.note
+    assert task.written(example, [25]).startswith("abZ")
+    assert task.siblings(example)["A instead of Z"].startswith("abA")
+    assert "Z in the middle" in task.examples
+    few = SkipTrigram(n_triggers=2)
+    with pytest.raises(UserError, match=r"'C' is not a letter of this task; type up to 40 letters .* A to B"):
+        few.encode("abC")
+
+
+@pytest.mark.parametrize("settings", [{"n_triggers": 1}, {"n_triggers": 27}, {"n_letters": 15}, {"n_letters": 161}])
+def test_settings_beyond_their_limits_are_refused(settings):
+    with pytest.raises(UserError, match="must lie between"):
+        SkipTrigram(**settings)
+
+
+def test_each_trigger_has_an_example_and_a_class():
+    task = SkipTrigram(n_triggers=12)
+    in_the_middle = [name for name in task.examples if name.endswith("in the middle")]
+    assert sorted(in_the_middle) == [f"{trigger} in the middle" for trigger in "ABCDEFGHIJKL"]
+    assert {task.examples[name][19] for name in in_the_middle} == set("ABCDEFGHIJKL")
+    classes = task.classes(20, seed=0)["trigger"]
+    assert classes.names == task.loss_names
+    assert torch.equal(classes.labels, classes.batch.targets[:, 0])
 
 
 def test_typed_letters_are_filled_up_and_answers_checked():
@@ -150,7 +197,7 @@ def test_a_table_has_one_head():
 
 def test_classes_are_texts_by_the_third_of_their_trigger():
     task = SkipTrigram()
-    classes = task.classes(500, seed=0)
+    classes = task.classes(500, seed=0)["place"]
     batch = classes.batch
     assert classes.about[1] == "the trigger is one of letters 14 to 26"
     triggers = batch.tokens >= 12

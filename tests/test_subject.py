@@ -38,12 +38,12 @@ def test_what_came_since_is_read_and_what_was_there_is_not(growing, small):
     assert len(after.metrics["train_loss"]) == 40
 
 
-def test_weights_are_read_when_somebody_looks(growing):
+def test_a_run_in_memory_needs_its_files_no_more(growing):
     subject = Subject.load(growing)
     shutil.rmtree(growing.folder / "snapshots")
-    assert subject.steps == (0, 10, 20)
-    with pytest.raises(UserError, match=r"step-000000.safetensors is missing"):
-        _ = subject.ensemble
+    assert subject.steps == subject.ensemble.steps == (0, 10, 20)
+    with pytest.raises(UserError, match=r"step-000000.safetensors is missing.*; the same holds for all 3 snapshots"):
+        Subject.load(growing)
 
 
 def test_nothing_new_is_the_same_memory(growing):
@@ -86,11 +86,10 @@ def test_a_run_too_large_for_memory_is_thinned_and_says_so(small, room, steps):
         assert torch.equal(thin.ensemble.weights["embed.W_E"][i], small.snapshot(step)["embed.W_E"])
 
 
-def test_the_size_of_a_run_is_known_before_its_weights_are_read(small):
+def test_the_size_of_a_run_is_that_of_its_losses_and_weights(small):
     subject = Subject.load(small)
-    before = subject.nbytes
-    assert sum(weight.nbytes for weight in subject.ensemble.weights.values()) < before
-    assert subject.nbytes == before
+    losses = sum(values.nbytes for values in subject.metrics.values())
+    assert subject.nbytes == losses + small.info().stack_bytes(5)
 
 
 def test_long_curves_are_thinned_to_what_a_screen_can_show_and_keep_their_spikes(small):

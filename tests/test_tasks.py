@@ -13,14 +13,19 @@ from explorer.tasks import TASKS, task_named
 from explorer.tasks.data import Batch, ShuffledStream
 
 ADDITION, TRIGRAMS = TASKS["addition"](n_digits=2), TASKS["skip-trigram"]()
+MORE_TRIGRAMS = TASKS["skip-trigram"](n_triggers=26, n_letters=17)
 INDUCTION = TASKS["induction"](stretch=5, interval=8)
+MORE_COPIES = TASKS["induction"](stretch=16, interval=28, copies=4, vocabulary=129)
+ALL_TOKENS = dataclasses.replace(INDUCTION, answers="all", vocabulary=96, copies=1)
 MODULAR = TASKS["modular-addition"](p=13, train_share=0.4)
 ENDLESS = TrainingConfig(batch_size=50, test_batch_size=30, seed=4)
 FULL = dataclasses.replace(ENDLESS, finite=60)
 SHUFFLED = dataclasses.replace(FULL, full_batch=False)
 CASES = [
     *((task, training) for task in (ADDITION, TRIGRAMS, INDUCTION) for training in (ENDLESS, FULL, SHUFFLED)),
-    (MODULAR, ENDLESS),
+    *((task, ENDLESS) for task in (MORE_TRIGRAMS, MORE_COPIES, ALL_TOKENS, MODULAR)),
+    (ALL_TOKENS, SHUFFLED),
+    (dataclasses.replace(MODULAR, equals_output=True), ENDLESS),
     (dataclasses.replace(MODULAR, train_share=1.0), ENDLESS),
     *((dataclasses.replace(MODULAR, function=function), ENDLESS) for function in ("subtract", "quadratic", "random")),
 ]
@@ -69,9 +74,28 @@ def test_the_loss_of_a_uniform_guess_is_the_first_reference(task, training):
     per_token = task.per_token(losses, batch)
     assert per_token.shape == (2, len(task.loss_names))
     costs = torch.tensor(task.references[0].losses, dtype=torch.float64)
-    if task is INDUCTION:  # its first token, begin, is never the answer, so the best uniform guess leaves it out
-        costs = torch.full_like(costs, math.log(128))
-    torch.testing.assert_close(per_token, costs.expand(2, -1))
+    if task.name == "induction":  # its first token, begin, is never the answer, so the best guess leaves it out
+        costs = torch.full_like(costs, math.log(len(task.tokens)))
+    if task is not MORE_TRIGRAMS:  # some of which do not occur
+        torch.testing.assert_close(per_token, costs.expand(2, -1))
+    torch.testing.assert_close(losses.mean(), costs[0])
+
+
+@case
+def test_the_mean_of_a_reference_is_that_of_all_answers(task, training):
+    """Each answer costs what the reference says of its token."""
+    batch = task.train_stream(training).next()
+    for reference in task.references:
+        costs = torch.tensor(reference.losses, dtype=torch.float64)
+        assert costs.shape == (len(task.loss_names),)
+        if reference.shares:
+            assert sum(reference.shares) == pytest.approx(1)
+            rng = torch.Generator().manual_seed(0)
+            losses = torch.rand(batch.targets.shape, generator=rng, dtype=torch.float64)
+            shares = torch.tensor(reference.shares, dtype=torch.float64)
+            torch.testing.assert_close(task.per_token(losses, batch) @ shares, losses.mean())
+        else:
+            assert reference.mean == pytest.approx(costs.mean().item())
 
 
 @case
@@ -147,7 +171,7 @@ def test_examples_are_read_and_written(task):
 @each
 @pytest.mark.parametrize("typed", ["", "   ", "\n", "!?", "9" * 100_000, "![x](y) <b>", "１+２", "💥", "1+2+3", "-1+2"])
 def test_invalid_input_gets_one_sentence_that_says_what_to_type(task, typed):
-    if task is INDUCTION and typed == "   ":
+    if task.name == "induction" and typed == "   ":
         assert task.encode(typed).text == typed
         return
     with pytest.raises(UserError, match=r"; (type|use) ") as refused:
@@ -189,7 +213,7 @@ def test_rows_of_the_training_data_are_found(task, training):
 @each
 def test_a_cycle_has_all_pairs_and_their_right_answers(task):
     if task.cycle is None:
-        assert task in (TRIGRAMS, INDUCTION)
+        assert task.name in ("skip-trigram", "induction")
         return
     n = task.cycle.n
     assert task.answer_tokens[:n] == task.tokens[:n] == tuple(str(number) for number in range(n))
@@ -214,10 +238,15 @@ def test_a_cycle_has_all_pairs_and_their_right_answers(task):
 
 @each
 def test_classes_are_balanced_and_drawn_from_the_seed(task):
-    classes = task.classes(12, seed=3)
-    if classes is None:
-        assert task is INDUCTION or task.cycle.grids["answer"].sign == 0
-        return
+    every, again, others = task.classes(12, seed=3), task.classes(12, seed=3), task.classes(12, seed=4)
+    assert every or task.name == "induction" or task.cycle.grids["answer"].sign == 0
+    for by, classes in every.items():
+        check_classes(task, classes)
+        assert torch.equal(again[by].batch.tokens, classes.batch.tokens)
+        assert not torch.equal(others[by].batch.tokens, classes.batch.tokens)
+
+
+def check_classes(task, classes):
     n = len(classes.names)
     assert n == len(classes.about) >= 2
     assert len(set(classes.names)) == len(set(classes.about)) == n
@@ -229,8 +258,6 @@ def test_classes_are_balanced_and_drawn_from_the_seed(task):
     assert batch.positions.shape == batch.targets.shape
     assert 0 <= batch.targets.min() <= batch.targets.max() < len(task.answer_tokens)
     assert task.per_token(torch.zeros(batch.targets.shape), batch).shape == (len(task.loss_names),)
-    assert torch.equal(task.classes(12, seed=3).batch.tokens, batch.tokens)
-    assert not torch.equal(task.classes(12, seed=4).batch.tokens, batch.tokens)
 
 
 @pytest.mark.parametrize("kind", TASKS.values(), ids=TASKS)

@@ -1,12 +1,13 @@
 """The page Train, run by Streamlit without a browser."""
 
+import shutil
 from dataclasses import replace
 
 import pytest
 
 from explorer.runs import Run, Runs, jobs, recorder
 from explorer.tasks.skip_trigram import SkipTrigram
-from tests.conftest import LONG, MODEL, TASK, until
+from tests.conftest import LONG, MODEL, TASK, TRAINING, until
 from tests.pages import address, go_to, header, healthy, opening, press, progress, stop_at
 
 
@@ -118,6 +119,42 @@ def test_a_failed_run_shows_its_error_and_can_be_resumed(training):
     until(lambda: run.info().status == "done")
 
 
+def test_a_run_whose_folder_is_removed_while_it_trains_gets_one_sentence(training):
+    run = recorder.create(training, "gone", TASK, MODEL, LONG)
+    recorder.train(run, should_stop=lambda: True)
+    app = opening("train", run="gone")
+    press(app, "Resume")
+    assert healthy(app)
+    shutil.rmtree(run.folder)
+    go_to(app, "train")
+    (error,) = app.error
+    assert "The folder of gone was removed, so it trains no more" in error.value
+    assert not app.exception
+    assert not run.folder.exists()
+
+
+def test_a_finished_run_is_given_more_steps(training):
+    run = recorder.create(training, "short", TASK, MODEL, replace(TRAINING, cooldown=0.5))
+    recorder.train(run)
+    app = opening("train", run="short")
+    assert healthy(app)
+    steps = app.number_input(key="train.more.short")
+    assert steps.value == 80
+    assert any("learning rate has cooled down" in caption.value for caption in app.caption)
+    steps.set_value(40).run()
+    press(app, "Go on")
+    assert "has done 40 steps; give it more than that" in app.error[0].value
+    app.number_input(key="train.more.short").set_value(60).run()
+    press(app, "Go on")
+    assert not app.exception
+    until(lambda: run.info().status == "done")
+    assert run.info().steps_done == 60
+    run.resume_file.unlink()
+    app = opening("train", run="short")
+    assert healthy(app)
+    assert "Go on" not in [button.label for button in app.button]
+
+
 def test_every_preset_can_be_selected_and_shows_its_cost(training):
     app = opening("train")
     seen = []
@@ -132,7 +169,7 @@ def test_every_preset_can_be_selected_and_shows_its_cost(training):
                 seen.append((task, mode, preset))
     assert ("modular-addition", "finite data", "notebook") in seen
     assert ("skip-trigram", "infinite data", "table") in seen
-    assert len(seen) == 15
+    assert len(seen) == 17
 
 
 def test_two_train_and_two_scrub_at_once(training):

@@ -12,7 +12,7 @@ from torch.nn.functional import cross_entropy
 
 from explorer.errors import UserError
 from explorer.model.architectures import model_from_weights, new_model, weight_shapes
-from explorer.model.hooks import hook_axes
+from explorer.model.hooks import DIRECTIONS, hook_axes
 from explorer.model.transformer import ModelConfig, Transformer
 from explorer.tasks.addition import Addition
 
@@ -199,6 +199,61 @@ def test_hooks_are_removed_one_by_one_and_all_at_once(plain, tokens):
     plain.remove_hooks()
     plain(tokens)
     assert calls == ["first", "second", "second"]
+
+
+SITES = [(name, direction) for name in ("hook_embed", "blocks.0.hook_resid_post") for direction in DIRECTIONS]
+
+
+@pytest.mark.parametrize("direction", [None, *DIRECTIONS])
+@pytest.mark.parametrize("name", [None, "hook_embed"])
+def test_only_hooks_at_the_named_point_and_of_the_named_direction_are_removed(plain, tokens, name, direction):
+    calls = []
+    for site in SITES:
+        plain.add_hook(site[0], lambda x, _, site=site: calls.append(site), site[1])
+    plain.remove_hooks(name, direction)
+    plain(tokens).sum().backward()
+    kept = [site for site in SITES if name not in (None, site[0]) or direction not in (None, site[1])]
+    assert sorted(calls) == sorted(kept)
+    assert set(plain.listening) == {point for point, _ in kept}
+    plain.remove_hooks()
+    assert plain.listening == ()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"name": "hook_embedd"}, "no hook point 'hook_embedd' in this model; did you mean 'hook_embed'"),
+        ({"direction": "sideways"}, "'forward' or 'backward', not 'sideways'"),
+        ({"name": "hook_embed", "direction": ""}, "'forward' or 'backward', not ''"),
+    ],
+)
+def test_hooks_at_an_unknown_place_are_not_removed(plain, arguments, message, unchecked):
+    plain.add_hook("hook_embed", lambda x, name: None)
+    with pytest.raises(UserError, match=message):
+        plain.remove_hooks(**arguments)
+    assert plain.listening == ("hook_embed",)
+    plain.remove_hooks("hook_embed", "backward")
+    assert plain.listening == ("hook_embed",)
+
+
+def test_removing_hooks_leaves_those_of_other_threads(plain, tokens):
+    calls = []
+
+    def run_with_a_hook():
+        plain.add_hook("hook_embed", lambda x, name: calls.append(name))
+        added.wait()  # until this hook is there, and
+        removed.wait()  # until the main thread has removed all hooks that it knows of
+        plain(tokens)
+
+    added, removed = threading.Barrier(2), threading.Barrier(2)
+    thread = threading.Thread(target=run_with_a_hook)
+    thread.start()
+    added.wait()
+    plain.remove_hooks()
+    plain.remove_hooks("hook_embed", "forward")
+    removed.wait()
+    thread.join()
+    assert calls == ["hook_embed"]
 
 
 def test_hooks_are_gone_after_an_error(plain, tokens):

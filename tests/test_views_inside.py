@@ -2,14 +2,19 @@
 
 import numpy as np
 import pytest
+import torch
 
 from explorer.analysis.answers import greedy_answers
+from explorer.analysis.fourier import basis as fourier_basis
+from explorer.analysis.fourier_2d import transform_2d
 from explorer.errors import UserError
 from explorer.film.panels.columns import Columns
 from explorer.film.panels.curves import Curves
 from explorer.film.panels.heatmaps import Heatmaps
 from explorer.film.panels.scatter import Scatter
+from explorer.film.panels.text import Text
 from explorer.film.panels.tokens import Tokens
+from explorer.options import resolve
 from explorer.runs import Runs
 from explorer.views import (
     attribution,
@@ -17,8 +22,11 @@ from explorer.views import (
     compare,
     fourier,
     interventions,
+    patching,
     weights,
 )
+from explorer.views.fourier_pairs import Entry
+from explorer.views.sampling import last
 from explorer.views.subject import Subject
 from tests.conftest import SHIPPED
 from tests.films import of, values
@@ -66,6 +74,66 @@ def test_large_grids_use_fewer_snapshots(subject, monkeypatch):
         np.testing.assert_allclose(one.values, every.values[::2], rtol=1e-4, atol=1e-6)
 
 
+def test_an_entry_of_any_activation_is_shown_by_pair(subject):
+    """Two-digit sums: position 2 is +, and the tens are at positions 0 and 3."""
+    grid = subject.task.cycle.grids["tens"]
+    hooks = ["blocks.1.attn.hook_pattern", "blocks.0.attn.hook_v", "blocks.0.hook_resid_mid"]
+    _, cache = subject.ensemble.run(grid.batch.tokens, hooks)
+    entries = [Entry(hooks[0], 5, head=1, key=3), Entry(hooks[1], 3, head=1, unit=4), Entry(hooks[2], 5, unit=7)]
+    expected = [cache[hooks[0]][:, :, 1, 5, 3], cache[hooks[1]][:, :, 3, 1, 4], cache[hooks[2]][:, :, 5, 7]]
+    names = ["L1H1, from = (5) to y (3)", "L0H1, d_head 4, at y (3)", "d_model 7, at = (5)"]
+    for entry, values_, name in zip(entries, expected, names, strict=True):
+        losses, shown = of(Heatmaps, fourier.film(subject, "pairs", "tens", fourier.Detail(entry=entry)))
+        assert shown.title == f"{entry.hook}, {name} of tens, all 100 pairs"
+        assert losses.title.startswith("Loss of tens, all 100 pairs")
+        np.testing.assert_allclose(shown.values[:, 0], values_.unflatten(1, (10, 10)), rtol=1e-4, atol=1e-6)
+
+
+def test_signed_terms_are_those_of_single_logits_and_neurons(subject):
+    grid = subject.task.cycle.grids["units"]
+    logits, _ = subject.ensemble.run(grid.batch.tokens)
+    expected = transform_2d(grid.batch.at_answers(logits)[:, :, 0].double(), 10)[..., [3, 0]].movedim(-1, 1).numpy()
+    film = fourier.film(subject, "single", "units", fourier.Detail("logits", (3, 0, 99)))
+    (maps,) = of(Heatmaps, film)
+    assert maps.maps == ["logit of 3", "logit of 0"]
+    assert maps.scale == "diverging"
+    assert np.isnan(maps.values[..., 0, 0]).all()
+    np.testing.assert_allclose(maps.values[..., 1:, :], expected[..., 1:, :], rtol=1e-3, atol=1e-4)
+    tables = of(Text, film)
+    assert [table.title.split(";")[0] for table in tables] == [
+        "Largest terms of logit of 3",
+        "Largest terms of logit of 0",
+    ]
+    largest = np.unravel_index(np.abs(expected[-1, 0]).argmax(), (10, 10))
+    x, y = (fourier_basis(10)[0][i] for i in largest)
+    first = tables[0].blocks[-1].split("\n")[2].split()
+    assert " ".join(first).startswith(f"{x} {y} {expected[-1, 0][largest]:.4g}")
+    default = fourier.film(subject, "single", "units", fourier.Detail("neurons"))
+    assert len(of(Heatmaps, default)[0].maps) == 4
+    assert [panel.title.split(" along")[0] for panel in of(Curves, default)[1:]] == of(Heatmaps, default)[0].maps
+
+
+def test_the_embeddings_of_numbers_are_compared_with_each_other(subject):
+    (maps,) = of(Heatmaps, fourier.film(subject, "circles", ""))
+    W_E = subject.ensemble.weights["embed.W_E"][:, :10]
+    expected = torch.nn.functional.cosine_similarity(W_E[:, :, None], W_E[:, None], dim=-1)
+    np.testing.assert_allclose(maps.values[:, 0], expected, atol=1e-5)
+
+
+def test_options_of_a_pair_follow_its_hook_point(subject):
+    texts = {"show": "pairs", "answer": "tens", "hook": "blocks.1.attn.hook_pattern", "head": "1", "key": "3"}
+    options, problems = resolve(fourier.Options, subject, "48+76", texts)
+    assert problems == []
+    assert (options.position, options.key, options.head) == (6, 3, 1)  # position 6 predicts the tens
+    later, problems = resolve(fourier.Options, subject, "48+76", {**texts, "position": "2"})
+    assert problems == ["key is '3'; it can be 0, 1, 2."]  # the query does not see it
+    assert later.key == 0
+    mlp, problems = resolve(fourier.Options, subject, "48+76", {"show": "pairs", "unit": "31"})
+    assert (mlp.hook, mlp.unit, mlp.head, mlp.key) == ("blocks.1.mlp.hook_post", 31, None, None)
+    single, problems = resolve(fourier.Options, subject, "", {"show": "single", "source": "neurons", "channels": "3-5"})
+    assert (single.channels, problems) == ((3, 4, 5), [])
+
+
 def test_tasks_without_numbers_modulo_n_have_no_frequencies(copies):
     assert fourier.available(copies) == {}
     with pytest.raises(UserError, match="not numbers modulo n"):
@@ -85,7 +153,7 @@ def test_the_path_of_the_weights_ends_where_training_does(subject):
 
 
 def test_ablating_nothing_shows_the_same_model_twice(subject):
-    film = interventions.ablation_film(subject, "48+76", (), "zero")
+    film = last(interventions.ablation_films(subject, "48+76", (), "zero"))
     whole, without = of(Tokens, film)
     np.testing.assert_array_equal(whole.answers, without.answers)
     one, other = values(of(Curves, film)[0]).values()
@@ -94,7 +162,7 @@ def test_ablating_nothing_shows_the_same_model_twice(subject):
 
 
 def test_ablation_changes_answers_and_losses(shipped):
-    film = interventions.ablation_film(shipped, "12345+67890", ("L0 MLP",), "zero")
+    film = last(interventions.ablation_films(shipped, "12345+67890", ("L0 MLP",), "zero"))
     whole, without = of(Tokens, film)
     assert (whole.answers[-1] == whole.targets).all()
     assert (without.answers[-1] != without.targets).any()
@@ -103,31 +171,31 @@ def test_ablation_changes_answers_and_losses(shipped):
 
 
 def test_examples_that_differ_can_be_patched_and_others_are_refused(subject):
-    answers = interventions.differing_answers(subject, "48+76", "11+22")
+    answers = patching.differing_answers(subject, "48+76", "11+22")
     assert answers == {0: "hundreds: 1 or 0", 1: "tens: 2 or 3", 2: "units: 4 or 3"}
-    for what in interventions.patched_activations(subject):
-        panel = interventions.patch_film(subject, "48+76", "11+22", what, 1).panels[-1]
+    for what in patching.patched_activations(subject):
+        panel = patching.patch_film(subject, "48+76", "11+22", what, 1).panels[-1]
         shown = panel.values if isinstance(panel, Heatmaps) else np.stack([line.values for line in panel.lines])
         assert np.isfinite(shown).any()
     with pytest.raises(UserError, match="the same right answers"):
-        interventions.differing_answers(subject, "48+76", "76+48")
+        patching.differing_answers(subject, "48+76", "76+48")
     with pytest.raises(UserError, match="same right answer at hundreds"):
-        interventions.patch_film(subject, "48+76", "50+75", "heads", 0)
+        patching.patch_film(subject, "48+76", "50+75", "heads", 0)
 
 
 def test_the_position_that_differs_is_always_patched():
     """Two texts of 42 positions differ in the first letter only; patching it restores the full answer."""
     subject = Subject.load(Runs(SHIPPED).open("skip-trigram"))
     one = subject.task.examples["B at the beginning"]
-    other = interventions.corrupted_examples(subject, one)["C instead of B"]
-    (maps,) = of(Heatmaps, interventions.patch_film(subject, one, other, "residual", 0))
+    other = patching.corrupted_examples(subject, one)["C instead of B"]
+    (maps,) = of(Heatmaps, patching.patch_film(subject, one, other, "residual", 0))
     assert maps.columns[0] == "C (1)"
     assert maps.values[-1, 0, 0, 0] == pytest.approx(1, abs=1e-3)
     assert np.abs(maps.values[-1, 0, 0, 1:]).max() < 1e-3
 
 
 def test_shares_of_tiny_logit_differences_are_hidden(shipped):
-    panel = interventions.patch_film(shipped, "12345+67890", "12345+87655", "heads", 0).panels[-1]
+    panel = patching.patch_film(shipped, "12345+67890", "12345+87655", "heads", 0).panels[-1]
     shares = np.stack([line.values for line in panel.lines])
     assert np.isnan(shares[:, 0]).all()  # an untrained model has nearly no difference
     assert np.isfinite(shares[:, -1]).all()
@@ -136,16 +204,16 @@ def test_shares_of_tiny_logit_differences_are_hidden(shipped):
 
 def test_examples_with_other_answer_positions_are_refused(copies):
     with pytest.raises(UserError, match="answers at different positions; type a second one of the same form"):
-        interventions.differing_answers(copies, "abcabc", "abcdabcd")
+        patching.differing_answers(copies, "abcabc", "abcdabcd")
 
 
 def test_offered_examples_can_be_patched(shipped):
     for text in shipped.task.examples.values():
-        for other in interventions.corrupted_examples(shipped, text).values():
-            assert interventions.differing_answers(shipped, text, other)
+        for other in patching.corrupted_examples(shipped, text).values():
+            assert patching.differing_answers(shipped, text, other)
     induction = Subject.load(Runs(SHIPPED).open("induction"))
     first = next(iter(induction.task.examples.values()))
-    assert list(interventions.corrupted_examples(induction, first)) == ["another stretch there"]
+    assert list(patching.corrupted_examples(induction, first)) == ["another stretch there"]
 
 
 # --- Two runs ---

@@ -22,7 +22,8 @@ MAY_IMPORT = {
     "tasks": {"model", "settings"},
     "training": {"model", "settings", "tasks"},
     "runs": {"model", "settings", "tasks"},  # reading a run imports no training
-    "runs.recorder": {"model", "runs", "settings", "tasks", "training"},
+    "runs.keeper": {"runs", "tasks", "training"},
+    "runs.recorder": {"model", "runs", "runs.keeper", "settings", "tasks", "training"},
     "runs.jobs": {"runs", "runs.recorder"},
     "analysis": {"model", "tasks"},
     "film": {"film.panels"},

@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
-import { fromLab, hex, joinedRamps, ramp, toLab } from "../../explorer/film/js/colour.js";
+import { css, fromLab, hex, joinedRamps, ramp, toLab } from "../../explorer/film/js/colour.js";
 
 /** @param {number} packed @returns {[number, number, number]} */
 const unpacked = (packed) => [packed & 255, (packed >> 8) & 255, (packed >> 16) & 255];
@@ -28,4 +28,9 @@ test("two ramps meet at zero", () => {
   const both = joinedRamps(down, up);
   assert.deepEqual([both[0], both[255]], [down[255], up[255]]);
   assert.ok(toLab(unpacked(both[127]))[0] > 0.98 && toLab(unpacked(both[128]))[0] > 0.98);
+});
+
+test("a packed colour is written as CSS", () => {
+  const [first] = ramp([hex("#0a64ff"), hex("#ffffff")]);
+  assert.equal(css(first), "rgb(10, 100, 255)");
 });

@@ -12,13 +12,14 @@ import * as scatter from "../../explorer/film/js/panels/scatter.js";
 import * as text from "../../explorer/film/js/panels/text.js";
 import * as tokens from "../../explorer/film/js/panels/tokens.js";
 import { exact } from "../../explorer/film/js/numbers.js";
+import { limits } from "../../explorer/film/js/scales.js";
 import { stepScale } from "../../explorer/film/js/timeline.js";
 
 /** @param {number[]} values @param {number[]} [shape] @returns {any} */
 const f4 = (values, shape = [values.length]) => Object.assign(new Float32Array(values), { shape });
 /** @param {number[]} values @returns {any} */
 const i4 = (values) => Object.assign(new Int32Array(values), { shape: [values.length] });
-const common = { id: "one", title: "One", span: 12 };
+const common = { id: "one", title: "One", span: 12, gaps: [] };
 
 /** @param {Partial<heatmaps.HeatmapsData>} [more] @returns {any} */
 const maps = (more = {}) => ({
@@ -76,6 +77,9 @@ test("maps are beside each other as long as they can be read", () => {
     for (const box of boxes) assert.ok(box.y + box.h <= height && box.w > 100);
     assert.ok(boxes[0].x + boxes[0].w < boxes[1].x);
   }
+  const fine = { ...sizes, rows: 59, columns: 59, margin: { left: 96, top: 80 } };
+  const { boxes } = heatmaps.layout({ ...fine, width: 950 });
+  assert.ok(boxes[1].y === boxes[0].y && boxes[2].y > boxes[0].y && boxes[0].w > 3 * 59); // cells can be seen
   const single = heatmaps.layout({ ...sizes, shown: [2], width: 1300 });
   assert.equal(single.boxes[0].map, 2);
   assert.ok(single.boxes[0].w > wide.boxes[0].w);
@@ -114,6 +118,13 @@ const losses = () => ({
   ],
 });
 
+test("a curve's interval stands beside its value", () => {
+  const panel = { ...losses(), smoothing: 0 };
+  const raw = { steps: i4([0, 9]), values: f4([1, 2]), frames: f4([1, 2]), margins: f4([0.5, 0.25]) };
+  panel.lines = [{ label: "one", measured: i4([0, 9]), raw }];
+  assert.deepEqual(curves.table(panel, 1), { columns: ["curve", "step", "nats", "±"], rows: [["one", 9, 2, 0.25]] });
+});
+
 test("a group's value is the mean of those of its curves that have one", () => {
   const panel = losses();
   const raw = panel.lines.map((/** @type {any} */ line) => line.raw);
@@ -123,11 +134,11 @@ test("a group's value is the mean of those of its curves that have one", () => {
 });
 
 test("an axis includes all values and references, but zero only on a linear scale", () => {
-  assert.deepEqual(curves.limits([[2, NaN, 0.5]], [], false), [0, 2.1]);
-  assert.deepEqual(curves.limits([[-1, 1]], [3], false), [-1.05, 3 * 1.05]);
-  assert.deepEqual(curves.limits([[0, 0.1, 1]], [2], true), [0.1, 2.6]);
-  assert.deepEqual(curves.limits([[1e-30, 1]], [], true), [1e-10, 1.3]);
-  assert.deepEqual(curves.limits([], [], false), [0, 1.05]);
+  assert.deepEqual(limits([[2, NaN, 0.5]], [], false), [0, 2.1]);
+  assert.deepEqual(limits([[-1, 1]], [3], false), [-1.05, 3 * 1.05]);
+  assert.deepEqual(limits([[0, 0.1, 1]], [2], true), [0.1, 2.6]);
+  assert.deepEqual(limits([[1e-30, 1]], [], true), [1e-10, 1.3]);
+  assert.deepEqual(limits([], [], false), [0, 1.05]);
 });
 
 test("curves' numbers are the raw and the smoothed values of the frame", () => {
@@ -150,9 +161,19 @@ test("the scale between steps and places has an inverse, and covers all curves",
   assert.equal(stepScale({ left: 0, right: 10 }, [3], []).x(3), 0);
 });
 
+test("a flag says its step, or its stretch of steps", () => {
+  const flag = { label: "units: falls", step: 1500, colour: 0, group: "units", until: null };
+  assert.equal(curves.said(flag), "units: falls at step 1,500");
+  assert.equal(curves.said({ ...flag, until: 2000 }), "units: falls from step 1,500 to 2,000");
+});
+
 test("the rows of a raster share its height, and its numbers are those of the frame", () => {
   assert.equal(raster.layout({ width: 800, left: 60, rows: 6 }).pitch, 24);
-  assert.equal(raster.layout({ width: 800, left: 60, rows: 100 }).pitch, 10);
+  assert.equal(raster.layout({ width: 800, left: 60, rows: 64 }).pitch, 10);
+  assert.equal(
+    raster.layout({ width: 800, left: 60, rows: 600 }).height,
+    raster.layout({ width: 800, left: 60, rows: 64 }).height,
+  );
   const panel = /** @type {any} */ ({
     ...common,
     rows: ["a", "b"],
@@ -160,10 +181,11 @@ test("the rows of a raster share its height, and its numbers are those of the fr
     values: f4([1, 0.5, 1, 0]),
     frames: i4([0, 1]),
     unit: "left",
-    onsets: f4([NaN, 5]),
+    marks: f4([NaN, 5]),
+    mark: "steepest",
   });
   assert.deepEqual(raster.table(panel, 1), {
-    columns: ["row", "left", "onset"],
+    columns: ["row", "left", "steepest"],
     rows: [
       ["a", 0.5, NaN],
       ["b", 0, 5],
@@ -218,6 +240,33 @@ test("points lie in a square whose axes have one scale", () => {
   });
 });
 
+test("points have the colour of their category or of their number", () => {
+  const panel = /** @type {any} */ ({
+    ...common,
+    labels: ["p", "q"],
+    x: f4([1, 2, 3, 4], [2, 2]),
+    y: f4([5, 6, 7, 8], [2, 2]),
+    x_axis: "PC1",
+    y_axis: "PC2",
+    colouring: { name: "token", values: f4([1, 0], [1, 2]), categories: ["a", "b"], low: 0, high: 1 },
+  });
+  for (const frame of [0, 1]) assert.equal(scatter.coloured(panel.colouring, frame, 0), 1); // the same in all frames
+  assert.deepEqual(scatter.table(panel, 1), {
+    columns: ["point", "PC1", "PC2", "token"],
+    rows: [
+      ["p", 3, 7, "b"],
+      ["q", 4, 8, "a"],
+    ],
+  });
+  const colouring = { name: "loss", values: f4([0, 1, 2, NaN], [2, 2]), categories: [], low: 0, high: 2 };
+  assert.equal(scatter.coloured(colouring, 1, 0), 2);
+  assert.deepEqual(scatter.table({ ...panel, colouring }, 1).rows[0], ["p", 3, 7, 2]);
+  assert.equal(scatter.named(colouring, 0.25), "0.25");
+  const levels = [0, 1, 2, 9].map((value) => scatter.level(colouring, value));
+  assert.deepEqual(levels, [85, 170, 255, 255]); // the lowest is not the colour of the page
+  assert.equal(scatter.level(colouring, NaN), -1);
+});
+
 test("groups of bars share their labels or have their own", () => {
   const shared = {
     width: 600,
@@ -265,4 +314,21 @@ test("text is as large as its longest line allows", () => {
   assert.equal(text.layout({ width: 100, longest: 80 }).size, 11);
   assert.deepEqual(text.table(/** @type {any} */ ({ blocks: ["a", "b\nc"] }), 1).rows, [["b"], ["c"]]);
   assert.deepEqual(text.table(/** @type {any} */ ({ blocks: ["a"] }), 1).rows, [["a"]]);
+});
+
+test("in a gap, no token is predicted, and no cell of a map has a value", () => {
+  const strip = {
+    ...common,
+    kind: "tokens",
+    gaps: [1],
+    prompt: ["1"],
+    answers: Object.assign(new Int32Array([0, -1]), { shape: [2, 1] }),
+    probabilities: f4([0.5, NaN], [2, 1]),
+    targets: [1],
+    places: [1],
+    vocabulary: ["a", "b"],
+  };
+  assert.deepEqual(tokens.table(strip, 0).rows, [[1, "a", 0.5, "b"]]);
+  assert.deepEqual(tokens.table(strip, 1).rows, [[1, "–", NaN, "b"]]);
+  assert.deepEqual(heatmaps.table(maps({ values: f4(Array(12).fill(NaN), [2, 2, 3]) }), 0).rows, []);
 });
