@@ -8,11 +8,12 @@ Both ways of asking all snapshots, the stack and one snapshot after another, run
 import statistics
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import torch
 
 from explorer.analysis.answers import greedy_answers
+from explorer.film.film import Film
 from explorer.runs import Run, Runs
 from explorer.views import (
     activations,
@@ -26,6 +27,8 @@ from explorer.views import (
     watch,
     weights,
 )
+from explorer.views.activation_points import Points
+from explorer.views.classes import class_films, has_classes
 from explorer.views.subject import Subject
 
 REPEATS = 7
@@ -37,13 +40,18 @@ def seconds(work: Callable[[], object]) -> float:
     return time.perf_counter() - began
 
 
+def first(films: Iterator[tuple[Film, float]]) -> Film:
+    """The film on the first part of a sample that grows."""
+    return next(films)[0]
+
+
 def main() -> None:
     for name in sys.argv[1:] or ["addition"]:
         measure(Runs("checkpoints").open(name))
 
 
 def measure(run: Run) -> None:
-    reading = seconds(lambda: Subject.load(run).ensemble)
+    reading = seconds(lambda: Subject.load(run))
     subject = Subject.load(run)
     ensemble, task = subject.ensemble, subject.task
     text = next(iter(task.examples.values()))
@@ -67,34 +75,41 @@ def measure(run: Run) -> None:
         print(f"  {way:<12} {1000 * median:7.1f} ms")
     print(f"  ratio        {medians['one by one'] / medians['stacked']:7.1f}\n")
 
-    views: dict[str, Callable[[], object]] = {
+    views: dict[str, Callable[[], Film]] = {
         "Watch": lambda: watch.film(subject, text),
         "Phase changes": lambda: phase_changes.film(subject, text),
         "Attention, one example": lambda: attention.example_film(subject, text, "pattern"),
         "Attention, mean of a batch": lambda: attention.mean_film(subject, "pattern"),
-        "Attention, head scores": lambda: attention.scores_film(subject, next(iter(attention.datasets(subject)))),
+        "Attention, head scores, first part": lambda: first(
+            attention.scores_films(subject, next(iter(attention.datasets(subject))))
+        ),
         "Activations, values of the heads": lambda: activations.film(
             subject, text, "blocks.0.attn.hook_v", "activation"
         ),
         "Activations, gradient at the pattern": lambda: activations.film(
             subject, text, "blocks.0.attn.hook_pattern", "gradient"
         ),
+        "Activations, scatter": lambda: activations.points_film(
+            subject, Points("blocks.0.hook_resid_post", False, (), (), "PC1", "PC2", "position")
+        ),
         "Attribution": lambda: attribution.film(subject, text, 0),
         "Circuits, OV": lambda: circuits.film(subject, "ov", 0, text),
         "Weights": lambda: weights.film(subject),
-        "Interventions, a head ablated": lambda: interventions.ablation_film(subject, text, ("L0H0",), "mean"),
-        "Interventions, each ablated": lambda: interventions.ablate_each_film(subject, "mean"),
+        "Interventions, a head ablated, first part": lambda: first(
+            interventions.ablation_films(subject, text, ("L0H0",), "mean")
+        ),
+        "Interventions, each ablated, first part": lambda: first(interventions.ablate_each_films(subject, "mean")),
         "Try": lambda: try_it.film(subject, text),
     }
     for what in fourier.available(subject):
         views[f"Fourier, {what}"] = lambda what=what: fourier.film(subject, what, fourier.answers(subject)[0])
-    if phase_changes.has_classes(subject):
-        views["Phase changes, by class"] = lambda: phase_changes.class_film(subject)
+    if has_classes(subject):
+        views["Phase changes, by class, first part"] = lambda: first(class_films(subject))
     print(f"Film of each page, built and packed, median of {REPEATS}")
     for page, build in views.items():
         size = len(build().packed) / 1e6
         median = statistics.median(seconds(lambda build=build: build().packed) for _ in range(REPEATS))
-        print(f"  {page:<38} {1000 * median:7.1f} ms {size:6.2f} MB")
+        print(f"  {page:<42} {1000 * median:7.1f} ms {size:6.2f} MB")
     print()
 
 

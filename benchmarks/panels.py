@@ -31,9 +31,15 @@ COUNT = f"""() => {{
     if (film) window.counted = film;
 }}"""
 FRESH = f"() => {{ const film = {FILM}; return film?.dataset.step && !film.dataset.left && !{IS_BUSY}; }}"
-AGAIN = f"() => window.painted > 0 && !{IS_BUSY}"
+ASKS = "document.querySelector('[data-testid=stMain] [data-testid=stAlertContentInfo]')"  # for more, before a film
+AGAIN = f"""() => {{
+    const film = {FILM};
+    const isPainted = window.painted > 0 || (film !== window.counted && film?.dataset.step);
+    return (isPainted || {ASKS}) && !{IS_BUSY};
+}}"""
 # What is chosen there is which example, not what is shown of it.
-GROUPS = "[data-testid=stMain] :not(.st-key-choice-named, .st-key-interventions-partner) > [data-testid=stButtonGroup]"
+EXAMPLES = ".st-key-choice-example-named, .st-key-interventions-second-named"
+GROUPS = f"[data-testid=stMain] :not({EXAMPLES}) > [data-testid=stButtonGroup]"
 
 
 def open_page(page: Page, name: str) -> float:
@@ -60,6 +66,9 @@ def choose(page: Page, group: int, option: int) -> tuple[str, float] | None:
 
 
 def scrub(page: Page) -> str:
+    """How long changes take to their paint."""
+    if page.evaluate(ASKS):
+        return "asks for more"
     page.wait_for_timeout(500)  # until what comes below the film is there as well
     latencies = drag(page)
     return f"{statistics.median(latencies):4.0f} / {latencies[int(0.95 * len(latencies))]:4.0f} ms"

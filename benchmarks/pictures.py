@@ -12,10 +12,10 @@ from benchmarks.start import PAINTED
 
 PORT = 8576
 PICTURES = {  # file -> scene, and height in pixels
-    "watch": ("?run=addition&step=860", 960),
+    "watch": ("?run=addition&step=862", 960),
     "induction": ("attention?run=induction&step=1004", 1230),
-    "grokking": ("phase-changes?run=modular-addition&step=5971", 1000),
-    "fourier": ("fourier?run=modular-addition&step=5971&show=progress", 960),
+    "grokking": ("phase-changes?run=modular-addition&step=5901", 1000),
+    "fourier": ("fourier?run=modular-addition&step=5901&show=progress", 960),
     "interventions": ("interventions?run=addition&step=3000", 1080),
 }
 
