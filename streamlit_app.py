@@ -12,7 +12,6 @@ from explorer.scene import Scene
 from explorer.views import all_views
 
 ICON = str(Path(__file__).parent / "explorer" / "pages" / "icon.svg")
-SECTIONS = ("Look", "Look inside")
 
 st.set_page_config(page_title="Phase-change explorer", page_icon=ICON, layout="wide")
 st.logo(ICON, size="large")
@@ -25,11 +24,11 @@ st.html(
     ".st-key-player[data-stale=true] { opacity: 1 !important; }</style>"
 )
 opening = next(iter(all_views()))
-pages: dict[str, list[StreamlitPage]] = {section: [] for section in SECTIONS}
+pages: dict[str, list[StreamlitPage]] = {"Explore": [], "Runs": []}
 for name, view in all_views().items():
     icon = f":material/{view.icon}:"
     page = st.Page(page_of(view), title=view.title, icon=icon, url_path=name, default=name == opening)
-    pages[SECTIONS[view.place[0]]].append(page)
+    pages["Explore"].append(page)
 pages["Runs"] = [st.Page(runs.page, title="Runs", icon=":material/folder_open:", url_path="runs")]
 if not state.is_read_only():
     training = st.Page(train.page, title="Train", icon=":material/model_training:", url_path="train")

@@ -24,7 +24,7 @@ from benchmarks.start import FILM_PAGES, PAINTED, go_to
 ROUNDS = 3
 PORT = 8575
 RUN = "induction"
-PAGES = FILM_PAGES | {"Compare": "/compare", "Interventions": "/interventions"}
+PAGES = FILM_PAGES | {"Compare": "/compare", "Interventions": "/cut"}
 
 
 def measure(browser: Browser, root: Path) -> dict[str, float]:

@@ -18,9 +18,9 @@ from explorer.analysis.circuits import composition_scores
 from explorer.analysis.fourier import key_frequencies, norms_by_frequency, weight_norms
 from explorer.analysis.heads import head_scores
 from explorer.runs import Runs
-from explorer.views.attention import repeated_sequences
 from explorer.views.classes import class_films
-from explorer.views.phase_changes import phases
+from explorer.views.heads import repeated_sequences
+from explorer.views.losses import phases
 from explorer.views.sampling import last
 from explorer.views.subject import Subject
 

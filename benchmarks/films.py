@@ -17,14 +17,14 @@ from explorer.film.film import Film
 from explorer.runs import Run, Runs
 from explorer.views import (
     activations,
-    attention,
-    attribution,
+    answers,
     circuits,
+    components,
+    cut,
     fourier,
-    interventions,
-    phase_changes,
-    try_it,
-    watch,
+    heads,
+    losses,
+    overview,
     weights,
 )
 from explorer.views.activation_points import Points
@@ -76,12 +76,12 @@ def measure(run: Run) -> None:
     print(f"  ratio        {medians['one by one'] / medians['stacked']:7.1f}\n")
 
     views: dict[str, Callable[[], Film]] = {
-        "Watch": lambda: watch.film(subject, text),
-        "Phase changes": lambda: phase_changes.film(subject, text),
-        "Attention, one example": lambda: attention.example_film(subject, text, "pattern"),
-        "Attention, mean of a batch": lambda: attention.mean_film(subject, "pattern"),
+        "Watch": lambda: overview.film(subject, text),
+        "Phase changes": lambda: losses.film(subject, text),
+        "Attention, one example": lambda: heads.example_film(subject, text, "pattern"),
+        "Attention, mean of a batch": lambda: heads.mean_film(subject, "pattern"),
         "Attention, head scores, first part": lambda: first(
-            attention.scores_films(subject, next(iter(attention.datasets(subject))))
+            heads.scores_films(subject, next(iter(heads.datasets(subject))))
         ),
         "Activations, values of the heads": lambda: activations.film(
             subject, text, "blocks.0.attn.hook_v", "activation"
@@ -92,14 +92,14 @@ def measure(run: Run) -> None:
         "Activations, scatter": lambda: activations.points_film(
             subject, Points("blocks.0.hook_resid_post", False, (), (), "PC1", "PC2", "position")
         ),
-        "Attribution": lambda: attribution.film(subject, text, 0),
+        "Attribution": lambda: components.film(subject, text, 0),
         "Circuits, OV": lambda: circuits.film(subject, "ov", 0, text),
         "Weights": lambda: weights.film(subject),
         "Interventions, a head ablated, first part": lambda: first(
-            interventions.ablation_films(subject, text, ("L0H0",), "mean")
+            cut.ablation_films(subject, text, ("L0H0",), "mean")
         ),
-        "Interventions, each ablated, first part": lambda: first(interventions.ablate_each_films(subject, "mean")),
-        "Try": lambda: try_it.film(subject, text),
+        "Interventions, each ablated, first part": lambda: first(cut.ablate_each_films(subject, "mean")),
+        "Try": lambda: answers.film(subject, text),
     }
     for what in fourier.available(subject):
         views[f"Fourier, {what}"] = lambda what=what: fourier.film(subject, what, fourier.answers(subject)[0])

@@ -34,11 +34,11 @@ PORT = 8577
 LOOKS = (0.5, 4.0)  # seconds that a viewer looks at a film
 LONGEST = 60.0  # seconds that a viewer waits for a page
 OPTIONS = {  # besides the defaults
-    "phase-changes": ["show=kinds", "show=examples", "smoothing=0.98"],
-    "attention": ["show=mean", "show=heads", "of=scores", "of=gradient"],
+    "losses": ["show=kinds", "show=examples", "smoothing=0.98"],
+    "heads": ["show=mean", "show=heads", "of=scores", "of=gradient"],
     "activations": ["form=scatter", "form=training", "hook=blocks.0.hook_resid_post"],
     "fourier": ["show=circles", "show=neurons", "show=progress", "show=pairs"],
-    "interventions": ["do=each", "do=each&mode=mean", "mode=mean"],
+    "cut": ["do=each", "do=each&mode=mean", "mode=mean"],
     "circuits": [],
     "compare": ["align=loss"],
 }

@@ -12,11 +12,11 @@ from benchmarks.start import PAINTED
 
 PORT = 8576
 PICTURES = {  # file -> scene, and height in pixels
-    "watch": ("?run=addition&step=862", 960),
-    "induction": ("attention?run=induction&step=1004", 1230),
-    "grokking": ("phase-changes?run=modular-addition&step=5901", 1000),
+    "overview": ("?run=addition&step=862", 960),
+    "induction": ("heads?run=induction&step=1004", 1230),
+    "grokking": ("losses?run=modular-addition&step=5901", 1000),
     "fourier": ("fourier?run=modular-addition&step=5901&show=progress", 960),
-    "interventions": ("interventions?run=addition&step=3000", 1080),
+    "cut": ("cut?run=addition&step=3000", 1080),
 }
 
 

@@ -11,7 +11,7 @@ from explorer.film.panels.bars import Bars
 from explorer.film.panels.curves import Curves
 from explorer.film.panels.heatmaps import Heatmaps
 from explorer.runs import Runs
-from explorer.views import watch
+from explorer.views import overview
 from explorer.views.subject import Subject
 
 st.set_page_config(layout="wide")
@@ -20,7 +20,7 @@ st.set_page_config(layout="wide")
 @st.cache_resource
 def made() -> Film:
     subject = Subject.load(Runs(os.environ["EXPLORER_CHECKPOINTS"]).open("addition"))
-    return watch.film(subject, next(iter(subject.task.examples.values())))
+    return overview.film(subject, next(iter(subject.task.examples.values())))
 
 
 film = made()

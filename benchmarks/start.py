@@ -16,8 +16,8 @@ from benchmarks.player import ROOT, SWITCHES, serve
 
 ROUNDS = 3
 PORT = 8573
-FILM_PAGES = {"Phase changes": "/phase-changes", "Attention": "/attention", "Activations": "/activations"}
-FILM_PAGES |= {"Try it": "/try", "Watch": "/"}
+FILM_PAGES = {"Phase changes": "/losses", "Attention": "/heads", "Activations": "/activations"}
+FILM_PAGES |= {"Try it": "/answers", "Watch": "/"}
 OTHER_PAGES = {"Train": "/train", "Runs": "/runs"}
 FILM = "[...document.querySelectorAll('*')].map((node) => node.shadowRoot?.querySelector('.film')).find(Boolean)"
 BUTTONS = "[...document.querySelectorAll('[data-testid=stMain] [data-testid=stButton]')]"

@@ -1,6 +1,6 @@
 """A scene: what is on screen, as one frozen value and as one line of text.
 
-    attention?run=induction&step=980&example=abcd,+abcd&show=heads
+    heads?run=induction&step=980&example=abcd,+abcd&show=heads
     view      run           step     example            the view's own options
 
 The line is a relative link. It is the URL in the browser, what *Copy link* copies, and what the command line takes.

@@ -101,7 +101,7 @@ def chromium() -> Iterator[Browser]:
 
 @pytest.fixture
 def browse(app, chromium):
-    """Opens a place of the app in a browser session of its own: ``browse("/attention?run=small")``."""
+    """Opens a place of the app in a browser session of its own: ``browse("/heads?run=small")``."""
     contexts = []
     errors: list[str] = []
 

@@ -11,14 +11,14 @@ from tests.conftest import SHIPPED
 from tests.films import unpacked
 
 APP = str(SHIPPED.parent / "streamlit_app.py")
-PAGES = {"Watch": "", "Phase changes": "phase-changes", "Attention": "attention", "Activations": "activations"}
-PAGES |= {"Try it": "try"}
-INSIDE = ("attribution", "circuits", "weights", "interventions", "fourier", "compare")
+PAGES = {"Watch": "", "Phase changes": "losses", "Attention": "heads", "Activations": "activations"}
+PAGES |= {"Try it": "answers"}
+INSIDE = ("components", "circuits", "weights", "cut", "fourier", "compare")
 EXAMPLES = ("choice.example.named", "interventions.second.named")  # they select an example, not a way of showing it
 
 
 def opening(page: str = "", **query: str) -> AppTest:
-    """Opens a page as a new session: ``opening("attention", run="small")``."""
+    """Opens a page as a new session: ``opening("heads", run="small")``."""
     app = AppTest.from_file(APP, default_timeout=120)
     for name, value in query.items():
         app.query_params[name] = value

@@ -136,7 +136,7 @@ def test_a_name_that_cannot_be_that_of_a_run_is_neither_read_nor_made(root, name
 @THOUSAND
 @given(line=ANY_TEXT)
 def test_any_line_is_a_scene_or_gets_sentences(line):
-    scene, problems = read(line, "watch")
+    scene, problems = read(line, "overview")
     assert all(problem.isprintable() and len(problem) < 300 for problem in problems)
     if "/" not in scene.view and "?" not in scene.view and scene.view.isprintable() and scene.view.isascii():
         again, _ = read(str(scene))

@@ -14,7 +14,7 @@ def test_position_and_example_survive_a_change_of_page_and_a_copied_url(browse):
     page.keyboard.press("End")
     told(page, 40)
     page.get_by_role("link", name="Attention").click()
-    page.wait_for_url("**/attention?*")
+    page.wait_for_url("**/heads?*")
     stands_at(page, 40)
     expect(page.locator(".panel.heatmaps h3")).to_contain_text("Attention patterns on 48+76")
     copied = browse(place(page))
@@ -45,7 +45,7 @@ def test_the_position_survives_a_change_of_page_while_playing(browse):
     page.keyboard.press("Space")
     page.wait_for_function(f"() => {{ const film = {FILM}; return Number(film.dataset.step) >= 20; }}")
     page.get_by_role("link", name="Attention").click()
-    page.wait_for_url("**/attention?*")
+    page.wait_for_url("**/heads?*")
     page.wait_for_function("['20', '30', '40'].includes(new URLSearchParams(location.search).get('step'))")
     assert page.get_by_label("Speed").input_value() == "0.25"
 
@@ -78,7 +78,7 @@ def test_a_read_only_server_below_a_path_shows_runs_and_writes_nothing(app_folde
     with served(tmp_path, port, "--read-only", below="/phases"):
         page = chromium.new_page()
         page.set_default_timeout(60 * SECOND)
-        page.goto(f"http://localhost:{port}/phases/attention?run=small&step=20")
+        page.goto(f"http://localhost:{port}/phases/heads?run=small&step=20")
         stands_at(page, 20)
         page.keyboard.press("End")
         told(page, 40)

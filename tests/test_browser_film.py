@@ -21,7 +21,7 @@ from explorer.film.panels.scatter import Scatter
 from explorer.film.panels.text import Text
 from explorer.film.panels.tokens import Tokens
 from explorer.runs import Runs
-from explorer.views import activations, phase_changes, watch
+from explorer.views import activations, losses, overview
 from explorer.views.subject import Subject
 from tests.browser import needs_chromium, stands_at, told
 from tests.conftest import SHIPPED
@@ -196,12 +196,12 @@ def test_rescale_fits_the_colours_to_the_snapshot_on_screen(play, trigrams):
 
 def test_a_smoothed_curve_its_legend_and_its_flag_are_one_number_on_both_scales(play):
     subject = Subject.load(Runs(SHIPPED).open("addition"))
-    film = phase_changes.film(subject, "12345+67890")
-    losses = next(panel for panel in film.panels if isinstance(panel, Curves))
+    film = losses.film(subject, "12345+67890")
+    shown = next(panel for panel in film.panels if isinstance(panel, Curves))
     page = play(film, subject.steps[20])
     frame = page.evaluate(f"{PLAYER}.index")
     key = page.locator(".panel.curves").first.locator(".key").filter(has_text="tens")
-    (line,) = [line for line in losses.lines if line.label == "tens"]
+    (line,) = [line for line in shown.lines if line.label == "tens"]
     value = float(line.smoothed[np.searchsorted(line.steps, film.steps[frame], side="right") - 1])
     seen = []
     for _ in range(2):
@@ -213,13 +213,13 @@ def test_a_smoothed_curve_its_legend_and_its_flag_are_one_number_on_both_scales(
         page.mouse.move(0, 0)
     assert seen[0] == seen[1]
     # The flag stands within the deepest fall of the table.
-    (mark,) = [mark for mark in losses.marks if mark.group == "tens"]
-    (deepest,) = [phase for phase in phase_changes.phases(subject) if phase.name == "tens" and phase.is_deepest]
+    (mark,) = [mark for mark in shown.marks if mark.group == "tens"]
+    (deepest,) = [phase for phase in losses.phases(subject) if phase.name == "tens" and phase.is_deepest]
     assert deepest.begins < mark.step < deepest.ends
 
 
 def test_a_film_plays_offline_from_one_file(play, subject):
-    page = play(watch.film(subject, "48+76"), 10, color_scheme="dark")
+    page = play(overview.film(subject, "48+76"), 10, color_scheme="dark")
     stands_at(page, 10)
     assert page.title() == "A <film> & more"
     assert page.evaluate(f"{PLAYER}.theme.mode") == "dark"
@@ -240,7 +240,7 @@ def test_a_film_plays_offline_from_one_file(play, subject):
 
 def test_a_film_opens_with_the_switches_of_a_link_and_reports_changes(play, subject):
     switches = (("losses", "log", True), ("patterns", "enlarged", "L1H0"), ("losses", "hidden", ["units"]))
-    page = play(watch.film(subject, "48+76"), switches=switches)
+    page = play(overview.film(subject, "48+76"), switches=switches)
     said = "window.phaseChangeExplorer.switchesText()"
     assert page.evaluate(said) == "losses.hidden:units losses.log patterns.enlarged:L1H0"
     expect(page.locator(".panel.heatmaps .stage")).to_have_class("stage zoomed")
@@ -294,7 +294,7 @@ def test_a_link_that_is_copied_before_the_address_is_written_has_the_step_on_scr
 
 
 def test_a_clicked_cell_of_a_table_keeps_its_keys(browse):
-    page = browse("/phase-changes?run=learnt&step=100")
+    page = browse("/losses?run=learnt&step=100")
     stands_at(page, 100)
     grid = page.get_by_test_id("stDataFrame").first
     grid.scroll_into_view_if_needed()

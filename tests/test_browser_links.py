@@ -129,7 +129,7 @@ def shows(page: Page, view: View, subject: Subject, scene: Scene, name: str) -> 
 @pytest.mark.parametrize("view", all_views().values(), ids=all_views())
 def test_a_link_opens_every_option_in_a_fresh_browser(browse, app_folder, view):
     runs = Runs(app_folder)
-    subject = Subject.load(runs.open("trigrams" if view.name in ("attention", "phase-changes") else "small"))
+    subject = Subject.load(runs.open("trigrams" if view.name in ("heads", "losses") else "small"))
     seen: set[str] = set()
     for link, names in links(view, subject):
         scene = open_scene(str(link), runs).scene  # in full
@@ -147,7 +147,7 @@ def test_a_link_opens_every_option_in_a_fresh_browser(browse, app_folder, view):
 
 
 def test_every_choice_survives_a_reload(browse):
-    page = browse("/interventions?run=small&step=20")
+    page = browse("/cut?run=small&step=20")
     page.get_by_role("combobox", name="Ablate").click()
     page.get_by_role("option", name="L1H1").click()
     page.keyboard.press("Escape")
@@ -157,7 +157,7 @@ def test_every_choice_survives_a_reload(browse):
     expect(title).to_have_text("L0H0, L1H1 ablated (mean)")
     page.reload()
     expect(title).to_have_text("L0H0, L1H1 ablated (mean)")
-    expect(control(page, "interventions", "mode").locator("[aria-checked=true]")).to_have_text("mean")
+    expect(control(page, "cut", "mode").locator("[aria-checked=true]")).to_have_text("mean")
     stands_at(page, 20)
 
 
@@ -172,9 +172,9 @@ def test_back_goes_back_one_page_or_run_a_press(browse):
     first = page.evaluate(PLACE)
 
     page.get_by_role("link", name="Attention").click()
-    page.wait_for_url("**/attention?*")
+    page.wait_for_url("**/heads?*")
     expect(page.locator(".panel.heatmaps h3")).to_contain_text("Attention patterns on")
-    control(page, "attention", "of").get_by_text("scores").click()
+    control(page, "heads", "of").get_by_text("scores").click()
     page.wait_for_function("() => location.search.includes('of=scores')")
     second = page.evaluate(PLACE)
 
@@ -245,7 +245,7 @@ def test_switches_of_a_link_win_over_those_of_the_page_before(browse):
     page.locator(".panel.curves").get_by_role("button", name="log", exact=True).click()
     page.wait_for_function("() => location.search.includes('losses.log')")
     page.get_by_role("link", name="Attention").click()
-    page.wait_for_url("**/attention?*")
+    page.wait_for_url("**/heads?*")
     page.wait_for_function("() => location.search.includes('losses.log')")  # losses are the same panel there
     log = page.locator(".panel.curves").get_by_role("button", name="log", exact=True)
     expect(log).to_have_attribute("aria-pressed", "true")
@@ -257,7 +257,7 @@ def test_switches_of_a_link_win_over_those_of_the_page_before(browse):
 
 
 def test_the_link_is_copied_as_it_is_in_the_address(browse):
-    page = browse("/attention?run=small&step=20&of=scores", permissions=["clipboard-read", "clipboard-write"])
+    page = browse("/heads?run=small&step=20&of=scores", permissions=["clipboard-read", "clipboard-write"])
     page.keyboard.press("End")
     page.wait_for_function("() => location.search.includes('step=40')")
     page.get_by_role("button", name="Copy link").click()
@@ -265,12 +265,12 @@ def test_the_link_is_copied_as_it_is_in_the_address(browse):
 
 
 def test_a_link_with_much_that_does_not_fit_says_each_thing_once(browse):
-    page = browse("/attention?run=small&run=finite&step=19&show=all&colour=red&player=x")
+    page = browse("/heads?run=small&run=finite&step=19&show=all&colour=red&player=x")
     alert = page.get_by_test_id("stAlert")
     expect(alert).to_have_count(1)
     for said in ("'run' is given 2 times", "'x' is no switch", "the nearest is at step 20", "no option 'colour'"):
         expect(alert).to_contain_text(said)
     expect(alert).to_contain_text("show is 'all'; it can be one, mean, heads.")
-    control(page, "attention", "of").get_by_text("scores").click()
+    control(page, "heads", "of").get_by_text("scores").click()
     expect(alert).to_have_count(0)
     assert page.evaluate("film => film.player.film.steps.length", page.evaluate_handle(FILM)) > 1

@@ -108,7 +108,7 @@ def test_curves_can_be_hidden_and_drawn_on_a_log_scale(browse):
 
 
 def test_a_map_tells_its_values_and_can_be_enlarged(browse):
-    page = browse("/attention?run=small&step=40")
+    page = browse("/heads?run=small&step=40")
     stage = page.locator(".panel.heatmaps .stage")
     stage.scroll_into_view_if_needed()
     stage.hover(position={"x": 30, "y": 50})
@@ -124,7 +124,7 @@ def test_a_map_tells_its_values_and_can_be_enlarged(browse):
 
 
 def test_the_seismograph_is_a_timeline_that_tells_values_and_marks(browse):
-    page = browse("/phase-changes?run=small&step=0")
+    page = browse("/losses?run=small&step=0")
     stage = page.locator(".panel.raster .stage")
     stage.scroll_into_view_if_needed()
     box = stage.bounding_box()
@@ -150,7 +150,7 @@ def test_flags_on_the_losses_say_what_falls_there(browse):
 
 
 def test_a_map_can_have_the_scale_of_its_snapshot_and_tells_true_values_in_any(browse):
-    page = browse("/attention?run=learnt&step=0")
+    page = browse("/heads?run=learnt&step=0")
     page.get_by_test_id("stMain").get_by_text("scores", exact=True).click()
     heading = page.locator(".panel.heatmaps h3")
     expect(heading).to_contain_text("before softmax")
@@ -168,7 +168,7 @@ def test_a_map_can_have_the_scale_of_its_snapshot_and_tells_true_values_in_any(b
 
 
 def test_columns_and_points_tell_their_values(browse):
-    page = browse("/attribution?run=small&step=40")
+    page = browse("/components?run=small&step=40")
     columns = page.locator(".panel.columns .stage")
     columns.hover(position={"x": 60, "y": 60})
     expect(page.locator(".panel.columns .tip")).to_contain_text("component embedding:")
@@ -213,9 +213,7 @@ def test_the_timeline_of_another_run_moves_both(browse):
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize(
-    "place", ["phase-changes", "attribution", "weights", "fourier", "circuits", "interventions", "compare"]
-)
+@pytest.mark.parametrize("place", ["losses", "components", "weights", "fourier", "circuits", "cut", "compare"])
 def test_every_canvas_has_something_on_it(browse, place, scheme):
     page = browse(f"/{place}?run=small&step=20", color_scheme=scheme)
     page.wait_for_function(f"() => {FILM}?.player && {FILM}.player.painted === {FILM}.player.index")
@@ -240,7 +238,7 @@ def test_switches_of_one_panel_are_not_those_of_another(browse):
     expect(losses.get_by_role("button", name="log")).to_have_attribute("aria-pressed", "false")
     losses.get_by_role("button", name="log").click()
     page.get_by_role("link", name="Attribution").click()
-    page.wait_for_url("**/attribution?*")
+    page.wait_for_url("**/components?*")
     expect(page.locator(".panel.columns")).to_be_visible()
     first = page.locator(".panel.curves").first
     expect(first.get_by_role("button", name="log")).to_have_attribute("aria-pressed", "true")
@@ -262,7 +260,7 @@ def test_the_player_fills_the_screen_larger_and_still_follows_the_mouse(browse):
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_colours_follow_the_theme(browse, scheme):
-    page = browse("/attention?run=small&step=40", color_scheme=scheme)
+    page = browse("/heads?run=small&step=40", color_scheme=scheme)
     # The middle of the first map's upper right corner lies in the future: it shows the page itself.
     ink = page.evaluate(
         f"const film = {FILM};"

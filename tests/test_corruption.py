@@ -32,7 +32,7 @@ from tests.spoilt import every_way
 
 GROUPS, EACH = 20, 50
 DECOMPOSITIONS = ("eigvals", "eig", "eigh", "svd", "svdvals", "qr")
-SHOW_LOSSES = ("watch", "phase-changes", "compare")
+SHOW_LOSSES = ("overview", "losses", "compare")
 Way = tuple[View[Any], Any]
 
 

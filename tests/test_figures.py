@@ -18,12 +18,12 @@ from explorer.film.panels.scatter import Colouring, Scatter
 from explorer.runs import Runs, recorder
 from explorer.tasks.addition import Addition
 from explorer.views import (
-    attention,
-    attribution,
     compare,
+    components,
     fourier,
-    phase_changes,
-    watch,
+    heads,
+    losses,
+    overview,
     weights,
 )
 from explorer.views.classes import class_films
@@ -36,9 +36,9 @@ from tests.films import of
 def test_a_figure_of_each_kind_of_panel_has_its_values(shipped, kind):
     films = {
         Curves: lambda: weights.film(shipped),
-        Raster: lambda: phase_changes.film(shipped, "12345+67890"),
-        Heatmaps: lambda: attention.example_film(shipped, "12345+67890", "pattern"),
-        Columns: lambda: attribution.film(shipped, "12345+67890", 0),
+        Raster: lambda: losses.film(shipped, "12345+67890"),
+        Heatmaps: lambda: heads.example_film(shipped, "12345+67890", "pattern"),
+        Columns: lambda: components.film(shipped, "12345+67890", 0),
         Scatter: lambda: weights.film(shipped),
     }
     film = films[kind]()
@@ -62,7 +62,7 @@ def test_a_figure_of_each_kind_of_panel_has_its_values(shipped, kind):
 
 @pytest.mark.parametrize("mode", ["light", "dark"])
 def test_smoothed_curves_show_the_values_that_their_flags_mark(shipped, mode):
-    film = phase_changes.film(shipped, "12345+67890")
+    film = losses.film(shipped, "12345+67890")
     panel = of(Curves, film)[0]
     drawn = film.figure(panel.id, shipped.steps[7], mode)
     assert drawn.layout.yaxis.title.text == "nats, smoothed"
@@ -91,7 +91,7 @@ def test_a_figure_in_dark_mode_has_the_colours_of_dark_pages(subject, shipped):
         panel = of(kind, film)[-1]
         return panel, film.figure(panel.id, film.steps[-1], "dark")
 
-    panel, drawn = dark(Heatmaps, attention.example_film(shipped, "12345+67890", "gradient"))
+    panel, drawn = dark(Heatmaps, heads.example_film(shipped, "12345+67890", "gradient"))
     ramps = palette.RAMPS["dark"]
     assert panel.scale == "diverging"
     assert [colour for _, colour in drawn.layout.coloraxis.colorscale] == [
@@ -100,12 +100,12 @@ def test_a_figure_in_dark_mode_has_the_colours_of_dark_pages(subject, shipped):
         *ramps["positive"],
     ]
     assert drawn.layout.coloraxis.cmax == -drawn.layout.coloraxis.cmin == (panel.full_colour_at or panel.high)
-    panel, drawn = dark(Bars, watch.film(subject, "48+76"))
+    panel, drawn = dark(Bars, overview.film(subject, "48+76"))
     for group, bar in enumerate(drawn.data):
         colours = list(bar.marker.color)
         assert colours.pop(panel.targets[group]) == palette.RIGHT["dark"]
         assert set(colours) == {palette.CATEGORIES["dark"][0]}
-    _, drawn = dark(Raster, phase_changes.film(shipped, "12345+67890"))
+    _, drawn = dark(Raster, losses.film(shipped, "12345+67890"))
     assert drawn.data[1].marker.color == palette.CURSOR["dark"]
 
 
@@ -152,11 +152,11 @@ def test_points_have_the_colour_of_their_category_or_number(mode):
 
 def test_every_panel_with_numbers_can_be_a_figure(subject, copies):
     for film in (
-        watch.film(subject, "48+76"),
-        phase_changes.film(copies, "abcabc"),
+        overview.film(subject, "48+76"),
+        losses.film(copies, "abcabc"),
         fourier.film(subject, "circles", ""),
         fourier.film(subject, "progress", "units"),
-        watch.film(copies, "abcabc"),
+        overview.film(copies, "abcabc"),
         compare.film(subject, copies, "48+76", "loss"),
     ):
         assert film.figures()
@@ -166,7 +166,7 @@ def test_every_panel_with_numbers_can_be_a_figure(subject, copies):
 
 def test_labels_are_escaped(copies):
     """The token < must not open an HTML tag."""
-    film = attention.example_film(copies, "<b>ab<b>a", "pattern")
+    film = heads.example_film(copies, "<b>ab<b>a", "pattern")
     drawn = film.figure(list(film.figures())[1], 0)
     assert drawn.layout.yaxis.ticktext[1] == "&lt; (1)"
     assert "&lt;b&gt;" in drawn.layout.title.text
@@ -189,5 +189,5 @@ def test_ten_digits_have_panels_too(tmp_path):
     text = next(iter(task.examples.values()))
     assert len(fourier.answers(subject)) == 10
     assert next(class_films(subject))[0].panels
-    assert phase_changes.film(subject, text).panels
-    assert attribution.film(subject, text, 10).panels
+    assert losses.film(subject, text).panels
+    assert components.film(subject, text, 10).panels

@@ -313,7 +313,7 @@ def test_every_page_names_the_snapshot_once_and_has_a_gap(spoilt, page):
     assert app.selectbox(key="choice.step").options == [f"step {step}" for step in (0, 10, 20, 30, 40)]
     gaps = [panel["gaps"] for panel in film["panels"]]
     assert all(gap in ([], [2]) for gap in gaps)
-    assert [2] in gaps or page == "phase-changes"
+    assert [2] in gaps or page == "losses"
     app.toggle(key="still").set_value(True).run()
     assert healthy(app)
 

@@ -108,7 +108,7 @@ def test_a_run_without_losses_yet_has_every_page(folder, tmp_path):
     folder.metrics_file.unlink()
     values = json.loads(folder.info_file.read_text())
     folder.info_file.write_text(json.dumps({**values, "status": "stopped", "steps_done": 0}))
-    for page, more in (("phase-changes", {}), ("compare", {"align": "loss"}), ("compare", {}), ("runs", {})):
+    for page, more in (("losses", {}), ("compare", {"align": "loss"}), ("compare", {}), ("runs", {})):
         app = opening(page, run="small", **more)
         assert not app.exception
         assert not app.error

@@ -35,7 +35,7 @@ class Options:
 
 
 class Embeddings(View[Options]):
-    name, title, icon, place = "embeddings", "Embeddings", "token", (1, 9)
+    name, title, icon, order = "embeddings", "Embeddings", "token", 9
     options_type = Options
 
     def film(self, subject, example, options, second=None):
@@ -72,8 +72,8 @@ def test_a_new_view_is_one_file(new_views, subject):
 
 def test_every_file_of_a_view_is_found_in_the_order_of_the_navigation():
     assert list(all_views()) == [
-        *("watch", "phase-changes", "try", "compare"),
-        *("attention", "activations", "attribution", "circuits", "fourier", "weights", "interventions"),
+        *("overview", "losses", "answers", "compare"),
+        *("heads", "activations", "components", "circuits", "fourier", "weights", "cut"),
     ]
     with pytest.raises(UserError, match="There is no view 'nope'; there are watch, "):
         get_view("nope")
@@ -89,16 +89,16 @@ def printed(capsys, *arguments: str) -> tuple[int, str, str]:
 
 
 def test_a_scene_is_printed_in_full_and_in_one_form(capsys):
-    status, full, err = printed(capsys, "scene", "attention?run=addition&show=heads")
+    status, full, err = printed(capsys, "scene", "heads?run=addition&show=heads")
     assert (status, err) == (0, "")
-    assert full == "attention?run=addition&step=43&example=12345%2B67890&show=heads"
+    assert full == "heads?run=addition&step=43&example=12345%2B67890&show=heads"
     for line in (full, f"http://localhost:8501/{full}", f" {full}\n"):
         assert printed(capsys, "scene", line)[1] == full
     switched = full.replace("&show", "&player=losses.smooth:off+losses.log&show")
     assert printed(capsys, "scene", switched)[1] == f"{full}&player=losses.log+losses.smooth:off"
     # The first page has no name in the browser.
     assert printed(capsys, "scene", "http://localhost:8501/?run=addition&step=0")[1].startswith(
-        "watch?run=addition&step=0"
+        "overview?run=addition&step=0"
     )
     # Options with their default, and options without effect, are left out.
     assert printed(capsys, "scene", f"{full}&on=repeated&of=scores")[1] == full
@@ -107,16 +107,16 @@ def test_a_scene_is_printed_in_full_and_in_one_form(capsys):
 @pytest.mark.parametrize(
     ("line", "said"),
     [
-        ("attention?run=addition&show=all", ["show is 'all'; it can be one, mean, heads."]),
+        ("heads?run=addition&show=all", ["show is 'all'; it can be one, mean, heads."]),
         ("nope?run=addition", ["There is no view 'nope'; there are watch,"]),
-        ("attention?run=nope", ["There is no run 'nope'; there are addition,"]),
-        ("attention?run=../addition", ["There is no run '../addition'"]),
-        ("watch?run=addition&step=102", ["addition has no snapshot at step 102; the nearest is at step 101."]),
-        ("watch?run=addition&example=what", ["'what' is not a sum"]),
-        ("watch?run=addition&run=induction", ["'run' is given 2 times"]),
+        ("heads?run=nope", ["There is no run 'nope'; there are addition,"]),
+        ("heads?run=../addition", ["There is no run '../addition'"]),
+        ("overview?run=addition&step=102", ["addition has no snapshot at step 102; the nearest is at step 101."]),
+        ("overview?run=addition&example=what", ["'what' is not a sum"]),
+        ("overview?run=addition&run=induction", ["'run' is given 2 times"]),
         ("weights?run=addition&layer=1&step=x", ["step is 'x'", "There is no option 'layer'; this view has none."]),
-        ("interventions?run=addition&off=L0H0,L5H0", ["There is no L5H0"]),
-        ("attention?example=" + "1" * 70_000, ["The link has 70,018 characters; at most 65,536 are read."]),
+        ("cut?run=addition&off=L0H0,L5H0", ["There is no L5H0"]),
+        ("heads?example=" + "1" * 70_000, ["The link has 70,018 characters; at most 65,536 are read."]),
         ("compare?run=addition&beside=addition", ["beside is 'addition'; it can be addition-finite, induction"]),
     ],
 )
@@ -129,7 +129,7 @@ def test_what_does_not_fit_in_a_scene_gets_a_sentence_each_and_status_2(capsys, 
 
 def test_a_scene_is_written_as_one_file(capsys, tmp_path):
     file = tmp_path / "film.html"
-    line = "attention?run=skip-trigram&step=149&player=losses.log"
+    line = "heads?run=skip-trigram&step=149&player=losses.log"
     status, out, err = printed(capsys, "film", line, "-o", str(file))
     assert (status, err) == (0, "")
     assert out == f"{file}: {file.stat().st_size / 2**20:.1f} MiB"
@@ -146,8 +146,8 @@ def test_a_scene_is_written_as_one_file(capsys, tmp_path):
     ("line", "file", "said"),
     [
         ("fourier?run=induction", "film.html", "not numbers modulo n"),
-        ("watch?run=skip-trigram", "nowhere/film.html", "cannot be written: No such file or directory"),
-        ("watch?run=skip-trigram&step=x", "film.html", "step is 'x'"),
+        ("overview?run=skip-trigram", "nowhere/film.html", "cannot be written: No such file or directory"),
+        ("overview?run=skip-trigram&step=x", "film.html", "step is 'x'"),
     ],
 )
 def test_what_cannot_be_written_is_explained_and_nothing_is_left(capsys, tmp_path, line, file, said):
@@ -159,11 +159,11 @@ def test_what_cannot_be_written_is_explained_and_nothing_is_left(capsys, tmp_pat
 
 def test_without_runs_a_scene_says_what_to_do(tmp_path):
     with pytest.raises(UserError, match="holds no runs yet; train one with: python -m explorer train addition"):
-        open_scene("watch", Runs(tmp_path))
+        open_scene("overview", Runs(tmp_path))
 
 
 def test_a_scene_opens_what_the_page_shows(shipped):
-    opened = open_scene("attention?run=addition&of=scores&example=1%2B2", Runs(SHIPPED))
+    opened = open_scene("heads?run=addition&of=scores&example=1%2B2", Runs(SHIPPED))
     assert opened.subject.name == shipped.name
     losses, maps = opened.film().panels
     assert isinstance(losses, Curves)

@@ -51,7 +51,7 @@ def test_help_into_a_pipe_that_nobody_reads():
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no device that is always full")
-@pytest.mark.parametrize("arguments", [("runs", "--json"), ("scene", "watch?run=addition")])
+@pytest.mark.parametrize("arguments", [("runs", "--json"), ("scene", "overview?run=addition")])
 def test_a_full_disk_gets_one_sentence(arguments):
     with Path("/dev/full").open("wb") as full:
         done = explorer(*arguments, stdout=full.fileno())
@@ -119,13 +119,13 @@ def test_a_folder_without_runs_or_that_does_not_exist_is_named_in_full(tmp_path,
         assert printed.startswith(
             f"No runs in {name} yet: the folder {tmp_path / name} {said}; train one with: python -m"
         )
-        assert main(["scene", "watch"]) == 2
+        assert main(["scene", "overview"]) == 2
         assert capsys.readouterr().err.startswith(f"The folder {tmp_path / name} {said}; train one with:")
 
 
 def test_what_is_advised_trains_a_run_that_is_found(tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("EXPLORER_CHECKPOINTS", str(tmp_path / "new"))
-    assert main(["scene", "watch"]) == 2
+    assert main(["scene", "overview"]) == 2
     advised = capsys.readouterr().err.split("python -m explorer ")[1].split()
     assert main([*advised, "--steps", "1", *TINY]) == 0
     assert Runs(tmp_path / "new").names() == ["addition"]
@@ -158,7 +158,7 @@ def test_problems_of_a_run_are_told_on_the_standard_error(copied, capsys, tmp_pa
     rewrite(copied.snapshot_file(10), lambda name, weight: weight * torch.nan)
     copied.snapshot_file(20).write_bytes(b"")
     told = ["small/snapshots/step-000020.safetensors is damaged", "small has a gap at step 10"]
-    for command in (["phases", "small", "--json"], ["scene", "watch?run=small"]):
+    for command in (["phases", "small", "--json"], ["scene", "overview?run=small"]):
         assert main([*command, *root]) == 0
         printed = capsys.readouterr()
         assert [line.startswith(start) for line, start in zip(printed.err.splitlines(), told, strict=True)] == [
@@ -174,7 +174,7 @@ def test_problems_of_a_run_are_told_on_the_standard_error(copied, capsys, tmp_pa
 
 
 @pytest.mark.parametrize(
-    "command", [["phases", "small"], ["predict", "small", "1+2", "--all-steps"], ["scene", "watch"]]
+    "command", [["phases", "small"], ["predict", "small", "1+2", "--all-steps"], ["scene", "overview"]]
 )
 def test_what_all_snapshots_have_in_common_is_told(copied, capsys, command):
     for step in copied.steps():

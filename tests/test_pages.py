@@ -56,7 +56,7 @@ def test_every_page_shows_every_shipped_run_and_all_its_examples(monkeypatch, pa
 
 
 @pytest.mark.parametrize("run", Runs(SHIPPED).names())
-@pytest.mark.parametrize("page", [*INSIDE, "phase-changes", "attention"])
+@pytest.mark.parametrize("page", [*INSIDE, "losses", "heads"])
 def test_every_option_is_shown_of_every_shipped_run(monkeypatch, page, run):
     monkeypatch.setenv("EXPLORER_CHECKPOINTS", str(SHIPPED))
     app = opening(page, run=run)
@@ -67,7 +67,7 @@ def test_every_option_is_shown_of_every_shipped_run(monkeypatch, page, run):
     seen = set()
     for _ in every_choice(app):
         assert healthy(app)
-        if app.info and page == "attention":
+        if app.info and page == "heads":
             assert run == "modular-addition"
             assert "Head scores have no meaning for this run" in app.info[0].value
             continue
@@ -91,7 +91,7 @@ def test_a_run_of_another_task_opens_with_its_own_example(monkeypatch):
 
 
 def test_finite_runs_show_train_and_test(opened):
-    lines = header(opened("phase-changes", run="finite"))["panels"][0]["lines"]
+    lines = header(opened("losses", run="finite"))["panels"][0]["lines"]
     assert [line["label"] for line in lines[:4]] == ["all, train", "all, test", "hundreds", "hundreds, train"]
     assert [line["dashed"] for line in lines[:4]] == [True, False, False, True]
 
@@ -105,7 +105,7 @@ def test_run_step_and_example_are_kept_in_the_url_and_across_pages(opened):
         assert healthy(app)
         assert header(app)["start"] == 30
         scene = address(app)
-        assert (scene.view, scene.run, scene.step, scene.example) == (page or "watch", "small", 30, "48+76")
+        assert (scene.view, scene.run, scene.step, scene.example) == (page or "overview", "small", 30, "48+76")
 
 
 def test_moving_the_player_does_not_resend_the_film(opened):
@@ -136,7 +136,10 @@ def test_another_run_starts_at_its_own_step_and_keeps_the_example(opened):
 
 
 def test_two_sessions_do_not_disturb_each_other(opened):
-    one, other = opened("", run="small", step="10", example="1+1"), opened("try", run="small", step="20", example="9+9")
+    one, other = (
+        opened("", run="small", step="10", example="1+1"),
+        opened("answers", run="small", step="20", example="9+9"),
+    )
     stop_at(one, 40)
     other.run()
     assert (one.session_state.step, one.session_state.example) == (40, "1+1")
@@ -145,7 +148,7 @@ def test_two_sessions_do_not_disturb_each_other(opened):
 
 
 @pytest.mark.parametrize("typed", ["abc", "", "123+1", "9" * 100_000, "![x](y) $x$ <b>"])
-@pytest.mark.parametrize("page", ["", "try"])
+@pytest.mark.parametrize("page", ["", "answers"])
 def test_invalid_input_is_reported_in_one_sentence(opened, page, typed):
     app = opened(page, run="small")
     app.text_input(key="choice.example").set_value(typed).run()
@@ -184,26 +187,26 @@ def test_an_invalid_url_opens_and_is_reported(opened, query, message):
 
 
 def test_options_of_a_link_are_used_and_invalid_ones_have_their_default(opened):
-    app = opened("attention", run="small", show="mean", of="scores")
+    app = opened("heads", run="small", show="mean", of="scores")
     assert "before softmax, mean over" in header(app)["panels"][1]["title"]
     assert dict(address(app).options) == {"show": "mean", "of": "scores"}
-    app = opened("attention", run="small", show="mean", of="colour", on="unseen")
+    app = opened("heads", run="small", show="mean", of="colour", on="unseen")
     assert healthy(app)
     assert warnings(app) == "of is 'colour'; it can be pattern, scores, gradient."
     assert dict(address(app).options) == {"show": "mean"}  # "on" has no effect here
-    app = opened("interventions", run="small", off="l1h0,L9H9,L0N3")
+    app = opened("cut", run="small", off="l1h0,L9H9,L0N3")
     assert "There is no L9H9" in warnings(app)
     assert header(app)["panels"][1]["title"] == "L1H0, L0N3 ablated (zero)"
     assert dict(address(app).options) == {"off": "L1H0,L0N3"}
 
 
 def test_options_are_remembered_per_view_and_defaults_are_not_in_the_url(opened):
-    app = opened("attention", run="small")
+    app = opened("heads", run="small")
     assert address(app).options == ()
     app.get("button_group")[0].set_value("mean over a batch").run()
     assert dict(address(app).options) == {"show": "mean"}
     assert address(go_to(app, "weights")).options == ()
-    assert dict(address(go_to(app, "attention")).options) == {"show": "mean"}
+    assert dict(address(go_to(app, "heads")).options) == {"show": "mean"}
 
 
 def test_a_step_between_snapshots_opens_at_the_nearest(opened):
@@ -211,7 +214,7 @@ def test_a_step_between_snapshots_opens_at_the_nearest(opened):
 
 
 def test_try_shows_answers_and_offers_harder_variations(opened):
-    app = opened("try", run="small", example="48+76=100")
+    app = opened("answers", run="small", example="48+76=100")
     assert [panel["kind"] for panel in header(app)["panels"]] == ["tokens", "text", "bars", "curves"]
     assert "is wrong" in app.info[0].value
     table = app.dataframe[0].value
@@ -244,7 +247,7 @@ def test_activations_shows_every_hook_point_forward_and_gradient(opened):
 
 
 def test_attention_can_be_averaged_over_a_batch(opened):
-    app = opened("attention", run="small")
+    app = opened("heads", run="small")
     one = header(app)["panels"][1]
     assert one["maps"] == ["L0H0", "L0H1", "L1H0", "L1H1"]
     app.get("button_group")[0].set_value("mean over a batch").run()
@@ -253,7 +256,7 @@ def test_attention_can_be_averaged_over_a_batch(opened):
 
 
 def test_phase_changes_are_in_a_table_and_smoothing_is_in_the_film(opened):
-    app = opened("phase-changes", run="finite")
+    app = opened("losses", run="finite")
     table = app.dataframe[0].value
     labels = {f"{d}, {kind}" for d in ("hundreds", "tens", "units") for kind in ("test", "train")}
     assert set(table["digit"]) <= labels
@@ -263,12 +266,12 @@ def test_phase_changes_are_in_a_table_and_smoothing_is_in_the_film(opened):
     app.select_slider(key="phase-changes.smoothing").set_value(0.5).run()
     assert healthy(app)
     assert header(app)["panels"][0]["smoothing"] == 0.5
-    go_to(go_to(app, ""), "phase-changes")
+    go_to(go_to(app, ""), "losses")
     assert app.select_slider(key="phase-changes.smoothing").value == 0.5
 
 
 def test_components_are_ablated_by_name_and_unknown_ones_reported(opened):
-    app = opened("interventions", run="small")
+    app = opened("cut", run="small")
     off = app.multiselect(key="interventions.off")
     assert off.value == ["L0H0"]
     assert header(app)["panels"][1]["title"] == "L0H0 ablated (zero)"
@@ -286,7 +289,7 @@ def test_components_are_ablated_by_name_and_unknown_ones_reported(opened):
 
 
 def test_a_second_example_is_patched_and_an_invalid_one_reported(opened):
-    app = opened("interventions", run="small", example="48+76")
+    app = opened("cut", run="small", example="48+76")
     app.get("button_group")[0].set_value("patch").run()
     assert healthy(app)
     assert app.text_input(key="interventions.second").value == "48+52"

@@ -77,7 +77,7 @@ SAMPLED: Mapping[tuple[str, str], Callable[[Option, Context], list[str]]] = {
     ),
     ("activations", "first"): first,
     ("activations", "last"): first,
-    ("attribution", "answer"): ends,
+    ("components", "answer"): ends,
     ("compare", "beside"): first,
     ("fourier", "answer"): ends,
     ("fourier", "basis"): lambda option, context: ["on" if context.chosen["show"] == "frequencies" else "off"],
@@ -89,17 +89,17 @@ SAMPLED: Mapping[tuple[str, str], Callable[[Option, Context], list[str]]] = {
     ("fourier", "position"): first,
     ("fourier", "key"): first,
     ("fourier", "unit"): lambda option, context: ["3"],
-    ("interventions", "answer"): lambda option, context: (
+    ("cut", "answer"): lambda option, context: (
         ends(option, context) if context.chosen["exchange"] == "heads" else first(option, context)
     ),
-    ("interventions", "off"): first,
-    ("interventions", "second"): first,
-    ("phase-changes", "smoothing"): ends,
+    ("cut", "off"): first,
+    ("cut", "second"): first,
+    ("losses", "smoothing"): ends,
 }
 
 
 LARGE = ("addition", "induction")  # measured on samples at the three snapshots alone, and on the first part of them
-WITHOUT_EXAMPLE = ("compare", "interventions")  # which are slow, and show of the example what Watch shows
+WITHOUT_EXAMPLE = ("compare", "cut")  # which are slow, and show of the example what Watch shows
 
 
 def texts(view: str, name: str, option: Option, context: Context) -> list[str]:

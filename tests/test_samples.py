@@ -16,8 +16,8 @@ from explorer.film.film import Film
 from explorer.pages.cache import Growing
 from explorer.runs import Runs
 from explorer.tasks.induction import Induction
-from explorer.views import interventions, sampling
-from explorer.views.attention import IN_CONTEXT, scores_films
+from explorer.views import cut, sampling
+from explorer.views.heads import IN_CONTEXT, scores_films
 from explorer.views.sampling import grown, last
 from explorer.views.subject import Subject
 from tests.conftest import SHIPPED, random_ensemble
@@ -141,7 +141,7 @@ def test_doubling_the_sample_changes_no_effect_by_more_than_its_interval(name, m
     subject = Subject.load(Runs(SHIPPED).open(name)).thinned(6)
     found: dict[int, dict[str, np.ndarray]] = {}
     intervals: dict[int, dict[str, np.ndarray]] = {}
-    for film, _ in interventions.ablate_each_films(subject, "mean"):
+    for film, _ in cut.ablate_each_films(subject, "mean"):
         panel = film.panels[1]
         n = int(panel.title.split(" on ")[-1].split()[0])
         found[n] = values(panel)
@@ -157,7 +157,7 @@ def test_doubling_the_sample_changes_no_effect_by_more_than_its_interval(name, m
 
 def test_means_are_taken_over_other_examples_than_those_that_are_measured(monkeypatch, small):
     subject, seen = Subject.load(small), {"reference": [], "measured": []}
-    means, each = interventions.ablation.mean_outputs, interventions.ablation.ablate_each
+    means, each = cut.ablation.mean_outputs, cut.ablation.ablate_each
 
     def noted_means(ensemble, of, tokens):
         seen["reference"].append(tokens)
@@ -167,26 +167,26 @@ def test_means_are_taken_over_other_examples_than_those_that_are_measured(monkey
         seen["measured"].append(batch.tokens)
         return each(ensemble, task, batch, means)
 
-    monkeypatch.setattr(interventions.ablation, "mean_outputs", noted_means)
-    monkeypatch.setattr(interventions.ablation, "ablate_each", noted_each)
-    unseen = subject.unseen(interventions.REFERENCE + sampling.MOST).tokens
-    last(interventions.ablate_each_films(subject, "mean"))
+    monkeypatch.setattr(cut.ablation, "mean_outputs", noted_means)
+    monkeypatch.setattr(cut.ablation, "ablate_each", noted_each)
+    unseen = subject.unseen(cut.REFERENCE + sampling.MOST).tokens
+    last(cut.ablate_each_films(subject, "mean"))
     reference = torch.cat(seen["reference"])
-    assert torch.equal(reference, unseen[: interventions.REFERENCE])
-    measured = torch.cat(seen["measured"][interventions.REPLICATES :])
-    assert torch.equal(measured, unseen[interventions.REFERENCE :][: len(measured)])
+    assert torch.equal(reference, unseen[: cut.REFERENCE])
+    measured = torch.cat(seen["measured"][cut.REPLICATES :])
+    assert torch.equal(measured, unseen[cut.REFERENCE :][: len(measured)])
 
 
 def test_the_mean_over_the_reference_is_that_of_its_parts(small):
     subject = Subject.load(small)
-    every = interventions.components(subject.info.model)
-    replicates, _ = interventions._replicates_and_sample(subject, every, "mean")
-    whole = interventions.ablation.mean_outputs(
+    every = cut.components(subject.info.model)
+    replicates, _ = cut._replicates_and_sample(subject, every, "mean")
+    whole = cut.ablation.mean_outputs(
         subject.ensemble,
         every,
-        subject.unseen(interventions.REFERENCE + sampling.MOST).tokens[: interventions.REFERENCE],
+        subject.unseen(cut.REFERENCE + sampling.MOST).tokens[: cut.REFERENCE],
     )
-    for name, mean in interventions._mean_of(replicates).items():
+    for name, mean in cut._mean_of(replicates).items():
         torch.testing.assert_close(mean, whole[name], rtol=1e-4, atol=1e-6)
 
 

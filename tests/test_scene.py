@@ -43,7 +43,7 @@ def test_a_complete_url_is_the_same_scene(scene):
 @given(some.text(max_size=200))
 def test_any_line_reads_as_a_scene_that_can_be_written_and_read(line):
     """Invalid parts are reported; the rest is a scene like any other."""
-    scene, _ = read(line, "watch")
+    scene, _ = read(line, "overview")
     if scene.view.isidentifier():
         assert read(str(scene)) == (scene, [])
 
@@ -56,31 +56,31 @@ def test_any_texts_resolve_to_options_that_are_equal_after_writing_and_reading(t
 
 
 def test_a_line_is_legible():
-    scene = Scene("attention", "induction", 980, "abcd, abcd", (("show", "heads"),), "losses.log patterns.rescale")
+    scene = Scene("heads", "induction", 980, "abcd, abcd", (("show", "heads"),), "losses.log patterns.rescale")
     assert str(scene) == (
-        "attention?run=induction&step=980&example=abcd,+abcd&show=heads&player=losses.log+patterns.rescale"
+        "heads?run=induction&step=980&example=abcd,+abcd&show=heads&player=losses.log+patterns.rescale"
     )
     assert parse_qsl(scene.query)[2] == ("example", "abcd, abcd")
-    assert str(Scene("watch")) == "watch"
+    assert str(Scene("overview")) == "overview"
 
 
 @pytest.mark.parametrize(
     ("line", "messages"),
     [
-        ("attention?run=a&run=b", ["'run' is given 2 times; give it once."]),
-        ("attention?step=1&step=2&step=3&show=a&show=b", ["'step' is given 3 times", "'show' is given 2 times"]),
-        ("attention?step=ten", ["step is 'ten'; it must be a whole number, such as 0."]),
-        ("attention?step=-1", ["step is '-1'"]),
-        ("attention?step=٣", ["step is '٣'"]),
-        ("attention?step=99999999999", ["step is '99999999999'"]),
+        ("heads?run=a&run=b", ["'run' is given 2 times; give it once."]),
+        ("heads?step=1&step=2&step=3&show=a&show=b", ["'step' is given 3 times", "'show' is given 2 times"]),
+        ("heads?step=ten", ["step is 'ten'; it must be a whole number, such as 0."]),
+        ("heads?step=-1", ["step is '-1'"]),
+        ("heads?step=٣", ["step is '٣'"]),
+        ("heads?step=99999999999", ["step is '99999999999'"]),
         (
-            "attention?player=__proto__.hidden:x+a.log:on",
+            "heads?player=__proto__.hidden:x+a.log:on",
             ["'__proto__.hidden:x' is no switch", "'a.log:on' is no switch"],
         ),
-        ("attention?player=x+y.z", ["'x' is no switch of a panel", "'y.z' is no switch of a panel"]),
-        ("attention?" + "a=1&" * 100, ["The link has 100 parameters; at most 64 are read."]),
-        ("attention?example=" + "a" * MAX_LENGTH, ["The link has 65,554 characters; at most 65,536 are read."]),
-        ("http://[/attention", ["no link to a view; write it as VIEW?run=RUN&step=STEP."]),
+        ("heads?player=x+y.z", ["'x' is no switch of a panel", "'y.z' is no switch of a panel"]),
+        ("heads?" + "a=1&" * 100, ["The link has 100 parameters; at most 64 are read."]),
+        ("heads?example=" + "a" * MAX_LENGTH, ["The link has 65,554 characters; at most 65,536 are read."]),
+        ("http://[/heads", ["no link to a view; write it as VIEW?run=RUN&step=STEP."]),
     ],
 )
 def test_each_invalid_part_is_reported_and_has_its_default(line, messages):
@@ -91,16 +91,16 @@ def test_each_invalid_part_is_reported_and_has_its_default(line, messages):
 
 
 def test_a_url_without_a_view_is_of_the_default_view():
-    assert read("http://localhost:8501/?run=a", "watch") == (Scene("watch", "a"), [])
+    assert read("http://localhost:8501/?run=a", "overview") == (Scene("overview", "a"), [])
 
 
 def test_a_switch_is_given_once():
-    scene, problems = read("watch?player=losses.log+losses.log:off+losses.log")
+    scene, problems = read("overview?player=losses.log+losses.log:off+losses.log")
     assert (scene.player, problems) == ("losses.log", ["The switch 'losses.log' is given twice; give it once."])
 
 
 def test_switches_of_the_player_are_parsed():
-    scene, _ = read("watch?player=losses.log+losses.smooth:off+patterns.enlarged:L1H0+a-b.hidden:units,c%2520d")
+    scene, _ = read("overview?player=losses.log+losses.smooth:off+patterns.enlarged:L1H0+a-b.hidden:units,c%2520d")
     assert scene.switches == [
         ("a-b", "hidden", ["units", "c d"]),
         ("losses", "log", True),

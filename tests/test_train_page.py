@@ -98,7 +98,7 @@ def test_another_run_can_be_watched_and_settings_persist_across_pages(training):
     assert app.session_state.run == app.selectbox(key="choice.run").value == "other"
     assert len(header(app)["panels"][0]["prompt"]) == 42
     assert address(app).run == "other"
-    go_to(app, "attention")
+    go_to(app, "heads")
     assert healthy(app)
     go_to(app, "train")
     assert app.number_input(key="train.addition.quick.Training.steps").value == 1234

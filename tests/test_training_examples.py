@@ -13,7 +13,7 @@ from explorer.film.panels.raster import Raster
 from explorer.runs import Runs, recorder
 from explorer.tasks.induction import Induction
 from explorer.tasks.modular_addition import ModularAddition
-from explorer.views import phase_changes, training_examples
+from explorer.views import losses, training_examples
 from explorer.views.subject import Subject
 from tests.conftest import FINITE, MODEL, TASK
 from tests.films import of
@@ -100,4 +100,4 @@ def test_infinite_data_have_no_training_examples_to_show(subject, monkeypatch, m
     monkeypatch.setattr(training_examples, "MAX_EXAMPLES", 39)
     assert not training_examples.has_few_examples(memorised)
     with pytest.raises(UserError, match="at most 39 of them, not of 40 training examples"):
-        phase_changes.PhaseChanges().film(memorised, "1+2", phase_changes.Options("examples", None, 0.9))
+        losses.LossesView().film(memorised, "1+2", losses.Options("examples", None, 0.9))

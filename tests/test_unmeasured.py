@@ -13,7 +13,7 @@ from explorer.settings import TrainingConfig
 from explorer.tasks.addition import Addition
 from explorer.tasks.induction import Induction
 from explorer.tasks.modular_addition import ModularAddition
-from explorer.views import compare, phase_changes
+from explorer.views import compare, losses
 from explorer.views.subject import Subject
 from tests.conftest import FINITE, TRAINING
 from tests.spoilt import every_way
@@ -73,7 +73,7 @@ def test_tests_without_rows_are_left_out(tmp_path):
     save_file({name: values[:0] if "test" in name else values for name, values in metrics.items()}, run.metrics_file)
     subject = Subject.load(run)
     assert [losses.kind for losses in subject.losses()] == [""]
-    assert phase_changes.film(subject, subject.first_example).packed
+    assert losses.film(subject, subject.first_example).packed
     assert compare.film(subject, subject, subject.first_example, "loss").packed
 
 

@@ -17,10 +17,10 @@ from explorer.tasks.modular_addition import ModularAddition
 from explorer.views import (
     activation_curves,
     activations,
-    attention,
+    heads,
+    losses,
+    overview,
     panels,
-    phase_changes,
-    watch,
 )
 from explorer.views.activation_points import Points
 from explorer.views.classes import class_films
@@ -33,39 +33,39 @@ from tests.films import of, values
 
 
 def test_falls_of_addition_agree_in_table_seismograph_and_flags(shipped):
-    found = phase_changes.phases(shipped)
+    found = losses.phases(shipped)
     main = [phase for phase in found if phase.is_deepest]
     assert [phase.label for phase in main] == ["100k", "10k", "tens", "thousands", "units", "hundreds"]
     assert all(phase.begins <= phase.steepest <= phase.ends for phase in found)
     assert [phase.what for phase in found if phase.name == "100k"] == ["deepest fall", "fall"]
     assert found[0].share == pytest.approx(found[0].depth / np.log(10))
-    raster = phase_changes.seismograph(shipped)
+    raster = losses.seismograph(shipped)
     assert raster.rows == [phase.label for phase in main]
     assert raster.marks.tolist() == [phase.steepest for phase in main]
     assert 0.9 < raster.values[-1, 0] < 1.2
     assert raster.values[:, -1].max() < 0.05
-    flags = {mark.label: mark.step for mark in watch.film(shipped, "12345+67890").panels[1].marks}
+    flags = {mark.label: mark.step for mark in overview.film(shipped, "12345+67890").panels[1].marks}
     assert flags == {f"{phase.label}: falls by {phase.depth:.1f} nats, steepest": phase.steepest for phase in main}
 
 
 def test_the_table_has_every_change_and_says_what_smoothing_does(shipped):
-    view = phase_changes.PhaseChanges()
-    options, _ = resolve(phase_changes.Options, shipped, shipped.first_example, {})
+    view = losses.LossesView()
+    options, _ = resolve(losses.Options, shipped, shipped.first_example, {})
     caption, table = view.below(shipped, "1+1", replace(options, smoothing=0.95))[1:]
-    found = phase_changes.phases(shipped)
+    found = losses.phases(shipped)
     assert table.columns["digit"] == [phase.label for phase in found]
     assert table.columns["width"] == [phase.ends - phase.begins for phase in found]
     assert table.columns["depth"] == [phase.before - phase.after for phase in found]  # all of them fall
     assert "a width below 10 steps is not resolved" in caption.text
     assert "Smoothing over beta = 0.95 spreads a sudden fall over about 64 steps" in caption.text
     assert "Smoothing" not in view.below(shipped, "1+1", replace(options, smoothing=0.0))[1].text
-    assert phase_changes.film(shipped, "1+1", 0.99).panels[0].smoothing == 0.99
+    assert losses.film(shipped, "1+1", 0.99).panels[0].smoothing == 0.99
 
 
 def test_losses_measured_every_few_steps_are_told_in_steps():
     """Test losses of modular addition were measured every tenth step, training losses at every step."""
     subject = Subject.load(Runs(SHIPPED).open("modular-addition"))
-    train, test, rise = phase_changes.phases(subject)
+    train, test, rise = losses.phases(subject)
     assert (train.label, train.what) == ("answer, train", "deepest fall")
     assert train.steepest == pytest.approx(161, abs=5)
     assert (test.label, test.what) == ("answer, test", "deepest fall")
@@ -73,8 +73,8 @@ def test_losses_measured_every_few_steps_are_told_in_steps():
     assert test.ends == pytest.approx(6900, abs=50)
     assert (rise.label, rise.what) == ("answer, test", "rise")
     assert rise.depth == pytest.approx(22.3, abs=0.5)
-    options, _ = resolve(phase_changes.Options, subject, subject.first_example, {})
-    caption = phase_changes.PhaseChanges().below(subject, "1+1", options)[1].text
+    options, _ = resolve(losses.Options, subject, subject.first_example, {})
+    caption = losses.LossesView().below(subject, "1+1", options)[1].text
     assert "100 steps (test) or 10 steps (train)" in caption
 
 
@@ -111,8 +111,8 @@ def test_losses_that_do_not_change_have_no_row_and_no_mark(tmp_path):
     run = recorder.create(Runs(tmp_path), "flat", TASK, MODEL, replace(FINITE, lr=0.0))
     recorder.train(run)
     subject = Subject.load(run)
-    assert [phase for phase in phase_changes.phases(subject) if phase.kind == "train"] == []
-    assert np.isnan(phase_changes.seismograph(subject).marks).all()
+    assert [phase for phase in losses.phases(subject) if phase.kind == "train"] == []
+    assert np.isnan(losses.seismograph(subject).marks).all()
 
 
 def test_every_class_of_sums_has_a_loss_and_an_accuracy(shipped):
@@ -133,9 +133,9 @@ def test_classes_are_of_what_was_chosen():
     assert [line.label for line in by_trigger.lines][2] == "C → 2: the trigger is C"
     assert max(line.values[-1] for line in by_trigger.lines) < 0.01
     asked = {"show": "kinds", "classes": "trigger"}
-    options, problems = resolve(phase_changes.Options, subject, subject.first_example, asked)
+    options, problems = resolve(losses.Options, subject, subject.first_example, asked)
     assert (options.classes, problems) == ("trigger", [])
-    assert len(phase_changes.PhaseChanges().film(subject, "", options).panels[1].lines) == 10
+    assert len(losses.LossesView().film(subject, "", options).panels[1].lines) == 10
 
 
 def test_a_task_without_classes_is_refused(copies):
@@ -146,11 +146,11 @@ def test_a_task_without_classes_is_refused(copies):
 # --- Attention and activations ---
 
 
-@pytest.mark.parametrize("kind", attention.QUANTITIES)
+@pytest.mark.parametrize("kind", heads.QUANTITIES)
 def test_attention_of_one_example_is_that_of_the_hook_point(subject, kind):
-    _, maps = attention.example_film(subject, "48+76", kind).panels
+    _, maps = heads.example_film(subject, "48+76", kind).panels
     example = subject.task.encode("48+76")
-    hook = f"blocks.1.attn.{attention.QUANTITIES[kind].hook}"
+    hook = f"blocks.1.attn.{heads.QUANTITIES[kind].hook}"
     loss = subject.loss_on(example.batch) if kind == "gradient" else None
     _, cache = subject.ensemble.run(example.tokens[None], [hook.removesuffix("_grad")], loss)
     expected = cache[hook][:, 0, 1]  # (snapshot query key) of L1H1
@@ -164,9 +164,9 @@ def test_attention_is_averaged_over_the_examples_of_a_class():
     """Those with a chosen trigger: their attention, and no other's, is what is shown."""
     subject = Subject.load(Runs(SHIPPED).open("skip-trigram"))
     asked = {"show": "mean", "among": "C → 2"}
-    options, problems = resolve(attention.Options, subject, subject.first_example, asked)
+    options, problems = resolve(heads.Options, subject, subject.first_example, asked)
     assert problems == []
-    maps = attention.Attention().film(subject, "", options).panels[1]
+    maps = heads.Attention().film(subject, "", options).panels[1]
     assert maps.title.endswith(" unseen examples of the class C → 2: the trigger is C")
     n = int(maps.title.split(" over ")[1].split()[0])
     texts = subject.task.classes(n, subject.info.training.seed + 1)["trigger"].batch.tokens[2 * n : 3 * n]
@@ -185,24 +185,24 @@ def test_a_mean_over_a_class_leaves_out_what_was_trained_on(tmp_path):
     subject = Subject.load(run)
     ((x, y, _),) = subject.unseen().tokens.tolist()
     names = ["x + y < 5", "x + y ≥ 5"]
-    assert list(attention.among(subject)) == ["unseen", *names]
+    assert list(heads.among(subject)) == ["unseen", *names]
     with pytest.raises(UserError, match="is in the training data; choose another class"):
-        attention.mean_film(subject, "pattern", names[x + y < 5])
+        heads.mean_film(subject, "pattern", names[x + y < 5])
 
 
 def test_repeats_are_outlined_where_induction_heads_attend(copies):
     example = copies.task.encode("abcdefgh..0123abcdefgh")
-    _, maps = attention.example_film(copies, example.text, "pattern").panels
+    _, maps = heads.example_film(copies, example.text, "pattern").panels
     assert maps.outlines == [(15, 2, 8, 8)]  # a at position 15 attends to b at position 2
     assert example.tokens[15] == example.tokens[1]
 
 
 def test_repeated_tokens_are_offered_only_if_context_and_vocabulary_suffice(subject, copies):
-    assert attention.datasets(copies) == attention.DATASETS
-    assert attention.datasets(subject) == {"unseen": "unseen examples"}
+    assert heads.datasets(copies) == heads.DATASETS
+    assert heads.datasets(subject) == {"unseen": "unseen examples"}
     with pytest.raises(UserError, match="choose unseen examples instead"):
-        attention.scores_films(subject, "repeated")
-    panels = last(attention.scores_films(copies, "repeated")).panels[1:]
+        heads.scores_films(subject, "repeated")
+    panels = last(heads.scores_films(copies, "repeated")).panels[1:]
     assert [panel.title.split(",")[0] for panel in panels] == [
         "Previous token score",
         "Duplicate token score",

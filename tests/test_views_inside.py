@@ -17,11 +17,11 @@ from explorer.film.panels.tokens import Tokens
 from explorer.options import resolve
 from explorer.runs import Runs
 from explorer.views import (
-    attribution,
     circuits,
     compare,
+    components,
+    cut,
     fourier,
-    interventions,
     patching,
     weights,
 )
@@ -34,9 +34,9 @@ from tests.films import of, values
 # --- Attribution, circuits, Fourier, weights ---
 
 
-@pytest.mark.parametrize("form", attribution.FORMS)
+@pytest.mark.parametrize("form", components.FORMS)
 def test_attributions_in_the_film_sum_to_the_logit(subject, form):
-    film = attribution.film(subject, "48+76", 1, form)
+    film = components.film(subject, "48+76", 1, form)
     (columns,), (_, curves) = of(Columns, film), of(Curves, film)
     lines = values(curves)
     np.testing.assert_allclose(columns.values[:, 0].sum(-1), lines.pop("sum"), atol=1e-4)
@@ -153,7 +153,7 @@ def test_the_path_of_the_weights_ends_where_training_does(subject):
 
 
 def test_ablating_nothing_shows_the_same_model_twice(subject):
-    film = last(interventions.ablation_films(subject, "48+76", (), "zero"))
+    film = last(cut.ablation_films(subject, "48+76", (), "zero"))
     whole, without = of(Tokens, film)
     np.testing.assert_array_equal(whole.answers, without.answers)
     one, other = values(of(Curves, film)[0]).values()
@@ -162,7 +162,7 @@ def test_ablating_nothing_shows_the_same_model_twice(subject):
 
 
 def test_ablation_changes_answers_and_losses(shipped):
-    film = last(interventions.ablation_films(shipped, "12345+67890", ("L0 MLP",), "zero"))
+    film = last(cut.ablation_films(shipped, "12345+67890", ("L0 MLP",), "zero"))
     whole, without = of(Tokens, film)
     assert (whole.answers[-1] == whole.targets).all()
     assert (without.answers[-1] != without.targets).any()

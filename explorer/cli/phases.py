@@ -6,7 +6,7 @@ from typing import Any
 
 from explorer.cli.main import say, say_json, warn
 from explorer.runs import Runs
-from explorer.views.phase_changes import Phase, phases
+from explorer.views.losses import Phase, phases
 from explorer.views.subject import Subject
 
 NUMBERS = ("begins", "steepest", "ends", "width", "depth", "share", "before", "after")

@@ -8,7 +8,7 @@ from explorer.views.opening import open_scene
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("scene", help='such as "attention?run=induction&show=heads", or an address from the browser')
+    parser.add_argument("scene", help='such as "heads?run=induction&show=heads", or an address from the browser')
 
 
 def run(options: argparse.Namespace) -> None:

@@ -16,7 +16,7 @@ def find_views(package: str, path: list[str]) -> dict[str, View[Any]]:
         path: its folders.
     """
     found = [cls() for cls in subclasses(View, package, path)]
-    return {view.name: view for view in sorted(found, key=lambda view: view.place)}
+    return {view.name: view for view in sorted(found, key=lambda view: view.order)}
 
 
 @functools.cache

@@ -143,7 +143,7 @@ class Options:
 
 
 class Activations(View[Options]):
-    name, title, icon, place = "activations", "Activations", "blur_on", (1, 1)
+    name, title, icon, order = "activations", "Activations", "blur_on", 5
     options_type = Options
 
     def uses_example(self, options: Options) -> bool:

@@ -25,7 +25,7 @@ class Options:
 
 
 class Circuits(View[Options]):
-    name, title, icon, place = "circuits", "Circuits", "schema", (1, 3)
+    name, title, icon, order = "circuits", "Circuits", "schema", 6
     options_type = Options
 
     def uses_example(self, options: Options) -> bool:

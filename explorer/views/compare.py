@@ -47,7 +47,7 @@ class Options:
 
 
 class Compare(View[Options]):
-    name, title, icon, place = "compare", "Compare", "compare_arrows", (0, 3)
+    name, title, icon, order = "compare", "Compare", "compare_arrows", 10
     options_type = Options
 
     def unavailable(self, subject: Subject, example: str, options: Options) -> str:

@@ -134,7 +134,7 @@ class Options:
 
 
 class Fourier(View[Options]):
-    name, title, icon, place = "fourier", "Fourier", "waves", (1, 4)
+    name, title, icon, order = "fourier", "Fourier", "waves", 7
     options_type = Options
 
     def unavailable(self, subject: Subject, example: str, options: Options) -> str:

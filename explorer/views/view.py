@@ -83,10 +83,10 @@ Item = Note | Links | Table | Figures | Choices
 class View(ABC, Generic[Options]):
     """One view of a run. Independent of Streamlit and of any single task."""
 
-    name: ClassVar[str]  # in a link, "phase-changes"
+    name: ClassVar[str]  # in a link, "losses"
     title: ClassVar[str]  # in the navigation, "Phase changes"
     icon: ClassVar[str]  # the name of a Material Symbol
-    place: ClassVar[tuple[int, int]]  # the section of the navigation, and the position in it
+    order: ClassVar[int]  # its position among the views
     options_type: ClassVar[type[Any]] = NoOptions  # the dataclass `Options`
 
     def unavailable(self, subject: Subject, example: str, options: Options) -> str:

@@ -11,7 +11,7 @@ from explorer.views.view import View
 
 
 class Weights(View[NoOptions]):
-    name, title, icon, place = "weights", "Weights", "timeline", (1, 5)
+    name, title, icon, order = "weights", "Weights", "timeline", 8
 
     def uses_example(self, options: NoOptions) -> bool:
         return False

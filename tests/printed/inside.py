@@ -23,7 +23,7 @@ BINS, MAX_SERIES, MAX_CURVES, MAX_VALUES, MAX_HEADS, N_CHANGED = 48, 8, 24, 240,
 # --- Attention ---
 
 
-@recomputes("attention", "patterns", "scores", "gradients")
+@recomputes("heads", "patterns", "scores", "gradients")
 def attention(page: Page, id: str) -> Expected:
     """On the example, or the mean over the first unseen examples, as many as the title says."""
     said: list[float] = []
@@ -69,7 +69,7 @@ def scored(page: Page, id: str) -> Array:
     return np.pad(tokens, ((0, 0), (1, 0)))  # token 0 begins
 
 
-@recomputes("attention", "previous-token", "duplicate-token", "prefix-matching", "entropy")
+@recomputes("heads", "previous-token", "duplicate-token", "prefix-matching", "entropy")
 def head_scores(page: Page, id: str) -> Expected:
     tokens = scored(page, id)
     empty = np.zeros((len(tokens), 0), dtype=np.int64)
@@ -80,7 +80,7 @@ def head_scores(page: Page, id: str) -> Expected:
     return sampled(page, head_names(page.cfg), np.array(values), len(tokens))
 
 
-@recomputes("attention", "in-context")
+@recomputes("heads", "in-context")
 def in_context(page: Page, id: str) -> Expected:
     """The loss of the tokens of the stretch that occurs three times, and that of the last minus the first."""
     tokens, stretch = scored(page, id), page.run.task["stretch"]
@@ -316,7 +316,7 @@ def answer_labels(page: Page) -> list[str]:
     return [f"{place}: {names[target]}" for place, target in zip(page.prompt.places, page.prompt.targets, strict=True)]
 
 
-@recomputes("attribution", "attribution", "attribution-over-training")
+@recomputes("components", "attribution", "attribution-over-training")
 def attribution(page: Page, id: str) -> Expected:
     centred, answer = page.options.of == "centred", page.options.answer
     found = page.each(lambda w: measures.attribution(page.cfg, w, page.prompt, answer, centred))
@@ -331,7 +331,7 @@ def attribution(page: Page, id: str) -> Expected:
     return Lines(page.run.steps, curves)
 
 
-@recomputes("attribution", "lens")
+@recomputes("components", "lens")
 def lens(page: Page, id: str) -> Expected:
     found = page.each(lambda w: measures.logit_lens(page.cfg, w, page.prompt))
     values = np.array([[list(stages.values())] for stages in found])

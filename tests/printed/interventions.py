@@ -7,7 +7,7 @@ from functools import lru_cache, partial
 
 import numpy as np
 
-from explorer.views.interventions import REFERENCE
+from explorer.views.cut import REFERENCE
 from explorer.views.sampling import MOST
 from tests.plain import measures, tasks
 from tests.plain.model import Array, cross_entropy, forward
@@ -64,7 +64,7 @@ def shown_frames(page: Page) -> list[bool]:
     return list((every >= every.max() / 10)[page.frames])
 
 
-@recomputes("interventions", "logit-difference")
+@recomputes("cut", "logit-difference")
 def logit_difference(page: Page, id: str) -> Expected:
     found = page.each(lambda w: differences(page, w))
     clean, corrupted, answer = pair(page)
@@ -83,7 +83,7 @@ def where_shown(page: Page, measure: Callable[[dict], list]) -> Array:
     return values
 
 
-@recomputes("interventions", "patched-heads")
+@recomputes("cut", "patched-heads")
 def patched_heads(page: Page, id: str) -> Expected:
     names = head_names(page.cfg)
 
@@ -96,7 +96,7 @@ def patched_heads(page: Page, id: str) -> Expected:
     return Lines(page.run.steps, dict(zip(names, where_shown(page, each).T, strict=True)), rtol=2e-4)
 
 
-@recomputes("interventions", "patched-positions")
+@recomputes("cut", "patched-positions")
 def patched_positions(page: Page, id: str) -> Expected:
     clean, corrupted, _ = pair(page)
     differ = list(np.flatnonzero(clean.tokens != corrupted.tokens))
@@ -202,7 +202,7 @@ def label(page: Page) -> str:
     return f"{', '.join(page.options.off)} ablated ({page.options.mode})"
 
 
-@recomputes("interventions", "ablated-answers")
+@recomputes("cut", "ablated-answers")
 def ablated_answers(page: Page, id: str) -> Expected:
     found = []
     for step in page.steps:
@@ -211,7 +211,7 @@ def ablated_answers(page: Page, id: str) -> Expected:
     return strip(page.run, page.prompt, found)
 
 
-@recomputes("interventions", "patterns")
+@recomputes("cut", "patterns")
 def ablated_patterns(page: Page, id: str) -> Expected:
     values = []
     for step in page.steps:
@@ -223,7 +223,7 @@ def ablated_patterns(page: Page, id: str) -> Expected:
     return Maps(names, np.array(values), tokens, tokens)
 
 
-@recomputes("interventions", "ablated-loss")
+@recomputes("cut", "ablated-loss")
 def ablated_loss(page: Page, id: str) -> Expected:
     def measure(step: int, sample: Sample, mean: dict[str, Array]) -> Array:
         hooks = ablation(page.options.off, mean)
@@ -233,7 +233,7 @@ def ablated_loss(page: Page, id: str) -> Expected:
     return sampled(page, ["unchanged model", label(page)], values, page.n_examples(id), errors)
 
 
-@recomputes("interventions", "loss-increase")
+@recomputes("cut", "loss-increase")
 def loss_increase(page: Page, id: str) -> Expected:
     groups = tasks.groups(page.run.task)
 
@@ -246,7 +246,7 @@ def loss_increase(page: Page, id: str) -> Expected:
     return sampled(page, list(groups), values, page.n_examples(id), errors)
 
 
-@recomputes("interventions", "ablated-each")
+@recomputes("cut", "ablated-each")
 def ablated_each(page: Page, id: str) -> Expected:
     names = measures.components(page.cfg)
 

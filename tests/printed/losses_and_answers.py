@@ -145,12 +145,12 @@ def greedy(page: Page) -> list[tuple[list[int], np.ndarray]]:
     return page.each(lambda w: measures.greedy(page.cfg, w, page.prompt))
 
 
-@recomputes("watch|try|compare|interventions", "answers")
+@recomputes("overview|answers|compare|cut", "answers")
 def answers(page: Page, id: str) -> Expected:
     return strip(page.run, page.prompt, greedy(page))
 
 
-@recomputes("watch|try", "probabilities")
+@recomputes("overview|answers", "probabilities")
 def probabilities(page: Page, id: str) -> Expected:
     prompt, values = page.prompt, np.array([probabilities for _, probabilities in greedy(page)])
     return bars(page, values, prompt)
@@ -164,12 +164,12 @@ def bars(page: Page, values: np.ndarray, prompt: Prompt) -> Probabilities:
     return Probabilities(prompt.places, values, list(prompt.targets), tasks.answer_tokens(page.run.task), numbers=said)
 
 
-@recomputes("try", "working")
+@recomputes("answers", "working")
 def working(page: Page, id: str) -> Expected:
     return Lettering([tasks.written(page.run.task, page.example, said) for said, _ in greedy(page)])
 
 
-@checks("try", Table)
+@checks("answers", Table)
 def when_learnt(page: Page, table: Table) -> None:
     """The step from which each answer is right at every snapshot, and its final probability."""
     prompt, steps = page.prompt, page.run.steps
@@ -185,7 +185,7 @@ def when_learnt(page: Page, table: Table) -> None:
     same(np.array([probability]), final[np.arange(len(prompt.targets)), prompt.targets][None])
 
 
-@checks("try", Links)
+@checks("answers", Links)
 def variations(page: Page, links: Links) -> None:
     """Labels of links hold texts to type, which are no results."""
     for link in links.links:
@@ -211,7 +211,7 @@ def labels(run: PlainRun, prompt: Prompt) -> list[str]:
     return [tasks.vocabulary(run.task)[token] for token in prompt.tokens]
 
 
-@recomputes("watch|compare", "patterns")
+@recomputes("overview|compare", "patterns")
 def patterns(page: Page, id: str) -> Expected:
     found = page.activations(page.prompt_sample)
     values = np.array([no_future(measures.by_layer(page.cfg, one, "hook_pattern")[0]) for one in found])

@@ -18,14 +18,14 @@ from tests.printed.page import Page, checks, recomputes
 from tests.printed.samples import sampled
 
 
-@recomputes("phase-changes", "losses")
+@recomputes("losses", "losses")
 def losses(page: Page, id: str) -> Expected:
     if page.options.show == "losses":
         return of_run(page.run, detail=True, beta=page.options.smoothing)
     return of_run(page.run, detail=False, beta=SMOOTHING)
 
 
-@recomputes("phase-changes", "probabilities")
+@recomputes("losses", "probabilities")
 def probabilities(page: Page, id: str) -> Expected:
     """With teacher forcing."""
     return bars(page, np.array(page.each(lambda w: measures.teacher_forced(page.cfg, w, page.prompt))), page.prompt)
@@ -59,7 +59,7 @@ def curves(run: PlainRun) -> list[Curve]:
     return sorted(found, key=lambda one: one.steepest)
 
 
-@recomputes("phase-changes", "seismograph")
+@recomputes("losses", "seismograph")
 def seismograph(page: Page, id: str) -> Expected:
     """The share of each loss that remains, at 1,500 steps at most."""
     found = curves(page.run)
@@ -74,7 +74,7 @@ def seismograph(page: Page, id: str) -> Expected:
     return Rows([one.name for one in found], shown, np.array(rows), range(len(shown)), marks, numbers=[1, 0])
 
 
-@checks("phase-changes", Table)
+@checks("losses", Table)
 def table(page: Page, shown: Table) -> None:
     rows = [
         (one, fall) for one in curves(page.run) for fall in sorted(one.changes, key=lambda fall: not fall.is_deepest)
@@ -94,7 +94,7 @@ def table(page: Page, shown: Table) -> None:
         np.testing.assert_allclose(column, expected, rtol=1e-6, atol=1e-12)
 
 
-@recomputes("phase-changes", "accuracy", "attention_gradient")
+@recomputes("losses", "accuracy", "attention_gradient")
 def recorded_measures(page: Page, id: str) -> Expected:
     metrics, names = page.run.metrics, ["accuracy"] if id == "accuracy" else tasks.loss_names(page.run.task)
     finite, lines = "test_step" in metrics, {}
@@ -110,7 +110,7 @@ def recorded_measures(page: Page, id: str) -> Expected:
     return Recorded(lines, {}, [], SMOOTHING)
 
 
-@recomputes("phase-changes", "loss-by-kind", "right-by-kind")
+@recomputes("losses", "loss-by-kind", "right-by-kind")
 def by_class(page: Page, id: str) -> Expected:
     """On the first unseen examples of each class, which the task draws, as many as the title says."""
     task, training, n = page.subject.task, page.subject.info.training, page.n_examples(id)
@@ -136,7 +136,7 @@ def by_class(page: Page, id: str) -> Expected:
     return sampled(page, names, np.array(values), n)
 
 
-@checks("phase-changes", Note)
+@checks("losses", Note)
 def caption(page: Page, note: Note) -> None:
     """How long a spike is, what is not resolved of the losses in the table, and of those that are drawn."""
     beta, steps = page.options.smoothing, {id(one.steps): one.steps for one in curves(page.run)}
@@ -153,7 +153,7 @@ def caption(page: Page, note: Note) -> None:
     assert [float(number.replace(",", "")) for number in numbers_in(note.text)] == expected
 
 
-@recomputes("phase-changes", "training-examples")
+@recomputes("losses", "training-examples")
 def training_examples(page: Page, id: str) -> Expected:
     """Each row is a training example with the text that stands beside it, whose losses are recomputed. The step from
     which it is learnt follows from the losses that the row shows at all snapshots; rows are sorted by it."""
@@ -180,7 +180,7 @@ def training_examples(page: Page, id: str) -> Expected:
     return Rows(panel.rows, page.film.steps, np.array(values), page.frames, marks, numbers=numbers, rtol=1e-4)
 
 
-@recomputes("phase-changes", "share-learnt")
+@recomputes("losses", "share-learnt")
 def share_learnt(page: Page, id: str) -> Expected:
     losses, level = training_losses(page), tasks.uniform_loss(page.run.task) / 2
     return Lines(page.film.steps, {"share": (losses <= level).mean(0)}, numbers=[len(losses), level])

@@ -12,8 +12,8 @@ from explorer.views.subject import Subject
 from explorer.views.view import Item, Link, Links, Note, Table, View
 
 
-class TryIt(View[NoOptions]):
-    name, title, icon, place = "try", "Try it", "edit", (0, 2)
+class Answers(View[NoOptions]):
+    name, title, icon, order = "answers", "Answers", "edit", 2
 
     def film(self, subject: Subject, example: str, options: NoOptions, second: Subject | None = None) -> Film:
         return film(subject, example)

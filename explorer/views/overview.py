@@ -10,8 +10,8 @@ from explorer.views.subject import Subject
 from explorer.views.view import Item, Note, View
 
 
-class Watch(View[NoOptions]):
-    name, title, icon, place = "watch", "Watch", "play_circle", (0, 0)
+class Overview(View[NoOptions]):
+    name, title, icon, order = "overview", "Overview", "play_circle", 0
 
     def film(self, subject: Subject, example: str, options: NoOptions, second: Subject | None = None) -> Film:
         return film(subject, example)

@@ -37,8 +37,8 @@ class Options:
     answer: int = choice("Answer", _answers, widget="list")
 
 
-class Attribution(View[Options]):
-    name, title, icon, place = "attribution", "Attribution", "bar_chart", (1, 2)
+class Components(View[Options]):
+    name, title, icon, order = "components", "Components", "bar_chart", 4
     options_type = Options
 
     def film(self, subject: Subject, example: str, options: Options, second: Subject | None = None) -> Film:

@@ -52,8 +52,8 @@ class Options:
     )
 
 
-class PhaseChanges(SampledView[Options]):
-    name, title, icon, place = "phase-changes", "Phase changes", "show_chart", (0, 1)
+class LossesView(SampledView[Options]):
+    name, title, icon, order = "losses", "Losses", "show_chart", 1
     options_type = Options
 
     def uses_example(self, options: Options) -> bool:

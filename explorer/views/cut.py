@@ -84,8 +84,8 @@ class Options:
     )
 
 
-class Interventions(SampledView[Options]):
-    name, title, icon, place = "interventions", "Interventions", "content_cut", (1, 6)
+class CutIt(SampledView[Options]):
+    name, title, icon, order = "cut", "Cut it", "content_cut", 9
     options_type = Options
 
     def unavailable(self, subject: Subject, example: str, options: Options) -> str:

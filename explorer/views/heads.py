@@ -63,8 +63,8 @@ class Options:
     )
 
 
-class Attention(SampledView[Options]):
-    name, title, icon, place = "attention", "Attention", "grid_on", (1, 0)
+class Heads(SampledView[Options]):
+    name, title, icon, order = "heads", "Heads", "grid_on", 3
     options_type = Options
 
     def uses_example(self, options: Options) -> bool:
