@@ -24,7 +24,7 @@ from benchmarks.start import FILM_PAGES, PAINTED, go_to
 ROUNDS = 3
 PORT = 8575
 RUN = "induction"
-PAGES = FILM_PAGES | {"Compare": "/compare", "Interventions": "/cut"}
+PAGES = FILM_PAGES | {"Compare": "/compare", "Cut it": "/cut"}
 
 
 def measure(browser: Browser, root: Path) -> dict[str, float]:

@@ -101,7 +101,7 @@ def measure(run: Run) -> None:
         "Interventions, each ablated, first part": lambda: first(cut.ablate_each_films(subject, "mean")),
         "Try": lambda: answers.film(subject, text),
     }
-    for what in fourier.available(subject):
+    for what in fourier.available(subject.info):
         views[f"Fourier, {what}"] = lambda what=what: fourier.film(subject, what, fourier.answers(subject)[0])
     if has_classes(subject):
         views["Phase changes, by class, first part"] = lambda: first(class_films(subject))

@@ -21,8 +21,8 @@ from explorer.tasks.task import Task
 
 PORT = 8574
 RUNS = ("addition-finite", "induction")
-PAGES = ("Phase changes", "Try it", "Compare", "Attention", "Activations", "Attribution", "Circuits", "Fourier")
-PAGES += ("Weights", "Interventions", "Watch")
+PAGES = ("Losses", "Answers", "Compare", "Heads", "Activations", "Components", "Circuits", "Fourier", "Weights")
+PAGES += ("Cut it", "Overview")
 # What has been painted since the mark was set.
 MARK = f"() => {{ const film = {FILM}; if (film) film.dataset.left = 'yes'; window.painted = 0; }}"
 COUNT = f"""() => {{
@@ -46,7 +46,7 @@ def open_page(page: Page, name: str) -> float:
     """Seconds from the click on a page to its film."""
     page.evaluate(MARK)
     began = time.perf_counter()
-    page.get_by_test_id("stSidebarNavLink").filter(has_text=name).first.click()
+    page.get_by_test_id("stPageLink-NavLink").filter(has_text=name).first.click()
     page.wait_for_function(FRESH)
     return time.perf_counter() - began
 

@@ -12,7 +12,7 @@ from benchmarks.start import PAINTED
 
 PORT = 8576
 PICTURES = {  # file -> scene, and height in pixels
-    "overview": ("?run=addition&step=862", 960),
+    "overview": ("overview?run=addition&step=862", 960),
     "induction": ("heads?run=induction&step=1004", 1230),
     "grokking": ("losses?run=modular-addition&step=5901", 1000),
     "fourier": ("fourier?run=modular-addition&step=5901&show=progress", 960),

@@ -11,10 +11,10 @@ from tests.conftest import SHIPPED
 from tests.films import unpacked
 
 APP = str(SHIPPED.parent / "streamlit_app.py")
-PAGES = {"Watch": "", "Phase changes": "losses", "Attention": "heads", "Activations": "activations"}
-PAGES |= {"Try it": "answers"}
+PAGES = {"Overview": "overview", "Losses": "losses", "Heads": "heads", "Activations": "activations"}
+PAGES |= {"Answers": "answers"}
 INSIDE = ("components", "circuits", "weights", "cut", "fourier", "compare")
-EXAMPLES = ("choice.example.named", "interventions.second.named")  # they select an example, not a way of showing it
+EXAMPLES = ("choice.example.named", "cut.second.named")  # they select an example, not a way of showing it
 
 
 def opening(page: str = "", **query: str) -> AppTest:

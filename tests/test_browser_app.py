@@ -10,10 +10,10 @@ pytestmark = needs_chromium
 
 
 def test_position_and_example_survive_a_change_of_page_and_a_copied_url(browse):
-    page = browse("/?run=small&step=0&example=48%2B76")
+    page = browse("/overview?run=small&step=0&example=48%2B76")
     page.keyboard.press("End")
     told(page, 40)
-    page.get_by_role("link", name="Attention").click()
+    page.get_by_role("link", name="Heads").click()
     page.wait_for_url("**/heads?*")
     stands_at(page, 40)
     expect(page.locator(".panel.heatmaps h3")).to_contain_text("Attention patterns on 48+76")
@@ -22,36 +22,22 @@ def test_position_and_example_survive_a_change_of_page_and_a_copied_url(browse):
     expect(copied.locator(".panel.heatmaps h3")).to_contain_text("Attention patterns on 48+76")
 
 
-def test_the_sidebar_and_the_player_follow_each_other(browse):
-    page = browse("/?run=small&step=0")
-    page.keyboard.press("ArrowRight")
-    told(page, 10)
-    page.get_by_label("Snapshot").first.click()
-    page.get_by_role("option", name="step 30").click()
-    stands_at(page, 30)
-    page.locator(".film").focus()
-    page.keyboard.press("ArrowLeft")
-    page.keyboard.press("ArrowLeft")
-    stands_at(page, 10)
-    expect(page.get_by_label("Snapshot").first).to_have_value("step 10")
-    page.get_by_label("Snapshot").first.click()
-    page.get_by_role("option", name="step 30").click()  # where the sidebar has sent it before
-    stands_at(page, 30)
-
-
 def test_the_position_survives_a_change_of_page_while_playing(browse):
-    page = browse("/?run=small&step=0")
+    page = browse("/overview?run=small&step=0")
     page.get_by_label("Speed").select_option("0.25")
     page.keyboard.press("Space")
     page.wait_for_function(f"() => {{ const film = {FILM}; return Number(film.dataset.step) >= 20; }}")
-    page.get_by_role("link", name="Attention").click()
+    page.get_by_role("link", name="Heads").click()
     page.wait_for_url("**/heads?*")
     page.wait_for_function("['20', '30', '40'].includes(new URLSearchParams(location.search).get('step'))")
     assert page.get_by_label("Speed").input_value() == "0.25"
 
 
 def test_two_sessions_on_one_run_keep_their_own_step_and_example(browse):
-    one, other = browse("/?run=small&step=0&example=11%2B22"), browse("/?run=small&step=20&example=33%2B44")
+    one, other = (
+        browse("/overview?run=small&step=0&example=11%2B22"),
+        browse("/overview?run=small&step=20&example=33%2B44"),
+    )
     one.keyboard.press("End")
     told(one, 40)
     other.keyboard.press("ArrowLeft")
@@ -62,7 +48,7 @@ def test_two_sessions_on_one_run_keep_their_own_step_and_example(browse):
 
 
 def test_names_and_texts_are_shown_letter_by_letter(browse):
-    page = browse("/?run=small&step=0")
+    page = browse("/overview?run=small&step=0")
     page.get_by_role("textbox").first.fill("<img src=x onerror=alert(1)>")
     page.get_by_role("textbox").first.press("Enter")
     alert = page.get_by_test_id("stAlert")

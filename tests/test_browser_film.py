@@ -265,7 +265,7 @@ def test_a_film_opens_with_the_switches_of_a_link_and_reports_changes(play, subj
 
 
 def test_the_link_to_what_is_on_screen_is_copied(browse):
-    page = browse("/?run=small&step=20", permissions=["clipboard-read", "clipboard-write"])
+    page = browse("/overview?run=small&step=20", permissions=["clipboard-read", "clipboard-write"])
     page.keyboard.press("ArrowRight")
     told(page, 30)
     page.get_by_role("button", name="Copy link").click()
@@ -281,7 +281,7 @@ def test_the_link_to_what_is_on_screen_is_copied(browse):
 
 
 def test_a_link_that_is_copied_before_the_address_is_written_has_the_step_on_screen(browse):
-    page = browse("/?run=small&step=20", permissions=["clipboard-read", "clipboard-write"])
+    page = browse("/overview?run=small&step=20", permissions=["clipboard-read", "clipboard-write"])
     told(page, 20)
     film = page.locator(".film")
     # One task of the browser: nothing is reported before the button is pressed.

@@ -162,7 +162,7 @@ def test_every_choice_survives_a_reload(browse):
 
 
 def test_back_goes_back_one_page_or_run_a_press(browse):
-    page = browse("/?run=small&step=0")
+    page = browse("/overview?run=small&step=0")
     at = page.evaluate("history.length")
     for key, step in (("End", 40), ("ArrowLeft", 30)):
         page.keyboard.press(key)
@@ -171,7 +171,7 @@ def test_back_goes_back_one_page_or_run_a_press(browse):
     assert page.evaluate("history.length") == at  # steps replace the entry
     first = page.evaluate(PLACE)
 
-    page.get_by_role("link", name="Attention").click()
+    page.get_by_role("link", name="Heads").click()
     page.wait_for_url("**/heads?*")
     expect(page.locator(".panel.heatmaps h3")).to_contain_text("Attention patterns on")
     control(page, "heads", "of").get_by_text("scores").click()
@@ -204,7 +204,7 @@ def test_back_leaves_a_link_to_a_run_that_does_not_exist(browse):
 
 
 def test_switches_of_the_player_are_in_the_address_and_open_in_a_fresh_browser(browse):
-    page = browse("/?run=learnt&step=100")
+    page = browse("/overview?run=learnt&step=100")
     losses, maps = page.locator(".panel.curves"), page.locator(".panel.heatmaps")
     runs = []
     page.on("websocket", lambda socket: runs.append(socket))
@@ -241,10 +241,10 @@ def test_switches_of_the_player_are_in_the_address_and_open_in_a_fresh_browser(b
 
 
 def test_switches_of_a_link_win_over_those_of_the_page_before(browse):
-    page = browse("/?run=small&step=20")
+    page = browse("/overview?run=small&step=20")
     page.locator(".panel.curves").get_by_role("button", name="log", exact=True).click()
     page.wait_for_function("() => location.search.includes('losses.log')")
-    page.get_by_role("link", name="Attention").click()
+    page.get_by_role("link", name="Heads").click()
     page.wait_for_url("**/heads?*")
     page.wait_for_function("() => location.search.includes('losses.log')")  # losses are the same panel there
     log = page.locator(".panel.curves").get_by_role("button", name="log", exact=True)

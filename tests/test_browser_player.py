@@ -11,7 +11,7 @@ pytestmark = needs_chromium
 
 
 def test_dragging_on_the_losses_moves_everything(browse):
-    page = browse("/?run=small&step=0&example=48%2B76")
+    page = browse("/overview?run=small&step=0&example=48%2B76")
     stands_at(page, 0)
     stage = page.locator(".stage.timeline")
     box = stage.bounding_box()
@@ -30,7 +30,7 @@ def test_dragging_on_the_losses_moves_everything(browse):
 
 
 def test_keys_step_jump_and_play(browse):
-    page = browse("/?run=small&step=0")
+    page = browse("/overview?run=small&step=0")
     for key, step in (("ArrowRight", 10), ("ArrowRight", 20), ("ArrowLeft", 10), ("End", 40), ("Home", 0)):
         page.keyboard.press(key)
         stands_at(page, step)
@@ -45,7 +45,7 @@ def test_keys_step_jump_and_play(browse):
 
 def test_keys_work_after_any_click(browse):
     """Space plays and arrows step, whatever was clicked before."""
-    page = browse("/?run=small&step=20")
+    page = browse("/overview?run=small&step=20")
     chart = page.locator(".stage.timeline")
     for clicked in (
         page.get_by_role("slider", name="Snapshot"),
@@ -69,7 +69,7 @@ def test_keys_work_after_any_click(browse):
 
 
 def test_typing_is_not_taken_for_keys_of_the_player(browse):
-    page = browse("/?run=small&step=20")
+    page = browse("/overview?run=small&step=20")
     typed = page.get_by_role("textbox").first
     typed.fill("48 + 76")
     typed.press("ArrowLeft")
@@ -79,7 +79,7 @@ def test_typing_is_not_taken_for_keys_of_the_player(browse):
 
 
 def test_buttons_and_slider_of_the_transport(browse):
-    page = browse("/?run=small&step=20")
+    page = browse("/overview?run=small&step=20")
     page.get_by_role("button", name="Step forward").click()
     stands_at(page, 30)
     page.get_by_role("button", name="Step back").click()
@@ -95,7 +95,7 @@ def test_buttons_and_slider_of_the_transport(browse):
 
 
 def test_curves_can_be_hidden_and_drawn_on_a_log_scale(browse):
-    page = browse("/?run=finite&step=0")
+    page = browse("/overview?run=finite&step=0")
     stage = page.locator(".stage.timeline canvas").first
     seen = {"linear": stage.screenshot()}
     page.get_by_role("button", name="log", exact=True).click()
@@ -138,7 +138,7 @@ def test_the_seismograph_is_a_timeline_that_tells_values_and_marks(browse):
 
 
 def test_flags_on_the_losses_say_what_falls_there(browse):
-    page = browse("/?run=learnt&step=0")
+    page = browse("/overview?run=learnt&step=0")
     page.wait_for_function(f"() => {FILM}?.player?.panels[1]?.x !== undefined")
     where = page.evaluate(
         f"const curves = {FILM}.player.panels[1];"
@@ -245,7 +245,7 @@ def test_switches_of_one_panel_are_not_those_of_another(browse):
 
 
 def test_the_player_fills_the_screen_larger_and_still_follows_the_mouse(browse):
-    page = browse("/?run=small&step=0")
+    page = browse("/overview?run=small&step=0")
     page.keyboard.press("f")
     page.wait_for_function(
         f"() => {{ const film = {FILM}; return film.matches(':fullscreen') && film.player.zoom > 1; }}"
@@ -280,7 +280,7 @@ def test_colours_follow_the_theme(browse, scheme):
 
 
 def test_a_narrow_window_puts_panels_below_each_other(browse):
-    page = browse("/?run=small&step=0")
+    page = browse("/overview?run=small&step=0")
     page.set_viewport_size({"width": 800, "height": 1000})
     page.wait_for_function(
         f"() => {{ const film = {FILM};"
@@ -293,7 +293,7 @@ def test_a_narrow_window_puts_panels_below_each_other(browse):
 
 
 def test_answers_within_a_text_are_marked_where_they_stand(browse):
-    page = browse("/?run=copies&step=40&example=wxyz%20abcd%20abcd")
+    page = browse("/overview?run=copies&step=40&example=wxyz%20abcd%20abcd")
     # The last cell is what the model says after the end.
     expect(page.locator(".strip .token")).to_have_text(["⊢", *"wxyz␣abcd␣abcd", re.compile(".")])
     given = page.locator(".token.given")
@@ -306,7 +306,7 @@ def test_answers_within_a_text_are_marked_where_they_stand(browse):
 
 
 def test_curves_of_one_group_share_an_entry_of_the_legend(browse):
-    page = browse("/?run=copies&step=40")
+    page = browse("/overview?run=copies&step=40")
     keys = page.locator(".panel.curves .key")
     expect(keys).to_have_text([re.compile(name) for name in (r"^all\d", r"^copy 1\d", r"^copy 2\d")])
     stage = page.locator(".stage.timeline canvas").first

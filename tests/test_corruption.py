@@ -129,7 +129,7 @@ def show(subject: Subject, partner: Subject, number: int, made: set[object]) -> 
             continue
         with contextlib.suppress(UserError):  # such as a neuron of a model without any
             second = partner if view.second_run(options) else None
-            check_film(view.film_with_gaps(subject, example, options, second), subject)
+            check_film(view.whole_film(subject, example, options, second), subject)
             list(view.above(subject, example, options)), list(view.below(subject, example, options))
 
 

@@ -52,7 +52,7 @@ def test_what_files_say_is_shown_literally(folder):
     assert_literal(opening("train", run="small"))
 
 
-@pytest.mark.parametrize("page", ["", "activations", "runs"])
+@pytest.mark.parametrize("page", ["overview", "activations", "runs"])
 def test_what_an_address_says_is_shown_literally(folder, page):
     other = HOSTILE * 200
     app = opening(page, run=f"../{HOSTILE}", step=HOSTILE, example=other, player=HOSTILE, show=other, **{HOSTILE: "x"})

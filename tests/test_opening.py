@@ -72,10 +72,10 @@ def test_a_new_view_is_one_file(new_views, subject):
 
 def test_every_file_of_a_view_is_found_in_the_order_of_the_navigation():
     assert list(all_views()) == [
-        *("overview", "losses", "answers", "compare"),
-        *("heads", "activations", "components", "circuits", "fourier", "weights", "cut"),
+        *("overview", "losses", "answers", "heads", "components", "activations"),
+        *("circuits", "fourier", "weights", "cut", "compare"),
     ]
-    with pytest.raises(UserError, match="There is no view 'nope'; there are watch, "):
+    with pytest.raises(UserError, match="There is no view 'nope'; there are overview, "):
         get_view("nope")
 
 
@@ -108,7 +108,7 @@ def test_a_scene_is_printed_in_full_and_in_one_form(capsys):
     ("line", "said"),
     [
         ("heads?run=addition&show=all", ["show is 'all'; it can be one, mean, heads."]),
-        ("nope?run=addition", ["There is no view 'nope'; there are watch,"]),
+        ("nope?run=addition", ["There is no view 'nope'; there are overview,"]),
         ("heads?run=nope", ["There is no run 'nope'; there are addition,"]),
         ("heads?run=../addition", ["There is no run '../addition'"]),
         ("overview?run=addition&step=102", ["addition has no snapshot at step 102; the nearest is at step 101."]),
@@ -116,7 +116,7 @@ def test_a_scene_is_printed_in_full_and_in_one_form(capsys):
         ("overview?run=addition&run=induction", ["'run' is given 2 times"]),
         ("weights?run=addition&layer=1&step=x", ["step is 'x'", "There is no option 'layer'; this view has none."]),
         ("cut?run=addition&off=L0H0,L5H0", ["There is no L5H0"]),
-        ("heads?example=" + "1" * 70_000, ["The link has 70,018 characters; at most 65,536 are read."]),
+        ("heads?example=" + "1" * 70_000, ["The link has 70,014 characters; at most 65,536 are read."]),
         ("compare?run=addition&beside=addition", ["beside is 'addition'; it can be addition-finite, induction"]),
     ],
 )
@@ -134,7 +134,7 @@ def test_a_scene_is_written_as_one_file(capsys, tmp_path):
     assert (status, err) == (0, "")
     assert out == f"{file}: {file.stat().st_size / 2**20:.1f} MiB"
     html = file.read_text(encoding="utf-8")
-    assert "<title>Attention: skip-trigram</title>" in html
+    assert "<title>Heads: skip-trigram</title>" in html
     assert 'src="' not in html
     (encoded,) = re.findall(r'id="film">([^<]+)<', html)
     headers = unpacked(base64.b64decode(encoded))

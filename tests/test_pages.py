@@ -80,7 +80,7 @@ def test_every_option_is_shown_of_every_shipped_run(monkeypatch, page, run):
 
 def test_a_run_of_another_task_opens_with_its_own_example(monkeypatch):
     monkeypatch.setenv("EXPLORER_CHECKPOINTS", str(SHIPPED))
-    app = opening("", run="addition", example="12345+67890")
+    app = opening("overview", run="addition", example="12345+67890")
     app.text_input(key="choice.example").set_value("no sum").run()
     assert app.error
     for name in [*Runs(SHIPPED).names()[1:], "addition"]:
@@ -97,7 +97,7 @@ def test_finite_runs_show_train_and_test(opened):
 
 
 def test_run_step_and_example_are_kept_in_the_url_and_across_pages(opened):
-    app = opened("", run="small", step="20", example="48+76")
+    app = opened("overview", run="small", step="20", example="48+76")
     assert header(app)["start"] == 20
     stop_at(app, 30)
     for page in [*PAGES.values(), *INSIDE]:
@@ -105,29 +105,19 @@ def test_run_step_and_example_are_kept_in_the_url_and_across_pages(opened):
         assert healthy(app)
         assert header(app)["start"] == 30
         scene = address(app)
-        assert (scene.view, scene.run, scene.step, scene.example) == (page or "overview", "small", 30, "48+76")
+        assert (scene.view, scene.run, scene.step, scene.example) == (page, "small", 30, "48+76")
 
 
 def test_moving_the_player_does_not_resend_the_film(opened):
-    app = opened("", run="small", step="0")
+    app = opened("overview", run="small", step="0")
     before = app.get("bidi_component")[0].proto.bytes
     stop_at(app, 30)
     assert app.get("bidi_component")[0].proto.bytes == before
-    assert app.selectbox(key="choice.step").value == 30
-
-
-def test_the_sidebar_and_the_player_move_each_other(opened):
-    app = opened("", run="small", step="0")
-    stop_at(app, 30)
-    app.selectbox(key="choice.step").set_value(10).run()
-    assert header(app)["start"] == 10
-    app.session_state["player"] = {"stopped": {"step": 30, "at": 2}}  # back to where it was before
-    app.run()
-    assert app.selectbox(key="choice.step").value == 30
+    assert app.session_state.step == 30
 
 
 def test_another_run_starts_at_its_own_step_and_keeps_the_example(opened):
-    app = opened("", run="small", step="20", example="48+76")
+    app = opened("overview", run="small", step="20", example="48+76")
     app.selectbox(key="choice.run").set_value("finite").run()
     assert healthy(app)
     assert tuple(header(app)["steps"]) == (0, 10, 20, 30)
@@ -137,7 +127,7 @@ def test_another_run_starts_at_its_own_step_and_keeps_the_example(opened):
 
 def test_two_sessions_do_not_disturb_each_other(opened):
     one, other = (
-        opened("", run="small", step="10", example="1+1"),
+        opened("overview", run="small", step="10", example="1+1"),
         opened("answers", run="small", step="20", example="9+9"),
     )
     stop_at(one, 40)
@@ -148,7 +138,7 @@ def test_two_sessions_do_not_disturb_each_other(opened):
 
 
 @pytest.mark.parametrize("typed", ["abc", "", "123+1", "9" * 100_000, "![x](y) $x$ <b>"])
-@pytest.mark.parametrize("page", ["", "answers"])
+@pytest.mark.parametrize("page", ["overview", "answers"])
 def test_invalid_input_is_reported_in_one_sentence(opened, page, typed):
     app = opened(page, run="small")
     app.text_input(key="choice.example").set_value(typed).run()
@@ -176,7 +166,7 @@ def test_invalid_input_is_reported_in_one_sentence(opened, page, typed):
     ids=["unknown run", "markdown", "bad step", "missing step", "repeated", "no example", "no option", "no switch"],
 )
 def test_an_invalid_url_opens_and_is_reported(opened, query, message):
-    app = opened("", **query)
+    app = opened("overview", **query)
     assert healthy(app)
     assert message in warnings(app)
     header(app)
@@ -210,7 +200,7 @@ def test_options_are_remembered_per_view_and_defaults_are_not_in_the_url(opened)
 
 
 def test_a_step_between_snapshots_opens_at_the_nearest(opened):
-    assert header(opened("", run="small", step="19"))["start"] == 20
+    assert header(opened("overview", run="small", step="19"))["start"] == 20
 
 
 def test_try_shows_answers_and_offers_harder_variations(opened):
@@ -226,7 +216,7 @@ def test_try_shows_answers_and_offers_harder_variations(opened):
 
 
 def test_examples_can_be_picked(opened):
-    app = opened("", run="small")
+    app = opened("overview", run="small")
     app.get("button_group")[0].set_value("99+01").run()
     assert app.session_state.example == "99+01"
     assert "".join(header(app)["panels"][0]["prompt"]) == "99+01="
@@ -263,27 +253,27 @@ def test_phase_changes_are_in_a_table_and_smoothing_is_in_the_film(opened):
     assert set(table["what"]) <= {"deepest fall", "fall", "rise"}
     assert (table["begins"] <= table["ends"]).all()
     assert header(app)["panels"][0]["smoothing"] == 0.9
-    app.select_slider(key="phase-changes.smoothing").set_value(0.5).run()
+    app.select_slider(key="losses.smoothing").set_value(0.5).run()
     assert healthy(app)
     assert header(app)["panels"][0]["smoothing"] == 0.5
-    go_to(go_to(app, ""), "losses")
-    assert app.select_slider(key="phase-changes.smoothing").value == 0.5
+    go_to(go_to(app, "overview"), "losses")
+    assert app.select_slider(key="losses.smoothing").value == 0.5
 
 
 def test_components_are_ablated_by_name_and_unknown_ones_reported(opened):
     app = opened("cut", run="small")
-    off = app.multiselect(key="interventions.off")
+    off = app.multiselect(key="cut.off")
     assert off.value == ["L0H0"]
     assert header(app)["panels"][1]["title"] == "L0H0 ablated (zero)"
     off.set_value(["L1 MLP", "l0n3"]).run()
     assert healthy(app)
     assert header(app)["panels"][1]["title"] == "L1 MLP, L0N3 ablated (zero)"
-    app.multiselect(key="interventions.off").set_value(["L1H0", "<b>L9H9", "L7H0", " "]).run()
+    app.multiselect(key="cut.off").set_value(["L1H0", "<b>L9H9", "L7H0", " "]).run()
     assert not app.exception
     assert "no component of a model" in app.error[0].value
     assert "There is no L7H0" in app.error[1].value
     assert header(app)["panels"][1]["title"] == "L1H0 ablated (zero)"
-    app.multiselect(key="interventions.off").set_value([]).run()
+    app.multiselect(key="cut.off").set_value([]).run()
     assert healthy(app)
     assert header(app)["panels"][1]["title"] == "Nothing ablated"
 
@@ -292,26 +282,26 @@ def test_a_second_example_is_patched_and_an_invalid_one_reported(opened):
     app = opened("cut", run="small", example="48+76")
     app.get("button_group")[0].set_value("patch").run()
     assert healthy(app)
-    assert app.text_input(key="interventions.second").value == "48+52"
-    assert app.selectbox(key="interventions.answer").options == ["tens: 2 or 0", "units: 4 or 0"]
+    assert app.text_input(key="cut.second").value == "48+52"
+    assert app.selectbox(key="cut.answer").options == ["tens: 2 or 0", "units: 4 or 0"]
     film = header(app)
     for text, message in (("76+48", "the same right answers"), ("no sum", "is not a sum")):
-        app.text_input(key="interventions.second").set_value(text).run()
+        app.text_input(key="cut.second").set_value(text).run()
         assert not app.exception
         assert len(app.error) == 1
         assert message in app.error[0].value
-        assert app.text_input(key="interventions.second").value == text
+        assert app.text_input(key="cut.second").value == text
         assert header(app) == film  # the film stays
-    app.text_input(key="interventions.second").set_value(" ").run()
+    app.text_input(key="cut.second").set_value(" ").run()
     assert healthy(app)
     assert "Type a second sum" in app.info[0].value
-    app.text_input(key="interventions.second").set_value("11+22").run()
+    app.text_input(key="cut.second").set_value("11+22").run()
     assert healthy(app)
-    app.selectbox(key="interventions.answer").set_value(2).run()
+    app.selectbox(key="cut.answer").set_value(2).run()
     assert "for 4 rather than 3, units" in header(app)["panels"][1]["title"]
     app.text_input(key="choice.example").set_value("11+22").run()  # now both are the same: another is used
     assert healthy(app)
-    assert app.text_input(key="interventions.second").value != "11+22"
+    assert app.text_input(key="cut.second").value != "11+22"
 
 
 def test_heads_positions_and_units_can_be_selected_also_from_the_largest_changes(opened):

@@ -79,7 +79,7 @@ def test_a_line_is_legible():
         ),
         ("heads?player=x+y.z", ["'x' is no switch of a panel", "'y.z' is no switch of a panel"]),
         ("heads?" + "a=1&" * 100, ["The link has 100 parameters; at most 64 are read."]),
-        ("heads?example=" + "a" * MAX_LENGTH, ["The link has 65,554 characters; at most 65,536 are read."]),
+        ("heads?example=" + "a" * MAX_LENGTH, ["The link has 65,550 characters; at most 65,536 are read."]),
         ("http://[/heads", ["no link to a view; write it as VIEW?run=RUN&step=STEP."]),
     ],
 )

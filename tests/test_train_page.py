@@ -179,7 +179,7 @@ def test_two_train_and_two_scrub_at_once(training):
         app.number_input(key=f"train.{task}.quick.Training.batch_size").set_value(8).run()
         app.number_input(key=f"train.{task}.quick.Training.steps").set_value(1_000_000).run()
         press(app, "Start training")
-    watchers = [opening("", run="skip-trigram"), opening("attention", run="induction")]
+    watchers = [opening("overview", run="skip-trigram"), opening("heads", run="induction")]
     for _ in range(4):
         for app, task in zip([*trainers, *watchers], ("skip-trigram", "induction") * 2, strict=True):
             app.run()

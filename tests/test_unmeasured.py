@@ -44,7 +44,7 @@ def look_at_all(subject: Subject, second: Subject) -> None:
         text = subject.first_example
         if view.unavailable(subject, text, options):
             continue
-        film = view.film_with_gaps(subject, text, options, second if view.second_run(options) else None)
+        film = view.whole_film(subject, text, options, second if view.second_run(options) else None)
         assert film.steps == subject.frames
         assert film.packed
         view.above(subject, text, options)

@@ -166,7 +166,7 @@ def test_attention_is_averaged_over_the_examples_of_a_class():
     asked = {"show": "mean", "among": "C → 2"}
     options, problems = resolve(heads.Options, subject, subject.first_example, asked)
     assert problems == []
-    maps = heads.Attention().film(subject, "", options).panels[1]
+    maps = heads.Heads().film(subject, "", options).panels[1]
     assert maps.title.endswith(" unseen examples of the class C → 2: the trigger is C")
     n = int(maps.title.split(" over ")[1].split()[0])
     texts = subject.task.classes(n, subject.info.training.seed + 1)["trigger"].batch.tokens[2 * n : 3 * n]

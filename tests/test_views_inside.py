@@ -55,7 +55,7 @@ def test_every_available_circuit_is_shown(subject, copies):
 
 
 def test_digits_have_frequency_panels(subject):
-    assert list(fourier.available(subject)) == list(fourier.MEASURES)
+    assert list(fourier.available(subject.info)) == list(fourier.MEASURES)
     assert fourier.answers(subject) == ("units", "tens")
     film = fourier.film(subject, "logits", "tens")
     (maps,) = of(Heatmaps, film)
@@ -135,7 +135,7 @@ def test_options_of_a_pair_follow_its_hook_point(subject):
 
 
 def test_tasks_without_numbers_modulo_n_have_no_frequencies(copies):
-    assert fourier.available(copies) == {}
+    assert fourier.available(copies.info) == {}
     with pytest.raises(UserError, match="not numbers modulo n"):
         fourier.film(copies, "frequencies", "")
 

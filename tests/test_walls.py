@@ -17,6 +17,7 @@ MAY_IMPORT = {
     "finding": set(),
     "settings": set(),
     "scene": set(),
+    "glossary": set(),
     "options": {"scene"},
     "model": {"settings"},
     "tasks": {"model", "settings"},
@@ -31,6 +32,7 @@ MAY_IMPORT = {
     "film.player": {"film"},
     "views": {"analysis", "film", "film.panels", "model", "options", "runs", "scene", "tasks"},
     "pages": {
+        "glossary",
         *("analysis", "film", "film.panels", "film.player", "model", "options", "runs", "runs.jobs", "runs.recorder"),
         *("scene", "settings", "tasks", "training", "views"),
     },

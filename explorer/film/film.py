@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from explorer.film.palette import Mode
-from explorer.film.panels.panel import Panel
+from explorer.film.panels.panel import GAP, Panel
 
 ID = re.compile(r"[A-Za-z0-9_-]+")
 
@@ -24,11 +24,13 @@ class Film:
 
     Raises:
         ValueError: the steps do not ascend; a panel does not have one frame per step, or its labels do not fit its
-            values; two panels have the same id; an id has other characters than letters, digits, hyphens, underscores.
+            values; two panels have the same id; an id has other characters than letters, digits, hyphens, underscores;
+            the sentences are neither none nor one per step.
     """
 
     steps: Sequence[int]  # (frame,) ascending
     panels: Sequence[Panel]
+    look: Sequence[str] = ()  # (frame,) what to look at, a sentence or two; empty: nothing is said
 
     def __post_init__(self) -> None:
         if not self.steps or list(self.steps) != sorted(set(self.steps)):
@@ -36,6 +38,8 @@ class Film:
         ids = [panel.id for panel in self.panels]
         if len(set(ids)) < len(ids) or not all(ID.fullmatch(id) for id in ids):
             raise ValueError(f"Every panel of a film needs a plain id of its own, not {', '.join(map(repr, ids))}.")
+        if len(self.look) not in (0, len(self.steps)):
+            raise ValueError(f"A film of {len(self.steps)} steps needs as many sentences, not {len(self.look)}.")
         for panel in self.panels:
             panel.check(len(self.steps))
 
@@ -50,7 +54,8 @@ class Film:
             return self
         place = {step: i for i, step in enumerate(self.steps)}
         places = np.array([place.get(step, -1) for step in new])
-        return replace(self, steps=new, panels=[panel.framed(places, new) for panel in self.panels])
+        look = [self.look[i] if i >= 0 else f"There are {GAP}." for i in places.tolist()] if self.look else ()
+        return replace(self, steps=new, panels=[panel.framed(places, new) for panel in self.panels], look=look)
 
     @cached_property
     def packed(self) -> bytes:
@@ -80,7 +85,7 @@ class Film:
 
         with np.errstate(over="ignore"):  # what is beyond float32 is infinite
             panels = [{"kind": panel.kind, **plain(panel.packed(self.steps))} for panel in self.panels]
-        header = _prefixed({"steps": list(self.steps), "panels": panels})
+        header = _prefixed({"steps": list(self.steps), "look": list(self.look), "panels": panels})
         return b"".join([header, *arrays])
 
     def figures(self) -> dict[str, str]:

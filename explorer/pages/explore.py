@@ -1,6 +1,7 @@
 """The page of a view: widgets for its options, its film, and the items above and below the film."""
 
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 import pandas as pd
@@ -13,9 +14,11 @@ from explorer.film.player import play
 from explorer.options import Context, Option, Several, options_of, texts_of
 from explorer.pages import state
 from explorer.pages.cache import Growing
+from explorer.pages.glossary import explained
 from explorer.pages.plain import plain
-from explorer.pages.widgets import example_input, option_input
+from explorer.pages.widgets import example_input, facts, option_input, run_input
 from explorer.scene import Scene
+from explorer.views import all_views
 from explorer.views.subject import Subject
 from explorer.views.view import Choices, Figures, Item, Links, Note, Table, View
 
@@ -34,7 +37,7 @@ def page_of(view: View) -> Callable[[], None]:
             st.info(state.no_runs())
             return
         try:
-            _show(view, state.subject())
+            _show(view)
         except UserError as error:
             st.error(plain(str(error)))
 
@@ -42,15 +45,27 @@ def page_of(view: View) -> Callable[[], None]:
     return page
 
 
-def _show(view: View, subject: Subject) -> None:
+def _show(view: View) -> None:
+    """The run, the example, the views and the words of this one, each at one place on the pages of all views; then the
+    widgets of its options and its film."""
     session = st.session_state
+    left, right = st.columns([3, 7])
+    with left:
+        subject = run_input()
+    if subject is None:
+        return
+    left.caption(plain(facts(subject)))
     options = state.current_options(view, subject)
+    with right:
+        example_input(subject, is_used=view.uses_example(options))
+    _view_links(view, subject)
+    st.html(f'<div class="heading"><h1>{explained(view.heading)}</h1><p>{explained(view.sentence)}</p></div>')
     state.show_notices()
+    for problem in subject.problems:
+        st.warning(plain(problem))
     widgets = _Widgets(view, subject, options)
     with st.container(horizontal=True, vertical_alignment="bottom" if widgets.are_labelled else "center"):
         widgets.show_all("row")
-    if view.uses_example(options):
-        example_input(subject)
     widgets.show_all("after")
     widgets.show_more()
     session.scene = Scene(
@@ -58,6 +73,8 @@ def _show(view: View, subject: Subject) -> None:
     )
     if problem := view.unavailable(subject, session.example, options):
         st.info(plain(problem))
+        if not view.offered(subject.info):
+            _other_runs(view)
         return
     for item in state.cached(view.above, session.example, options):
         _show_item(item, widgets)
@@ -71,6 +88,23 @@ def _show(view: View, subject: Subject) -> None:
         show_film(growing.film)
     for item in state.cached(view.below, session.example, options):
         _show_item(item, widgets)
+
+
+def _view_links(view: View, subject: Subject) -> None:
+    """Links to the views that have something to say of the run, this one among them."""
+    with st.container(horizontal=True, gap=None, key="views"):
+        for name, other in all_views().items():
+            if other.offered(subject.info) or name == view.name:
+                st.page_link(st.session_state.pages[name], label=other.title, help=other.heading)
+
+
+def _other_runs(view: View) -> None:
+    """Buttons for the runs of which a view has something to say."""
+    with st.container(horizontal=True):
+        for name in state.runs().names():
+            with suppress(UserError):  # a run that cannot be read is reported on the page Runs
+                if view.offered(state.runs().open(name).info()):
+                    st.button(plain(name), key=f"other.{name}", on_click=state.choose_run, args=(name,))
 
 
 def _grow(growing: Growing) -> None:

@@ -195,7 +195,7 @@ def growing(view: View[Any], options: Any) -> Growing:
 
 
 def _begun(subject: Subject, view: View[Any], example: str, options: Any, second: Subject | None = None) -> Growing:
-    return Growing.begun(view.films_with_gaps(subject, example, options, second))
+    return Growing.begun(view.whole_films(subject, example, options, second))
 
 
 # --- The options of a view ---

@@ -202,7 +202,7 @@ def _film(text: str) -> None:
         state.validate(subject)
         if st.session_state.pop("train.newest", False):  # at the newest step, the player follows the run
             st.session_state.step = subject.frames[-1]
-        show_film(state.cached(get_view("overview").film_with_gaps, text, NoOptions(), quiet=True), figures=False)
+        show_film(state.cached(get_view("overview").whole_film, text, NoOptions(), quiet=True), figures=False)
     except UserError as error:
         st.error(plain(str(error)))
     if stopped:  # updates the sidebar and the URL; last, since elements not drawn before a rerun vanish

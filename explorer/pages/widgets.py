@@ -1,4 +1,4 @@
-"""Shared widgets: the run and the snapshot, the example, and the options of a view.
+"""Shared widgets: the run, the example, and the options of a view.
 
 Each displays a value of the session's scene and changes it in a callback, without state of its own. An invalid text
 stays in its input with an error message below it, and the film stays as it was.
@@ -19,32 +19,28 @@ from explorer.views.subject import Subject
 SHORT_TEXT = 24  # tokens; text inputs for longer examples are wide
 
 
-def sidebar() -> None:
-    """Select the run and the snapshot, on every page."""
+def run_input() -> Subject | None:
+    """Select the run.
+
+    Returns:
+        The run, whose snapshot and example are now those of the session; None if it cannot be read, which is said.
+    """
     session = st.session_state
-    with st.sidebar:
-        names = state.runs().names()
-        if not names:
-            return
-        session["choice.run"] = session.run
-        st.selectbox("Run", names, key="choice.run", on_change=lambda: state.choose_run(session["choice.run"]))
-        try:
-            subject = state.subject()
-        except UserError as error:
-            st.error(plain(str(error)))
-            return
-        state.validate(subject)
-        session["choice.step"] = session.step
-        st.selectbox(
-            "Snapshot",
-            subject.frames,
-            key="choice.step",
-            format_func=lambda step: f"step {step:,}",
-            on_change=lambda: session.update(step=session["choice.step"]),
-        )
-        st.caption(plain(facts(subject)))
-        for problem in subject.problems:
-            st.warning(plain(problem))
+    session["choice.run"] = session.run
+    st.selectbox(
+        "Run",
+        state.runs().names(),
+        key="choice.run",
+        on_change=lambda: state.choose_run(session["choice.run"]),
+        label_visibility="collapsed",
+    )
+    try:
+        subject = state.subject()
+    except UserError as error:
+        st.error(plain(str(error)))
+        return None
+    state.validate(subject)
+    return subject
 
 
 def facts(subject: Subject) -> str:
@@ -59,11 +55,12 @@ def facts(subject: Subject) -> str:
     return f"{info.task.title} · {info.data} · {info.shape} · {progress}"
 
 
-def example_input(subject: Subject) -> Example:
+def example_input(subject: Subject, is_used: bool = True) -> Example:
     """Choose or type an example.
 
     Args:
         subject: the selected run.
+        is_used: whether what is shown depends on it; if not, the input stays in its place without effect.
 
     Returns:
         The example on screen.
@@ -80,6 +77,7 @@ def example_input(subject: Subject) -> Example:
         suggested=f"or choose one of these {task.noun}s",
         placeholder=f"Type a {task.noun}, such as {next(iter(suggestions))}",
         is_short=task.n_ctx <= SHORT_TEXT,
+        is_used=is_used,
     )
     return task.encode(session.example)
 
@@ -94,6 +92,7 @@ def _text_input(
     suggested: str,
     placeholder: str,
     is_short: bool,
+    is_used: bool = True,
 ) -> None:
     """A text input with suggestions.
 
@@ -107,6 +106,7 @@ def _text_input(
         suggested: the label of all suggestions, for screen readers.
         placeholder: shown in an empty input.
         is_short: use a narrow input.
+        is_used: whether the text has an effect; if not, the widgets are disabled.
     """
     session, refused, picked = st.session_state, st.session_state.refused, f"{key}.named"
 
@@ -143,6 +143,8 @@ def _text_input(
             placeholder=placeholder,
             icon=":material/edit:",
             width=280 if is_short else 560,
+            disabled=not is_used,
+            help=None if is_used else "What is shown here is measured on many examples.",
         )
         st.pills(
             suggested,
@@ -152,6 +154,7 @@ def _text_input(
             on_change=on_picked,
             label_visibility="collapsed",
             wrap=True,
+            disabled=not is_used,
         )
     if refusal:
         st.error(plain(str(refusal)))

@@ -144,6 +144,8 @@ class Options:
 
 class Activations(View[Options]):
     name, title, icon, order = "activations", "Activations", "blur_on", 5
+    heading = "What do the neurons and heads compute?"
+    sentence = "The activations at one hook point, on one example or over a batch."
     options_type = Options
 
     def uses_example(self, options: Options) -> bool:

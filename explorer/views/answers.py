@@ -14,6 +14,8 @@ from explorer.views.view import Item, Link, Links, Note, Table, View
 
 class Answers(View[NoOptions]):
     name, title, icon, order = "answers", "Answers", "edit", 2
+    heading = "When is your own example answered right?"
+    sentence = "Your example, answered by greedy decoding at every snapshot."
 
     def film(self, subject: Subject, example: str, options: NoOptions, second: Subject | None = None) -> Film:
         return film(subject, example)

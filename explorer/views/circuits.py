@@ -26,6 +26,11 @@ class Options:
 
 class Circuits(View[Options]):
     name, title, icon, order = "circuits", "Circuits", "schema", 6
+    heading = "What do the weights alone say?"
+    sentence = (
+        "The QK circuit says which tokens a head attends to, the OV circuit what it writes when it does; no "
+        "text is needed for either."
+    )
     options_type = Options
 
     def uses_example(self, options: Options) -> bool:

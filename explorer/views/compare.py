@@ -48,6 +48,8 @@ class Options:
 
 class Compare(View[Options]):
     name, title, icon, order = "compare", "Compare", "compare_arrows", 10
+    heading = "How do two runs differ?"
+    sentence = "Two runs beside each other, at the same step or at the same loss."
     options_type = Options
 
     def unavailable(self, subject: Subject, example: str, options: Options) -> str:

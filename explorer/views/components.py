@@ -39,6 +39,11 @@ class Options:
 
 class Components(View[Options]):
     name, title, icon, order = "components", "Components", "bar_chart", 4
+    heading = "Which part of the model writes the answer?"
+    sentence = (
+        "Direct logit attribution splits the logit of the right token into what each component adds; the "
+        "logit lens reads an answer from the residual stream after each layer."
+    )
     options_type = Options
 
     def film(self, subject: Subject, example: str, options: Options, second: Subject | None = None) -> Film:

@@ -20,6 +20,7 @@ from explorer.film.panels.scatter import Scatter
 from explorer.model.architectures import activation_shapes
 from explorer.model.hooks import hook_axes
 from explorer.options import Context, choice, number, several, switch
+from explorer.runs import RunInfo
 from explorer.views import panels
 from explorer.views.fourier_pairs import Entry, Pairs, by_pair, default_hook, n_units
 from explorer.views.fourier_terms import STRONGEST, all_channels, channel_name, n_channels, single_channels
@@ -88,7 +89,7 @@ ENTRY: dict[str, Any] = {"widget": "list", "width": 128, "labelled": True}
 
 @dataclass(frozen=True)
 class Options:
-    show: str = choice("Show", lambda context: available(context.subject))
+    show: str = choice("Show", lambda context: available(context.subject.info))
     answer: str = choice(
         "Answer",
         lambda context: same_labels(answers(context.subject)),
@@ -135,10 +136,18 @@ class Options:
 
 class Fourier(View[Options]):
     name, title, icon, order = "fourier", "Fourier", "waves", 7
+    heading = "Does the model compute with waves?"
+    sentence = (
+        "How much of the weights or activations is a wave of each frequency over the numbers; a few key "
+        "frequencies carry the whole algorithm."
+    )
     options_type = Options
 
+    def offered(self, info: RunInfo) -> bool:
+        return bool(available(info))
+
     def unavailable(self, subject: Subject, example: str, options: Options) -> str:
-        return "" if available(subject) else NOT_CYCLIC
+        return "" if self.offered(subject.info) else NOT_CYCLIC
 
     def uses_example(self, options: Options) -> bool:
         return False
@@ -345,13 +354,13 @@ def _default_entry(pairs: Pairs) -> Entry:
     return Entry(default_hook(pairs.subject), pairs.answered_at)
 
 
-def available(subject: Subject) -> dict[str, str]:
-    """Those of `MEASURES` that the run has, as name -> label; none if its tokens are not numbers modulo n.
+def available(info: RunInfo) -> dict[str, str]:
+    """Those of `MEASURES` that a run has, as name -> label; none if its tokens are not numbers modulo n.
 
     Args:
-        subject: the run.
+        info: of the run.
     """
-    cycle, cfg = subject.task.cycle, subject.info.model
+    cycle, cfg = info.task.cycle, info.model
     if cycle is None or cfg.architecture == "table":
         return {}
     sums = any(grid.sign for grid in cycle.grids.values())

@@ -12,7 +12,7 @@ from explorer.errors import UserError
 from explorer.film.film import Film
 from explorer.options import choice
 from explorer.tasks.data import Batch, Example
-from explorer.views import panels, sampling
+from explorer.views import looking, panels, sampling
 from explorer.views.classes import labels_of_classes, of_class
 from explorer.views.sampling import MOST, SampledView, grown, only
 from explorer.views.subject import Subject
@@ -65,6 +65,11 @@ class Options:
 
 class Heads(SampledView[Options]):
     name, title, icon, order = "heads", "Heads", "grid_on", 3
+    heading = "Where does each head look?"
+    sentence = (
+        "One map per head: a row is a query position, a column a key position that it may attend to, and "
+        "darker is more attention. Head scores measure the same over many texts."
+    )
     options_type = Options
 
     def uses_example(self, options: Options) -> bool:
@@ -87,6 +92,9 @@ class Heads(SampledView[Options]):
         if options.show == "mean":
             return only(mean_film(subject, options.of, options.among))
         return only(example_film(subject, example, options.of))
+
+    def look(self, subject: Subject, film: Film) -> Sequence[str]:
+        return looking.highest(film, "prefix-matching", "induction score") or looking.largest_change(film)
 
 
 def example_film(subject: Subject, text: str, kind: str) -> Film:

@@ -13,7 +13,7 @@ from explorer.analysis.smoothing import spread
 from explorer.film.film import Film
 from explorer.film.panels.raster import Raster
 from explorer.options import choice
-from explorer.views import panels, training_examples
+from explorer.views import looking, panels, training_examples
 from explorer.views.classes import class_films, has_classes
 from explorer.views.sampling import SampledView, only
 from explorer.views.subject import SMOOTHING, Subject, beta_per_row, spacing
@@ -54,6 +54,11 @@ class Options:
 
 class LossesView(SampledView[Options]):
     name, title, icon, order = "losses", "Losses", "show_chart", 1
+    heading = "When does each loss fall?"
+    sentence = (
+        "The loss of each answer token over training; a flag marks where it falls fastest, its phase change. "
+        "Below, every row is one loss and its colour is how much of it is left."
+    )
     options_type = Options
 
     def uses_example(self, options: Options) -> bool:
@@ -67,6 +72,9 @@ class LossesView(SampledView[Options]):
         if options.show == "examples":
             return only(training_examples.film(subject))
         return only(film(subject, example, options.smoothing))
+
+    def look(self, subject: Subject, film: Film) -> Sequence[str]:
+        return looking.at_falls(subject, film.steps)
 
     def below(self, subject: Subject, example: str, options: Options) -> Sequence[Item]:
         return _table(subject, options.smoothing) if options.show == "losses" else ()

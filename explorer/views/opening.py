@@ -46,7 +46,7 @@ class Opened:
             raise UserError(problem)
         name = self.view.second_run(self.options)
         second = None if name is None else Subject.load(Runs(self.subject.run.folder.parent).open(name))
-        return self.view.films_with_gaps(self.subject, example, self.options, second)
+        return self.view.whole_films(self.subject, example, self.options, second)
 
 
 def fit_to_run(scene: Scene, subject: Subject) -> tuple[Scene, list[str]]:

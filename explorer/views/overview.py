@@ -5,16 +5,24 @@ from collections.abc import Sequence
 from explorer.analysis.answers import greedy_answers
 from explorer.film.film import Film
 from explorer.options import NoOptions
-from explorer.views import panels
+from explorer.views import looking, panels
 from explorer.views.subject import Subject
 from explorer.views.view import Item, Note, View
 
 
 class Overview(View[NoOptions]):
     name, title, icon, order = "overview", "Overview", "play_circle", 0
+    heading = "What does the model know now?"
+    sentence = (
+        "The answer to one example, the loss of each answer token, and where every head looks, at the "
+        "snapshot under the cursor."
+    )
 
     def film(self, subject: Subject, example: str, options: NoOptions, second: Subject | None = None) -> Film:
         return film(subject, example)
+
+    def look(self, subject: Subject, film: Film) -> Sequence[str]:
+        return looking.at_falls(subject, film.steps)
 
     def below(self, subject: Subject, example: str, options: NoOptions) -> Sequence[Item]:
         keys = "Drag on the losses, or use ←, →, Home and End. Click a map to enlarge it. Press F for full screen."

@@ -6,12 +6,14 @@ frozen dataclass of fields made with `explorer.options`; the page makes widgets 
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, Generic, TypeVar
 
 from explorer.film.film import Film
 from explorer.film.panels.panel import Panel
 from explorer.options import NoOptions
+from explorer.runs import RunInfo
+from explorer.views import looking
 from explorer.views.subject import Subject
 
 Options = TypeVar("Options")
@@ -86,8 +88,18 @@ class View(ABC, Generic[Options]):
     name: ClassVar[str]  # in a link, "losses"
     title: ClassVar[str]  # in the navigation, "Phase changes"
     icon: ClassVar[str]  # the name of a Material Symbol
+    heading: ClassVar[str]  # the question that the view answers
+    sentence: ClassVar[str]  # what it shows, for somebody who sees it for the first time
     order: ClassVar[int]  # its position among the views
     options_type: ClassVar[type[Any]] = NoOptions  # the dataclass `Options`
+
+    def offered(self, info: RunInfo) -> bool:
+        """Whether the view has something to say of runs of this kind.
+
+        Args:
+            info: of the run.
+        """
+        return True
 
     def unavailable(self, subject: Subject, example: str, options: Options) -> str:
         """Why the view cannot be shown, and a remedy; empty if it can. Arguments as for `film`."""
@@ -129,22 +141,38 @@ class View(ABC, Generic[Options]):
         """
         yield self.film(subject, example, options, second), 1.0
 
-    def film_with_gaps(self, subject: Subject, example: str, options: Options, second: Subject | None = None) -> Film:
-        """`film`, and a gap at each snapshot whose weights cannot be computed with: what is shown and exported.
+    def look(self, subject: Subject, film: Film) -> Sequence[str]:
+        """What to look at in each frame. By default, what has changed most in one panel.
+
+        Args:
+            subject: the run.
+            film: what the view shows of it.
+
+        Returns:
+            (frame,) sentences, for the film's frames; or none.
+        """
+        return looking.largest_change(film)
+
+    def whole_film(self, subject: Subject, example: str, options: Options, second: Subject | None = None) -> Film:
+        """`film` as it is shown and exported: with sentences on what to look at, and with a gap at each snapshot whose
+        weights cannot be computed with.
 
         Arguments and errors as for `film`.
         """
-        return self.film(subject, example, options, second).with_gaps(subject.gaps)
+        return self._whole(subject, self.film(subject, example, options, second))
 
-    def films_with_gaps(
+    def whole_films(
         self, subject: Subject, example: str, options: Options, second: Subject | None = None
     ) -> Iterator[tuple[Film, float]]:
-        """`films`, with gaps as in `film_with_gaps`. Arguments and errors as for `films`."""
+        """`films`, each as in `whole_film`. Arguments and errors as for `films`."""
         latest, shown = None, None
         for film, share in self.films(subject, example, options, second):
             if film is not latest:  # otherwise the player has it already
-                latest, shown = film, film.with_gaps(subject.gaps)
+                latest, shown = film, self._whole(subject, film)
             yield shown or film, share
+
+    def _whole(self, subject: Subject, film: Film) -> Film:
+        return replace(film, look=self.look(subject, film)).with_gaps(subject.gaps)
 
     def above(self, subject: Subject, example: str, options: Options) -> Sequence[Item]:
         """The items above the film. Arguments as for `film`."""

@@ -12,6 +12,8 @@ from explorer.views.view import View
 
 class Weights(View[NoOptions]):
     name, title, icon, order = "weights", "Weights", "timeline", 8
+    heading = "How far have the weights moved?"
+    sentence = "The norm of every parameter, and the path of all weights through their first two principal components."
 
     def uses_example(self, options: NoOptions) -> bool:
         return False

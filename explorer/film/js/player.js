@@ -36,8 +36,9 @@ export class Player {
     this.root = root;
     this.kinds = kinds;
     this.transport = new Transport(this, linked);
+    this.look = element("p", { class: "look" });
     this.grid = element("div", { class: "panels" });
-    root.append(this.transport.root, this.grid);
+    root.append(this.transport.root, this.look, this.grid);
     this.keys = new Keys(this);
     this.resizing = new ResizeObserver(() => this.layout());
     this.resizing.observe(root);
@@ -97,6 +98,7 @@ export class Player {
     const active = /** @type {Document | ShadowRoot} */ (this.root.getRootNode()).activeElement;
     const focused = buttons().findIndex((button) => button === active);
     this.film = film;
+    this.look.hidden = !film.look.length;
     this.transport.range.max = String(steps.length - 1);
     memory.declared.clear();
     this.panels = film.panels.map((panel) => new this.kinds[panel.kind](panel, this));
@@ -142,6 +144,7 @@ export class Player {
     this.root.dispatchEvent(new CustomEvent("painted", { detail: { step } }));
     if (index === this.painted) return;
     for (const panel of this.panels) panel.announce();
+    this.look.textContent = film.look[index] ?? "";
     this.painted = index;
     memory.step = step;
     this.transport.say(index, film.steps);

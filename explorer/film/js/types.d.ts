@@ -12,6 +12,7 @@ export interface PanelData {
 
 export interface FilmData {
   steps: number[];
+  look: string[]; // what to look at in each frame; empty: nothing is said
   panels: PanelData[];
 }
 

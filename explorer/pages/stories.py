@@ -1,0 +1,7 @@
+"""The page Stories."""
+
+import streamlit as st
+
+
+def page() -> None:
+    st.title("Stories")
