@@ -46,11 +46,11 @@ def bar(name: str, pages: Mapping[str, StreamlitPage]) -> None:
 
 
 def title(scene: Scene) -> None:
-    """Name the view and the run in the browser's tab.
+    """Name what is on screen in the browser's tab: the view and the run, or the place.
 
     Args:
         scene: what is on screen.
     """
-    views = all_views()
-    if scene.view in views:
-        st.set_page_config(page_title=" · ".join(filter(None, [views[scene.view].title, scene.run])))
+    view = all_views().get(scene.view)
+    names = [view.title, scene.run] if view else [st.session_state.pages[scene.view].title, "Phase-change explorer"]
+    st.set_page_config(page_title=" · ".join(filter(None, names)))

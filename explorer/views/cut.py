@@ -15,7 +15,7 @@ from explorer.film.film import Film
 from explorer.model.ensemble import Hooks
 from explorer.options import Context, choice, free_text, several
 from explorer.tasks.data import Batch
-from explorer.views import panels, sampling
+from explorer.views import looking, panels, sampling
 from explorer.views.patching import corrupted_examples, differing_answers, patch_film, patched_activations
 from explorer.views.sampling import MOST, SampledView, grown, only
 from explorer.views.subject import Subject
@@ -97,6 +97,14 @@ class CutIt(SampledView[Options]):
         if options.do != "patch" or options.second.strip():
             return ""
         return f"Type a second {subject.task.noun} of the same form with a different answer."
+
+    def look(self, subject: Subject, film: Film) -> Sequence[str]:
+        cut = "{name}: the loss is {value} nats; that of the unchanged model is {first}."
+        return (
+            looking.beside_the_first(film, "ablated-loss", cut)
+            or looking.highest(film, "ablated-each", "increase of the loss when ablated")
+            or looking.largest_change(film)
+        )
 
     def uses_example(self, options: Options) -> bool:
         return options.do != "each"

@@ -95,6 +95,28 @@ def highest(film: Film, id: str, what: str) -> list[str]:
     return []
 
 
+def beside_the_first(film: Film, id: str, clause: str) -> list[str]:
+    """The value of a panel's second curve at each frame beside that of its first.
+
+    Args:
+        film: the panels.
+        id: of a panel of curves with a value at each frame.
+        clause: "with {name} the loss is {value} nats, without {first}": of the second curve its name and value, and
+            the value of the first.
+
+    Returns:
+        (frame,) sentences; none if the film has no such panel.
+    """
+    for panel in film.panels:
+        if panel.id == id and isinstance(panel, Curves) and panel.by_frame and len(panel.lines) > 1:
+            one, other = panel.lines[:2]
+            pairs = zip(one.values.tolist(), other.values.tolist(), strict=True)
+            return [
+                clause.format(name=other.label, value=f"{value:.2f}", first=f"{first:.2f}") for first, value in pairs
+            ]
+    return []
+
+
 def listed(names: Iterable[str]) -> str:
     """Names as a list in words, "a, b and c"; of many, the first ones and how many others there are.
 
