@@ -7,7 +7,7 @@ export default [
     files: ["explorer/**/*.js", "tests/js/**/*.js"],
     languageOptions: {
       ecmaVersion: 2022,
-      globals: { ...globals.browser, PALETTE: "readonly", KINDS: "readonly" },
+      globals: { ...globals.browser, PALETTE: "readonly", GLOSSARY: "readonly", KINDS: "readonly" },
     },
     rules: {
       eqeqeq: "error",

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import streamlit as st
 
+from explorer.film.script import style
 from explorer.pages import address, glossary, places, runs, state, stories, train
 from explorer.pages.explore import page_of
 from explorer.scene import Scene
@@ -13,7 +14,7 @@ ICON = str(Path(__file__).parent / "explorer" / "pages" / "icon.svg")
 OPENING = "stories"  # the page at the address without a path
 
 st.set_page_config(page_title="Phase-change explorer", page_icon=ICON, layout="wide")
-st.html(f"<style>{places.STYLE} {glossary.STYLE}</style>")
+st.html(f"<style>{places.STYLE} {style('words')}</style>")
 pages = {
     "stories": st.Page(stories.page, title="Stories", icon=":material/auto_stories:", default=True),
     **{

@@ -41,6 +41,11 @@ def entries() -> tuple[Entry, ...]:
     return tuple(found)
 
 
+def meanings() -> dict[str, str]:
+    """Every term and every other form of one, in lower case -> its meaning."""
+    return {form: entry.meaning for form, entry in _by_form().items()}
+
+
 def words_in(text: str) -> Iterator[tuple[int, int, Entry]]:
     """The words of the glossary in a text, each where it occurs first.
 

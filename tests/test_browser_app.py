@@ -73,7 +73,7 @@ def test_a_read_only_server_below_a_path_shows_runs_and_writes_nothing(app_folde
         expect(page.get_by_role("button", name="Selected")).to_be_visible()
         assert page.get_by_role("link", name="Train").count() == 0
         page.goto(f"http://localhost:{port}/phases/train?run=small")
-        stands_at(page, 0)  # as if there were no such page
+        expect(page.get_by_role("dialog")).to_contain_text("Page not found")
         assert page.get_by_role("button", name="Start training").count() == 0
         page.close()
     assert sorted(path for path in tmp_path.rglob("*") if path.name != "log.txt") == before

@@ -12,7 +12,7 @@ import pytest
 
 from explorer.film import palette
 from explorer.film.panels import KINDS
-from explorer.film.script import FOLDER, STYLE, joined
+from explorer.film.script import FOLDER, joined, style
 from tests.browser import ROOT, needs_chromium
 
 NODE = shutil.which("node")
@@ -139,7 +139,7 @@ def test_the_page_has_the_colours_of_the_palette_in_the_theme_and_without_one():
         "border": palette.LINE,
         "primary": palette.CURSOR,
     }
-    fallbacks = dict(re.findall(r"var\(--st-([a-z-]+)-color, (#\w+)\)", STYLE.read_text()))
+    fallbacks = dict(re.findall(r"var\(--st-([a-z-]+)-color, (#\w+)\)", style()))
     assert fallbacks == {name: colour["light"] for name, colour in colours.items()}
     theme = tomllib.loads((ROOT / ".streamlit" / "config.toml").read_text())["theme"]
     for mode in ("light", "dark"):

@@ -8,22 +8,19 @@ from explorer.views import all_views
 
 
 class Shown(HTMLParser):
-    """The text of HTML without the meanings of words, and the words that have one."""
+    """The text of HTML, and the meanings that its words have."""
 
     def __init__(self, html: str):
         super().__init__()
-        self.text, self.words, self.inside = "", 0, 0
+        self.text, self.meanings = "", []
         self.feed(html)
 
     def handle_starttag(self, tag, attributes):
-        self.words += dict(attributes).get("tabindex") == "0"
-        self.inside += dict(attributes).get("role") == "tooltip"
-
-    def handle_endtag(self, tag):
-        self.inside = 0
+        assert (tag, dict(attributes)["tabindex"]) == ("span", "0")
+        self.meanings.append(dict(attributes)["data-meaning"])
 
     def handle_data(self, data):
-        self.text += "" if self.inside else data
+        self.text += data
 
 
 def test_the_longest_word_is_found_once_whole_and_in_any_case():
@@ -47,8 +44,8 @@ def test_an_explained_text_keeps_its_words_and_escapes_everything_else():
     html = explained(text)
     assert "<b>" not in html
     assert "<img" not in html
-    shown = Shown(html)
-    assert (shown.text, shown.words) == (text, 2)
+    assert Shown(html).text == text
+    assert Shown(html).meanings == [entry.meaning for entry in entries() if entry.term in ("nats", "head")][::-1]
 
 
 def test_the_terms_of_the_views_are_explained_where_they_are_met():

@@ -27,7 +27,7 @@ MAY_IMPORT = {
     "runs.recorder": {"model", "runs", "runs.keeper", "settings", "tasks", "training"},
     "runs.jobs": {"runs", "runs.recorder"},
     "analysis": {"model", "tasks"},
-    "film": {"film.panels"},
+    "film": {"film.panels", "glossary"},
     "film.panels": {"film"},
     "film.player": {"film"},
     "views": {"analysis", "film", "film.panels", "model", "options", "runs", "scene", "tasks"},
@@ -37,7 +37,7 @@ MAY_IMPORT = {
         *("scene", "settings", "tasks", "training", "views"),
     },
     "cli": {"analysis", "film", "model", "runs", "runs.recorder", "scene", "settings", "tasks", "training", "views"},
-    "streamlit_app": {"pages", "scene", "views"},
+    "streamlit_app": {"film", "pages", "scene", "views"},
     "__main__": {"cli"},
     "": {"model", "runs", "runs.recorder", "scene", "settings", "tasks"},  # the public interface
 }

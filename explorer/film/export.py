@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from explorer.film.film import Film, Switch, message
 from explorer.film.palette import CURSOR, LINE, PAPER, STRONG, WASH, Mode
-from explorer.film.script import STYLE, joined
+from explorer.film.script import joined, style
 
 PAGE = """<!doctype html>
 <html lang="en">
@@ -54,7 +54,7 @@ def page(film: Film, title: str, start: int, switches: Sequence[Switch] = ()) ->
         title=html.escape(title),
         light=_variables("light"),
         dark=_variables("dark"),
-        style=STYLE.read_text(encoding="utf-8"),
+        style=style(),
         film=base64.b64encode(message(film, start, switches=switches)).decode(),
         script=joined("page.js"),
     )

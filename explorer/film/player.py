@@ -6,7 +6,7 @@ from functools import cache
 import streamlit as st
 
 from explorer.film.film import Film, Switch, message
-from explorer.film.script import STYLE, joined
+from explorer.film.script import joined, style
 
 
 @cache
@@ -14,7 +14,7 @@ def _component() -> Callable:
     return st.components.v2.component(
         "phase_change_explorer.player",
         html='<div class="film" tabindex="-1"></div>',
-        css=STYLE.read_text(encoding="utf-8"),
+        css=style(),
         js=joined("component.js"),
     )
 

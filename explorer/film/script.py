@@ -11,15 +11,26 @@ from pathlib import Path
 
 from explorer.film import palette
 from explorer.film.panels import KINDS
+from explorer.glossary import meanings
 
 FOLDER = Path(__file__).parent / "js"
-STYLE = Path(__file__).parent / "player.css"
 IMPORT = re.compile(r'^import \{([^{}]*)\} from "([^"]+)";\n', re.MULTILINE)
 EXPORT = re.compile(r"^export (?:async )?(default class|const|class|function) (\w+)", re.MULTILINE)
 
 
+def style(*names: str) -> str:
+    """The CSS of some files.
+
+    Args:
+        names: of the files, "player" and "words"; none: all.
+    """
+    found = [path for path in sorted(Path(__file__).parent.glob("*.css")) if not names or path.stem in names]
+    return "\n".join(path.read_text(encoding="utf-8") for path in found)
+
+
 def joined(entry: str, folder: Path = FOLDER, kinds: Iterable[str] = KINDS) -> str:
-    """A module joined with all that it imports, the palette as ``PALETTE`` and the kinds of panels as ``KINDS``.
+    """A module joined with all that it imports, the palette as ``PALETTE``, the glossary as ``GLOSSARY`` and the kinds
+    of panels as ``KINDS``.
 
     Args:
         entry: file name of the module; the script exports what it exports.
@@ -46,6 +57,7 @@ def joined(entry: str, folder: Path = FOLDER, kinds: Iterable[str] = KINDS) -> s
         [
             "const modules = {};",
             f"const PALETTE = {json.dumps(palette.for_player())};",
+            f"const GLOSSARY = {json.dumps(meanings())};",
             *(_wrapped(name, folder) for name in ordered if name != entry),
             f"const KINDS = {{ {registered} }};",
             _imports(_text(entry, folder), entry),

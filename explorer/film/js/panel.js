@@ -3,6 +3,7 @@
 
 import { element } from "./dom.js";
 import { declare, get, memory, set } from "./memory.js";
+import { explained } from "./words.js";
 
 /** @typedef {import("./types.d.ts").PanelData} PanelData */
 
@@ -20,7 +21,7 @@ export class Panel {
   constructor(panel, player) {
     this.panel = panel;
     this.player = player;
-    this.heading = element("h3", {}, panel.title);
+    this.heading = element("h3", {}, ...explained(panel.title));
     this.tools = element("div", { class: "push" });
     const header = element("header", {}, this.heading, this.tools);
     this.root = element("section", { class: `panel ${panel.kind}`, "aria-label": panel.title }, header);

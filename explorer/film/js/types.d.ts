@@ -84,7 +84,8 @@ export interface Declared {
 type PanelClass = new (panel: any, player: import("./player.js").Player) => import("./panel.js").Panel;
 
 declare global {
-  const PALETTE: Record<"light" | "dark", Colours>; // script.py defines both when it joins the modules
+  const PALETTE: Record<"light" | "dark", Colours>; // script.py defines these when it joins the modules
   const KINDS: Record<string, PanelClass>;
+  const GLOSSARY: Record<string, string>; // word in lower case -> meaning
   var phaseChangeExplorer: Memory | undefined;
 }
