@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterator
+from typing import Any
 
 from streamlit.testing.v1 import AppTest
 from streamlit.util import calc_hash
@@ -61,9 +62,14 @@ def healthy(app: AppTest) -> bool:
     return not app.exception and not app.error
 
 
+def controls(app: AppTest) -> list[Any]:
+    """The controls with which a way of showing something is chosen."""
+    return [group for group in app.get("button_group") if group.key not in EXAMPLES]
+
+
 def every_choice(app: AppTest, above: int = 0) -> Iterator[None]:
     """Try every option of every control in turn; options may depend on each other."""
-    groups = [group for group in app.get("button_group") if group.key not in EXAMPLES][above:]
+    groups = controls(app)[above:]
     if not groups:
         yield
         return

@@ -252,7 +252,7 @@ def test_switches_of_a_link_win_over_those_of_the_page_before(browse):
     log.click()
     page.wait_for_function("() => !location.search.includes('player=')")
     page.go_back()
-    page.wait_for_function("() => location.pathname === '/' && location.search.includes('losses.log')")
+    page.wait_for_function("() => location.pathname === '/overview' && location.search.includes('losses.log')")
     expect(log).to_have_attribute("aria-pressed", "true")
 
 

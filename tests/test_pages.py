@@ -3,11 +3,22 @@
 import shutil
 
 import pytest
-from streamlit.testing.v1 import AppTest
 
 from explorer.runs import Runs, recorder
 from tests.conftest import FINITE, MODEL, SHIPPED, TASK
-from tests.pages import APP, INSIDE, PAGES, address, every_choice, go_to, header, healthy, opening, stop_at, warnings
+from tests.pages import (
+    INSIDE,
+    PAGES,
+    address,
+    controls,
+    every_choice,
+    go_to,
+    header,
+    healthy,
+    opening,
+    stop_at,
+    warnings,
+)
 from tests.test_runs import HOW, spoil
 
 
@@ -100,7 +111,7 @@ def test_run_step_and_example_are_kept_in_the_url_and_across_pages(opened):
     app = opened("overview", run="small", step="20", example="48+76")
     assert header(app)["start"] == 20
     stop_at(app, 30)
-    for page in [*PAGES.values(), *INSIDE]:
+    for page in [*INSIDE, *PAGES.values()]:  # the one that is open comes later
         go_to(app, page)
         assert healthy(app)
         assert header(app)["start"] == 30
@@ -193,7 +204,7 @@ def test_options_of_a_link_are_used_and_invalid_ones_have_their_default(opened):
 def test_options_are_remembered_per_view_and_defaults_are_not_in_the_url(opened):
     app = opened("heads", run="small")
     assert address(app).options == ()
-    app.get("button_group")[0].set_value("mean over a batch").run()
+    controls(app)[0].set_value("mean over a batch").run()
     assert dict(address(app).options) == {"show": "mean"}
     assert address(go_to(app, "weights")).options == ()
     assert dict(address(go_to(app, "heads")).options) == {"show": "mean"}
@@ -217,7 +228,7 @@ def test_try_shows_answers_and_offers_harder_variations(opened):
 
 def test_examples_can_be_picked(opened):
     app = opened("overview", run="small")
-    app.get("button_group")[0].set_value("99+01").run()
+    controls(app)[0].set_value("99+01").run()
     assert app.session_state.example == "99+01"
     assert "".join(header(app)["panels"][0]["prompt"]) == "99+01="
 
@@ -227,7 +238,7 @@ def test_activations_shows_every_hook_point_forward_and_gradient(opened):
     names = app.selectbox(key="activations.hook").options
     assert "blocks.1.attn.hook_result" in names
     for kind in ("activation", "gradient"):
-        app.get("button_group")[0].set_value(kind).run()
+        controls(app)[0].set_value(kind).run()
         for name in names:
             app.selectbox(key="activations.hook").set_value(name).run()
             assert healthy(app), name
@@ -240,7 +251,7 @@ def test_attention_can_be_averaged_over_a_batch(opened):
     app = opened("heads", run="small")
     one = header(app)["panels"][1]
     assert one["maps"] == ["L0H0", "L0H1", "L1H0", "L1H1"]
-    app.get("button_group")[0].set_value("mean over a batch").run()
+    controls(app)[0].set_value("mean over a batch").run()
     assert healthy(app)
     assert "mean over 64 unseen examples" in header(app)["panels"][1]["title"]
 
@@ -280,7 +291,7 @@ def test_components_are_ablated_by_name_and_unknown_ones_reported(opened):
 
 def test_a_second_example_is_patched_and_an_invalid_one_reported(opened):
     app = opened("cut", run="small", example="48+76")
-    app.get("button_group")[0].set_value("patch").run()
+    controls(app)[0].set_value("patch").run()
     assert healthy(app)
     assert app.text_input(key="cut.second").value == "48+52"
     assert app.selectbox(key="cut.answer").options == ["tens: 2 or 0", "units: 4 or 0"]
@@ -372,7 +383,7 @@ def test_a_corrupt_snapshot_is_reported_and_the_others_are_shown(folder, small, 
     shutil.copytree(folder / "small", tmp_path / "small")
     spoil(tmp_path / "small" / "snapshots" / "step-000010.safetensors", how, small)
     monkeypatch.setenv("EXPLORER_CHECKPOINTS", str(tmp_path))
-    app = AppTest.from_file(APP, default_timeout=60).run()
+    app = opening("overview")
     assert healthy(app)
     assert ["step\\-000010\\.safetensors" in warning.value for warning in app.warning] == [True]
     assert header(app)["steps"] == [0, 20, 30, 40]
@@ -382,7 +393,7 @@ def test_an_unreadable_run_is_reported_and_others_can_be_selected(folder, tmp_pa
     shutil.copytree(folder, tmp_path / "runs")
     (tmp_path / "runs" / "finite" / "run.json").write_text("{")
     monkeypatch.setenv("EXPLORER_CHECKPOINTS", str(tmp_path / "runs"))
-    app = AppTest.from_file(APP, default_timeout=60).run()
+    app = opening("overview", run="finite")
     assert not app.exception
     assert any("finite/run\\.json" in error.value for error in app.error)
     app.selectbox(key="choice.run").set_value("small").run()
@@ -393,6 +404,6 @@ def test_an_unreadable_run_is_reported_and_others_can_be_selected(folder, tmp_pa
 def test_pages_without_runs_explain_how_to_train_one(tmp_path, monkeypatch):
     monkeypatch.setenv("EXPLORER_CHECKPOINTS", str(tmp_path))
     for page in (*PAGES.values(), "runs"):
-        app = go_to(AppTest.from_file(APP, default_timeout=60), page)
+        app = opening(page)
         assert healthy(app)
         assert "python -m explorer train addition" in app.info[0].value

@@ -12,9 +12,8 @@ from explorer.film.film import Film
 from explorer.film.palette import Mode
 from explorer.film.player import play
 from explorer.options import Context, Option, Several, options_of, texts_of
-from explorer.pages import state
+from explorer.pages import places, state
 from explorer.pages.cache import Growing
-from explorer.pages.glossary import explained
 from explorer.pages.plain import plain
 from explorer.pages.widgets import example_input, facts, option_input, run_input
 from explorer.scene import Scene
@@ -59,7 +58,7 @@ def _show(view: View) -> None:
     with right:
         example_input(subject, is_used=view.uses_example(options))
     _view_links(view, subject)
-    st.html(f'<div class="heading"><h1>{explained(view.heading)}</h1><p>{explained(view.sentence)}</p></div>')
+    places.heading(view.heading, view.sentence)
     state.show_notices()
     for problem in subject.problems:
         st.warning(plain(problem))

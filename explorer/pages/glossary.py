@@ -26,7 +26,7 @@ def explained(text: str) -> str:
 
 
 def page() -> None:
-    st.title("Words")
+    st.html('<div class="heading"><h1>What do the words mean?</h1></div>')
     for entry in sorted(entries(), key=lambda entry: entry.term.lower()):
         also = f" · {', '.join(entry.also)}" if entry.also else ""
         st.markdown(f"**{plain(entry.term)}**{plain(also)}  \n{plain(entry.meaning)}")

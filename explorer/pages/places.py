@@ -5,23 +5,31 @@ from collections.abc import Mapping
 import streamlit as st
 from streamlit.navigation.page import StreamlitPage
 
+from explorer.film.palette import CURSOR, LINE, PAPER, STRONG
+from explorer.pages.glossary import explained
 from explorer.scene import Scene
 from explorer.views import all_views
 
-# The bar of places is in the line of Streamlit's own header, which keeps its menu on the right.
-STYLE = (
-    ".stMainBlockContainer { padding: 0.5rem 2.5rem 3rem; }"
-    "[data-testid=stHeader] { background: transparent; pointer-events: none; }"
-    "[data-testid=stHeader] * { pointer-events: auto; }"
-    ".st-key-places { min-height: 2.75rem; padding-right: 4rem; }"
-    ".st-key-places p { font-weight: 600; }"
-    "@media (max-width: 50rem) { .stMainBlockContainer { padding: 0.5rem 1rem 3rem; } }"
-    ".st-key-views { border-bottom: 1px solid var(--st-border-color); padding-bottom: 4px; row-gap: 4px; }"
-    ".heading h1 { font-size: 1.5rem; line-height: 1.3; font-weight: 600; padding: 0; margin: 0; }"
-    ".heading p { margin: 4px 0 0; line-height: 1.5; max-width: 72rem; }"
-    # Do not fade the player while a training run updates it.
-    ".st-key-player[data-stale=true] { opacity: 1 !important; }"
-)
+COLOURS = {"text": STRONG, "background": PAPER, "border": LINE, "primary": CURSOR}
+
+# The bar of places is in the line of Streamlit's own header, which keeps its menu on the right. Streamlit writes
+# captions, and white on the primary colour, with too little contrast.
+STYLE = f"""
+.stApp {{ {" ".join(f"--st-{name}-color: light-dark({of['light']}, {of['dark']});" for name, of in COLOURS.items())} }}
+.stMainBlockContainer {{ padding: 0.5rem 2.5rem 3rem; }}
+@media (max-width: 50rem) {{ .stMainBlockContainer {{ padding: 0.5rem 1rem 3rem; }} }}
+[data-testid=stHeader] {{ background: transparent; pointer-events: none; }}
+[data-testid=stHeader] * {{ pointer-events: auto; }}
+.st-key-places {{ min-height: 2.75rem; padding-right: 4rem; }}
+.st-key-places p {{ font-weight: 600; }}
+.st-key-views {{ border-bottom: 1px solid var(--st-border-color); padding-bottom: 4px; row-gap: 4px; }}
+.heading h1 {{ font-size: 1.5rem; line-height: 1.3; font-weight: 600; padding: 0; margin: 0; }}
+.heading p {{ margin: 4px 0 0; line-height: 1.5; max-width: 72rem; }}
+[data-testid=stCaptionContainer] {{ color: inherit; opacity: 0.75; }}
+[data-testid=stBaseButton-primary] *, .stMultiSelect [data-tag] * {{ color: var(--st-background-color); }}
+/* Do not fade the player while a training run updates it. */
+.st-key-player[data-stale=true] {{ opacity: 1 !important; }}
+"""
 
 
 def bar(name: str, pages: Mapping[str, StreamlitPage]) -> None:
@@ -43,6 +51,16 @@ def bar(name: str, pages: Mapping[str, StreamlitPage]) -> None:
             st.page_link(pages["train"], label="Train", icon=":material/model_training:")
         st.page_link(pages["runs"], label="Runs", icon=":material/folder_open:")
         st.page_link(pages["words"], label="Words", icon=":material/dictionary:")
+
+
+def heading(question: str, sentence: str) -> None:
+    """The heading of a page, in which words of the glossary are explained.
+
+    Args:
+        question: the heading.
+        sentence: below it.
+    """
+    st.html(f'<div class="heading"><h1>{explained(question)}</h1><p>{explained(sentence)}</p></div>')
 
 
 def title(scene: Scene) -> None:

@@ -3,7 +3,7 @@
 import streamlit as st
 
 from explorer.errors import UserError
-from explorer.pages import state
+from explorer.pages import places, state
 from explorer.pages.cache import caches
 from explorer.pages.plain import plain
 from explorer.pages.run_cards import RunCard, card
@@ -11,6 +11,7 @@ from explorer.runs import Run
 
 
 def page() -> None:
+    places.heading("Which runs are there?", "Each run is one training of a small transformer.")
     runs = state.runs()
     names = runs.names()
     if unknown := runs.unknown():

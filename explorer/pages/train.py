@@ -11,7 +11,7 @@ import streamlit as st
 from explorer.errors import UserError
 from explorer.model.transformer import ModelConfig
 from explorer.options import NoOptions
-from explorer.pages import state
+from explorer.pages import places, state
 from explorer.pages.explore import show_film
 from explorer.pages.plain import plain
 from explorer.pages.training_runs import extendable, free_name, progress, unfinished
@@ -29,6 +29,7 @@ KEEP: dict[str, Any] = {"persist_state": "session"}  # inputs keep their values 
 
 
 def page() -> None:
+    places.heading("Which model shall learn what?", "A new run can be watched from its first snapshot on.")
     session = st.session_state
     with st.container(border=True):
         _new_run()

@@ -29,6 +29,7 @@ export class Transport {
   constructor(player, linked) {
     this.player = player;
     this.playButton = this.button("play", "Play (Space)", () => player.toggle());
+    this.playButton.setAttribute("aria-label", "Play, Space");
     this.playButton.append(element("kbd", {}, "Space"));
     this.range = element("input", { type: "range", min: 0, step: 1, "aria-label": "Snapshot" });
     this.range.oninput = () => {
