@@ -21,6 +21,7 @@ export interface Message {
   start: number;
   move: number;
   switches: [string, string, SwitchValue][] | null;
+  asks: boolean; // whether the host can show another view or example
   film: FilmData;
 }
 
