@@ -16,7 +16,7 @@ WASH: Mapping[Mode, str] = {"light": "#f3f5f7", "dark": "#1d242c"}
 STRONG: Mapping[Mode, str] = {"light": "#0b1118", "dark": "#e6ebf0"}  # text, and curves of totals
 LINE: Mapping[Mode, str] = {"light": "#d5dbe1", "dark": "#35404b"}
 MUTED: Mapping[Mode, str] = {"light": "#8795a3", "dark": "#8795a3"}  # reference lines of figures
-CURSOR: Mapping[Mode, str] = {"light": "#b3124f", "dark": "#d8396f"}
+CURSOR: Mapping[Mode, str] = {"light": "#b3124f", "dark": "#d6336c"}
 # Data.
 CATEGORIES: Mapping[Mode, tuple[str, ...]] = {
     "light": ("#0064a8", "#d55e00", "#009e73", "#7b4fa3", "#b8860b", "#56b4e9", "#8c6d46"),
