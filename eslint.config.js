@@ -2,6 +2,7 @@ import js from "@eslint/js";
 import globals from "globals";
 
 export default [
+  { ignores: ["explorer/film/js/vendor/"] },
   js.configs.recommended,
   {
     files: ["explorer/**/*.js", "tests/js/**/*.js"],

@@ -110,7 +110,9 @@ class Film:
         return {panel.id: panel for panel in self.panels}[id].figure(frame, self.steps, mode)
 
 
-def message(film: Film, start: int, move: int = 0, switches: Sequence[Switch] | None = None) -> bytes:
+def message(
+    film: Film, start: int, move: int = 0, switches: Sequence[Switch] | None = None, asks: bool = False
+) -> bytes:
     """The message to the player: the length of a JSON header (4 bytes, little endian), the header, the packed film.
 
     Args:
@@ -118,8 +120,9 @@ def message(film: Film, start: int, move: int = 0, switches: Sequence[Switch] | 
         start: the step to open at.
         move: a player that has already opened follows ``start`` and ``switches`` only if this number has changed.
         switches: values of panels' switches; all others are reset to their initial values. None leaves all as they are.
+        asks: whether the reader can ask for another view or example by a key.
     """
-    return _prefixed({"start": start, "move": move, "switches": switches}) + film.packed
+    return _prefixed({"start": start, "move": move, "switches": switches, "asks": asks}) + film.packed
 
 
 def _prefixed(header: dict[str, Any]) -> bytes:

@@ -19,7 +19,7 @@ def _component() -> Callable:
     )
 
 
-def play(film: Film, key: str, step: int, switches: Sequence[Switch] = (), opened: int = 0) -> None:
+def play(film: Film, key: str, step: int, switches: Sequence[Switch] = (), opened: int = 0, asks: bool = False) -> None:
     """Show a film.
 
     Args:
@@ -29,6 +29,7 @@ def play(film: Film, key: str, step: int, switches: Sequence[Switch] = (), opene
         switches: values of panels' switches from a link; all others are reset to their initial values.
         opened: how many links were opened. Only when it changes are ``switches`` applied, because the reader may have
             changed them since.
+        asks: whether the page shows another view or example when the reader asks for one by a key: see `take_ask`.
     """
     state = st.session_state
     start, here, move = f"{key}.start", f"{key}.here", f"{key}.move"
@@ -43,8 +44,8 @@ def play(film: Film, key: str, step: int, switches: Sequence[Switch] = (), opene
         state[move] = state.get(move, 0) + 1
         state[applied] = list(switches) if is_opened else None
         state[links] = opened
-    data = message(film, state[start], state[move], state[applied])
-    _component()(key=key, data=data, on_stopped_change=lambda: None)
+    data = message(film, state[start], state[move], state[applied], asks)
+    _component()(key=key, data=data, on_stopped_change=lambda: None, on_asked_change=lambda: None)
 
 
 def take_stop(key: str) -> int | None:
@@ -66,3 +67,21 @@ def take_stop(key: str) -> int | None:
         return None
     state[seen], state[f"{key}.here"] = stop, int(stop["step"])
     return state[f"{key}.here"]
+
+
+def take_ask(key: str) -> str | None:
+    """What the reader has asked for by a key since the last call. Call this at the top of the script, like `take_stop`.
+
+    Args:
+        key: of the player.
+
+    Returns:
+        "next view", "previous view", "next example" or "previous example"; None if the reader asked for nothing.
+    """
+    state = st.session_state
+    seen = f"{key}.heard"
+    ask = (state.get(key) or {}).get("asked")
+    if ask is None or ask == state.get(seen):
+        return None
+    state[seen] = ask
+    return str(ask["what"])

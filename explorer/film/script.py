@@ -15,6 +15,7 @@ from explorer.glossary import meanings
 
 FOLDER = Path(__file__).parent / "js"
 IMPORT = re.compile(r'^import \{([^{}]*)\} from "([^"]+)";\n', re.MULTILINE)
+EXPORTS = re.compile(r"^export \{([^{}]*)\};\n", re.MULTILINE)  # of a library's one file
 EXPORT = re.compile(r"^export (?:async )?(default class|const|class|function) (\w+)", re.MULTILINE)
 
 
@@ -80,6 +81,10 @@ def _wrapped(name: str, folder: Path) -> str:
     """A module as a call of a function that returns its exports."""
     text = _imports(_text(name, folder), name)
     exports = [f"default: {found[2]}" if "default" in found[1] else found[2] for found in EXPORT.finditer(text)]
+    for found in EXPORTS.finditer(text):
+        names = (name.split() for name in found[1].split(","))
+        exports += [f"{name[-1]}: {name[0]}" for name in names]
+    text = EXPORTS.sub("", text)
     text = re.sub(r"^export (default )?", "", text, flags=re.MULTILINE)
     return f'modules["{name}"] = (() => {{\n{text}return {{ {", ".join(exports)} }};\n}})();'
 
@@ -115,6 +120,7 @@ def _text(name: str, folder: Path) -> str:
     text = (folder / name).read_text(encoding="utf-8")
     for line, rest in re.findall(r"^((?:import|export)\b.*)((?:\n(?!import|export).*)*)", text, re.MULTILINE):
         whole = f"{line}{rest}\n"
-        if not (IMPORT.match(whole) or EXPORT.match(whole) or line.startswith("export default function (")):
+        known = any(form.match(whole) for form in (IMPORT, EXPORTS, EXPORT))
+        if not (known or line.startswith("export default function (")):
             raise ValueError(f"{name}: write `{line}` as a named import, or as an exported const, class or function.")
     return text

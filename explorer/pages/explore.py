@@ -10,7 +10,7 @@ import streamlit as st
 from explorer.errors import UserError
 from explorer.film.film import Film
 from explorer.film.palette import Mode
-from explorer.film.player import play
+from explorer.film.player import play, take_ask
 from explorer.options import Context, Option, Several, options_of, texts_of
 from explorer.pages import places, state
 from explorer.pages.cache import Growing
@@ -54,6 +54,7 @@ def _show(view: View) -> None:
     if subject is None:
         return
     left.caption(plain(facts(subject)))
+    _follow(view, subject, take_ask(state.PLAYER))
     options = state.current_options(view, subject)
     with right:
         example_input(subject, is_used=view.uses_example(options))
@@ -87,6 +88,20 @@ def _show(view: View) -> None:
         show_film(growing.film)
     for item in state.cached(view.below, session.example, options):
         _show_item(item, widgets)
+
+
+def _follow(view: View, subject: Subject, ask: str | None) -> None:
+    """Show the view or the example that the reader has asked the player for, if any."""
+    session = st.session_state
+    which, _, what = (ask or "").partition(" ")
+    by = {"next": 1, "previous": -1}.get(which, 0)
+    if what == "view":
+        names = [name for name, other in all_views().items() if other.offered(subject.info) or name == view.name]
+        st.switch_page(session.pages[names[(names.index(view.name) + by) % len(names)]])
+    elif what == "example":
+        texts = list(subject.task.examples.values())
+        at = texts.index(session.example) if session.example in texts else -1 if by > 0 else 0
+        session.example = texts[(at + by) % len(texts)]
 
 
 def _view_links(view: View, subject: Subject) -> None:
@@ -235,7 +250,14 @@ def show_film(film: Film, figures: bool = True) -> None:
         figures: offer each panel as a plotly figure of the current snapshot.
     """
     session = st.session_state
-    play(film, key=state.PLAYER, step=session.step, switches=session.switches, opened=session.opened)
+    play(
+        film,
+        key=state.PLAYER,
+        step=session.step,
+        switches=session.switches,
+        opened=session.opened,
+        asks=session.scene.view in all_views(),
+    )
     titles = film.figures()
     if not figures or not titles:
         return

@@ -25,6 +25,7 @@ export class CanvasPanel extends Panel {
   height = 0;
   base = /** @type {CanvasRenderingContext2D} */ (/** @type {unknown} */ (null)); // set once it is on screen
   top = /** @type {CanvasRenderingContext2D} */ (/** @type {unknown} */ (null));
+  onto = /** @type {CanvasRenderingContext2D | null} */ (null); // to draw on instead of the canvases
   pointer = /** @type {[number, number] | null} */ (null);
 
   /**
@@ -51,6 +52,10 @@ export class CanvasPanel extends Panel {
     this.width = this.root.clientWidth;
     this.height = height;
     if (!this.width) return false;
+    if (this.onto) {
+      this.base = this.top = this.onto;
+      return true;
+    }
     this.stage.style.height = `${height}px`;
     const ratio = (window.devicePixelRatio || 1) * this.player.zoom;
     [this.base, this.top] = this.canvases.map((canvas) => {
@@ -61,6 +66,23 @@ export class CanvasPanel extends Panel {
       return context;
     });
     return true;
+  }
+
+  body() {
+    const { width, height } = this;
+    const draw = (/** @type {CanvasRenderingContext2D} */ context) => {
+      const { base, top } = this;
+      this.onto = context;
+      this.layout();
+      this.live();
+      [this.onto, this.base, this.top] = [null, base, top];
+    };
+    return { width, height, draw };
+  }
+
+  /** The least size of type: larger on a stage, where readers are far away. */
+  get least() {
+    return this.player.leastType;
   }
 
   /**
@@ -77,7 +99,7 @@ export class CanvasPanel extends Panel {
     y,
     { size = 13, colour = this.theme.soft, align = "left", weight = 400, turned = false } = {},
   ) {
-    context.font = `${weight} ${size}px ${this.theme.font}`;
+    context.font = `${weight} ${Math.max(size, this.least)}px ${this.theme.font}`;
     context.fillStyle = colour;
     context.textAlign = align;
     context.textBaseline = "middle";
@@ -98,7 +120,7 @@ export class CanvasPanel extends Panel {
    * @param {number} [size]
    */
   textWidth(context, text, size = 13) {
-    context.font = `400 ${size}px ${this.theme.font}`;
+    context.font = `400 ${Math.max(size, this.least)}px ${this.theme.font}`;
     return context.measureText(text).width;
   }
 

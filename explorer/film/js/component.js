@@ -17,7 +17,9 @@ export default function ({ data, parentElement, setStateValue }) {
   if (player.message === data) player.retheme();
   else {
     player.message = data;
-    player.show(decode(data));
+    const message = decode(data);
+    player.onAsk = message.asks ? (what) => setStateValue("asked", { what, at: performance.now() }) : null;
+    player.show(message);
   }
   return () => {
     player.close();

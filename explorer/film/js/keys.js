@@ -1,10 +1,13 @@
 // The keyboard. The player's keys work wherever the focus is, except in text fields and tables, and on a control that
 // got the focus by keyboard. A control that was clicked has the focus too, but the player still gets the keys.
 
+import { help } from "./help.js";
+
 const TEXT = /^(INPUT|TEXTAREA)$/;
 const NO_TEXT = /^(range|radio|checkbox)$/;
 // These keep all keys.
-const KEEPING = "[role=listbox], [role=dialog], [role=grid], [role=gridcell], [data-testid=stDataFrame]";
+const KEEPING =
+  "[role=listbox], [role=dialog], dialog, [role=menu], [role=grid], [role=gridcell], [data-testid=stDataFrame], .numbers";
 const CONTROL = /^(BUTTON|SELECT|SUMMARY|INPUT)$/;
 
 /**
@@ -24,7 +27,58 @@ export const isPlayers = (target, key, tabbed, range) => {
   if (isText(target) || target.closest?.(KEEPING)) return false;
   const role = target.getAttribute?.("role");
   if ((target.type === "range" || role === "slider") && target !== range) return false;
-  return !(tabbed && (CONTROL.test(target.tagName) || role) && !(target.type === "range" && key === " "));
+  const isControl = CONTROL.test(target.tagName) || (role && role !== "figure");
+  return !(tabbed && isControl && !(target.type === "range" && key === " "));
+};
+
+/** @typedef {import("./player.js").Player} Player */
+/** @typedef {Record<string, (player: Player) => unknown>} Acts */
+
+/** @type {Acts} */
+const ACTS = {
+  ArrowLeft: (player) => player.nudge(-1),
+  ArrowRight: (player) => player.nudge(1),
+  Home: (player) => player.nudge(1 - player.film.steps.length),
+  End: (player) => player.nudge(player.film.steps.length - 1),
+  Escape: ({ panels }) => panels.forEach((panel) => panel.escape()),
+};
+/** What a key that is held down does only once. @type {Acts} */
+const ONCE = {
+  " ": (player) => player.toggle(),
+  f: ({ stage }) => stage.toggle(),
+  "?": (player) => help(player),
+};
+/** @type {Acts} */
+const ON_STAGE = {
+  n: ({ stage }) => stage.turn(1),
+  p: ({ stage }) => stage.turn(-1),
+  c: ({ stage }) => stage.contrast(),
+  s: ({ stage }) => (stage.spot.hidden = !stage.spot.hidden),
+};
+/** @type {Acts} */
+const ASKS = {
+  v: ({ onAsk }) => onAsk?.("next view"),
+  V: ({ onAsk }) => onAsk?.("previous view"),
+  e: ({ onAsk }) => onAsk?.("next example"),
+  E: ({ onAsk }) => onAsk?.("previous example"),
+};
+
+/**
+ * What a key does now.
+ * @param {string} key
+ * @param {{ isOnStage: boolean, isAsked: boolean, isRepeated: boolean }} state whether the player fills the screen,
+ *   whether its host can show another view or example, and whether the key is held down
+ * @returns {((player: Player) => unknown) | undefined} undefined: the key is not the player's
+ */
+export const actOf = (key, { isOnStage, isAsked, isRepeated }) => {
+  const either = key.length === 1 ? key.toLowerCase() : key; // with capitals locked, too
+  const once = { ...ONCE, ...(isOnStage ? ON_STAGE : {}) };
+  const asks = isAsked ? ASKS : {};
+  const find = (/** @type {Acts} */ acts, /** @type {string} */ name) =>
+    Object.hasOwn(acts, name) ? acts[name] : undefined;
+  const held = find(once, either) ?? find(asks, key);
+  if (held && isRepeated) return () => {};
+  return find(ACTS, key) ?? held;
 };
 
 export class Keys {
@@ -52,20 +106,21 @@ export class Keys {
     const target = /** @type {HTMLElement} */ (event.composedPath()[0]);
     if (isText(target) && event.key === "Enter") setTimeout(() => target.blur());
     if (!isPlayers(target, event.key, this.tabbed, player.transport.range)) return;
-    const last = player.film.steps.length - 1;
-    /** @type {Record<string, () => unknown>} */
-    const acts = {
-      ArrowLeft: () => player.nudge(-1),
-      ArrowRight: () => player.nudge(1),
-      Home: () => player.nudge(-last),
-      End: () => player.nudge(last),
-      f: () => event.repeat || player.fill(),
-      Escape: () => player.panels.forEach((panel) => panel.escape()),
-      " ": () => event.repeat || player.toggle(),
-    };
-    if (!Object.hasOwn(acts, event.key)) return;
+    const focused = player.panels.find((panel) => panel.root === target);
+    if (focused?.press(event.key)) return this.keep(event);
+    const { stage, onAsk } = player;
+    const act = actOf(event.key, { isOnStage: stage.on, isAsked: Boolean(onAsk), isRepeated: event.repeat });
+    if (!act) return;
+    this.keep(event);
+    act(player);
+  }
+
+  /**
+   * Let nobody else act on a key.
+   * @param {KeyboardEvent} event
+   */
+  keep(event) {
     event.preventDefault();
     event.stopPropagation();
-    acts[event.key]();
   }
 }

@@ -3,15 +3,19 @@
 import { element } from "./dom.js";
 import { Keys } from "./keys.js";
 import { memory, takeUp } from "./memory.js";
+import { advanced, drawnAt, isCalm } from "./motion.js";
 import { clamp, nearest } from "./scales.js";
+import { Stage } from "./stage.js";
 import { readTheme } from "./theme.js";
 import { Transport } from "./transport.js";
 
 /** @typedef {import("./types.d.ts").FilmData} FilmData */
 /** @typedef {import("./types.d.ts").Message} Message */
 
-const SECONDS = 12; // for a whole film at speed 1
 const REPORT_DELAY = 150; // ms without a key until the step is reported
+const SETTLE_DELAY = 150; // ms without another frame until it is summed up in words
+
+/** @typedef {"next view" | "previous view" | "next example" | "previous example"} Ask */
 
 export class Player {
   position = 0; // in snapshots; whole while paused
@@ -23,9 +27,13 @@ export class Player {
   waiting = /** @type {Message | null} */ (null); // a message that came during a drag, which is shown afterwards
   painted = /** @type {number | null} */ (null); // the frame on screen
   reporting = /** @type {ReturnType<typeof setTimeout> | undefined} */ (undefined);
+  settling = /** @type {ReturnType<typeof setTimeout> | undefined} */ (undefined);
   ticking = 0;
+  room = /** @type {number | null} */ (null); // pixels of height for a panel; null: as each panel likes
+  leastType = 0; // pixels; no type of a panel's drawing is smaller
   pending = /** @type {number | null} */ (null);
   onStep = (/** @type {number} */ _step) => {};
+  onAsk = /** @type {((ask: Ask) => void) | null} */ (null); // set by a host that can show another view or example
 
   /**
    * @param {HTMLElement} root
@@ -35,11 +43,13 @@ export class Player {
   constructor(root, kinds, linked) {
     this.root = root;
     this.kinds = kinds;
+    this.linked = linked;
     this.transport = new Transport(this, linked);
     this.look = element("p", { class: "look" });
     this.grid = element("div", { class: "panels" });
     root.append(this.transport.root, this.look, this.grid);
     this.keys = new Keys(this);
+    this.stage = new Stage(this);
     this.resizing = new ResizeObserver(() => this.layout());
     this.resizing.observe(root);
   }
@@ -47,6 +57,7 @@ export class Player {
   close() {
     this.pause();
     clearTimeout(this.reporting);
+    clearTimeout(this.settling);
     this.resizing.disconnect();
     this.keys.close();
   }
@@ -54,12 +65,6 @@ export class Player {
   /** The magnification while the player fills the screen. */
   get zoom() {
     return Number(getComputedStyle(this.root).zoom) || 1;
-  }
-
-  fill() {
-    const root = /** @type {Document | ShadowRoot} */ (this.root.getRootNode());
-    if (root.fullscreenElement) document.exitFullscreen();
-    else this.root.requestFullscreen();
   }
 
   /** The step on screen. */
@@ -120,11 +125,13 @@ export class Player {
 
   retheme() {
     this.theme = readTheme(this.root);
+    this.root.dataset.mode = this.theme.mode;
     this.layout();
   }
 
   layout() {
     if (!this.film) return;
+    this.stage.arrange();
     for (const panel of this.panels) panel.layout();
     this.redraw();
   }
@@ -139,7 +146,9 @@ export class Player {
 
   paint() {
     const { film, index } = this;
-    for (const panel of this.panels) if (panel.moves || index !== this.painted) panel.live();
+    for (const panel of this.panels) {
+      if (!panel.root.hidden && (panel.moves || index !== this.painted)) panel.live();
+    }
     const step = film.steps[index];
     this.root.dispatchEvent(new CustomEvent("painted", { detail: { step } }));
     if (index === this.painted) return;
@@ -149,6 +158,16 @@ export class Player {
     memory.step = step;
     this.transport.say(index, film.steps);
     this.root.dataset.step = String(step);
+    this.settleSoon();
+  }
+
+  /** Sum up the frame in words when the player stands still: while it moves, nobody can listen to them. */
+  settleSoon() {
+    clearTimeout(this.settling);
+    if (this.playing) return;
+    this.settling = setTimeout(() => {
+      for (const panel of this.panels) if (!panel.root.hidden) panel.settle();
+    }, SETTLE_DELAY);
   }
 
   /** Draw all panels, even if the snapshot is the same. */
@@ -184,10 +203,13 @@ export class Player {
     this.transport.offer("pause");
     /** @type {number | null} */
     let then = null;
+    let at = this.position;
+    const calm = isCalm();
     const tick = (/** @type {number} */ now) => {
       const seconds = (now - (then ?? now)) / 1000;
       then = now;
-      this.position = Math.min(this.position + seconds * memory.speed * (this.film.steps.length / SECONDS), last());
+      at = advanced(at, seconds, memory.speed, this.film.steps.length);
+      this.position = drawnAt(at, calm);
       this.paint();
       if (this.position >= last()) this.toggle();
       else this.ticking = requestAnimationFrame(tick);
@@ -201,6 +223,7 @@ export class Player {
     cancelAnimationFrame(this.ticking);
     this.transport.offer("play");
     this.seek(this.index);
+    this.settleSoon();
   }
 
   /** Report the step at which the reader has stopped the player, if it is another than the last. */

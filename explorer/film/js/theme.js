@@ -26,7 +26,7 @@ export const readTheme = (root) => {
   root.append(probe);
   const colour = (/** @type {string} */ name) => {
     probe.style.color = `var(--${name})`;
-    return getComputedStyle(probe).color;
+    return `rgb(${rgb(getComputedStyle(probe).color).join(", ")})`; // a form that other programs also know
   };
   const [ink, paper, line, soft, cursor, wash] = ["ink", "paper", "line", "soft", "cursor", "wash"].map(colour);
   probe.remove();

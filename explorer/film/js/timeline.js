@@ -33,7 +33,7 @@ export const stepScale = (box, steps, measured) => {
  */
 export class Timeline extends CanvasPanel {
   moves = true;
-  room = 48; // pixels that the panel needs left of the axis
+  gutter = 48; // pixels that the panel needs left of the axis
   box = /** @type {import("./types.d.ts").Box | null} */ (null);
   x = (/** @type {number} */ _step) => 0;
   stepAt = (/** @type {number} */ _x) => 0;
@@ -72,7 +72,7 @@ export class Timeline extends CanvasPanel {
   /** Where the axis begins: at the same place in all timelines of one width, so that equal steps line up. */
   get left() {
     const rooms = this.player.panels.map((other) =>
-      other instanceof Timeline && other.panel.span === this.panel.span ? other.room : 0,
+      other instanceof Timeline && other.panel.span === this.panel.span ? other.gutter : 0,
     );
     return Math.max(...rooms);
   }

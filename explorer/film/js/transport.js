@@ -21,6 +21,17 @@ export const linkTo = (href, step) => {
   return url.href;
 };
 
+/**
+ * A beat of a story, as its writers have it: a headline, and the scene of an address with one panel.
+ * @param {string} href
+ * @param {string} panel its id
+ */
+export const beatOf = (href, panel) => {
+  const { pathname, search } = new URL(href);
+  const view = pathname.split("/").filter(Boolean).at(-1) ?? "overview";
+  return `## Headline\n\n\`\`\`scene\n${view}${search}\npanel: ${panel}\n\`\`\`\n`;
+};
+
 export class Transport {
   /**
    * @param {import("./player.js").Player} player
@@ -28,9 +39,9 @@ export class Transport {
    */
   constructor(player, linked) {
     this.player = player;
-    this.playButton = this.button("play", "Play (Space)", () => player.toggle());
-    this.playButton.setAttribute("aria-label", "Play, Space");
-    this.playButton.append(element("kbd", {}, "Space"));
+    this.playButton = this.button("play", "Play", () => player.toggle());
+    this.playButton.title = "Play or pause (Space)";
+    this.playButton.append(element("kbd", { "aria-hidden": "true" }, "Space"));
     this.range = element("input", { type: "range", min: 0, step: 1, "aria-label": "Snapshot" });
     this.range.oninput = () => {
       player.pause();
@@ -56,8 +67,14 @@ export class Transport {
       this.range,
       element("div", { class: "where" }, this.step, this.frame),
     );
-    if (linked) this.root.append(this.copier());
-    this.root.append(this.button("full", "Fill the screen, for a talk (F)", () => player.fill()));
+    if (linked) {
+      const link = () => linkTo(location.href, player.here);
+      this.root.append(
+        this.copier("link", "link", "Copy link to what is on screen", link),
+        this.copier("beat", "beat", "Copy as a beat of a story", () => beatOf(link(), player.stage.first())),
+      );
+    }
+    this.root.append(this.button("full", "Fill the screen, for a talk (F)", () => player.stage.toggle()));
   }
 
   /**
@@ -72,21 +89,25 @@ export class Transport {
   }
 
   /**
-   * A button that copies a link to what is on screen; where the clipboard cannot be written, a field to copy it from.
-   * The address itself has the step that was reported last, which is behind while the film plays or is dragged.
+   * A button that copies a text; where the clipboard cannot be written, a field to copy it from.
+   * @param {import("./dom.js").Icon} name
+   * @param {string} what is copied, in a word
+   * @param {string} label
+   * @param {() => string} text asked when it is copied: the address has the step that was reported last, which is
+   *   behind while the film plays or is dragged
    */
-  copier() {
+  copier(name, what, label, text) {
     const status = element("span", { class: "said", role: "status" });
     const holder = element("div", { class: "copier" });
-    const button = this.button("link", "Copy link to what is on screen", async () => {
-      const link = linkTo(location.href, this.player.here);
+    const button = this.button(name, label, async () => {
+      const copy = text();
       try {
-        await navigator.clipboard.writeText(link);
-        status.textContent = "Link copied";
+        await navigator.clipboard.writeText(copy);
+        status.textContent = `${what[0].toUpperCase()}${what.slice(1)} copied`;
         setTimeout(() => (status.textContent = ""), CONFIRMED);
       } catch {
-        const field = element("input", { type: "text", readonly: "", "aria-label": "Link to what is on screen" });
-        field.value = link;
+        const field = element("textarea", { rows: copy.split("\n").length, readonly: "", "aria-label": label });
+        field.value = copy;
         field.onblur = () => setTimeout(() => field.remove()); // not at once: removing it may be what blurs it
         field.onkeydown = (event) => event.key === "Escape" && field.blur();
         holder.append(field);
@@ -111,5 +132,6 @@ export class Transport {
   /** @param {"play" | "pause"} name what the button does now */
   offer(name) {
     this.playButton.firstChild?.replaceWith(icon(name));
+    this.playButton.setAttribute("aria-label", name === "play" ? "Play" : "Pause");
   }
 }

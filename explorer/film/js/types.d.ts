@@ -22,6 +22,7 @@ export interface Message {
   start: number;
   move: number;
   switches: [string, string, SwitchValue][] | null;
+  asks: boolean; // whether the host can show another view or example
   film: FilmData;
 }
 

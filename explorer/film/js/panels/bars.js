@@ -23,12 +23,17 @@ export const labelsOf = ({ categories, groups }) =>
 
 /**
  * The places of the groups. If groups have their own labels, these are drawn left of each, otherwise left of the first.
- * @param {{ width: number, groups: number, labels: string[][], own: boolean }} sizes width of the panel, and the labels
+ * @param {object} sizes
+ * @param {number} sizes.width of the panel
+ * @param {number} sizes.groups
+ * @param {string[][]} sizes.labels
+ * @param {boolean} sizes.own
+ * @param {number | null} [sizes.room] height to fill; null: as the rows need
  */
-export const layout = ({ width, groups, labels, own }) => {
+export const layout = ({ width, groups, labels, own, room = null }) => {
   const left = 14 + 9 * longest(labels.flat());
   const categories = labels[0].length;
-  const rowHeight = clamp(240 / categories, 12, 24);
+  const rowHeight = room === null ? clamp(240 / categories, 12, 24) : (room - 64) / categories;
   const pitch = Math.min((width - (own ? 0 : left)) / groups, own ? 240 : 160);
   const box = { left, top: 56, rowHeight, pitch, cell: pitch - 12 - (own ? left : 0) };
   return { height: box.top + rowHeight * categories + 8, box };
@@ -64,10 +69,15 @@ export default class Bars extends CanvasPanel {
     this.own = Array.isArray(panel.categories[0]);
   }
 
+  /** @param {number} frame */
+  table(frame) {
+    return table(this.panel, frame);
+  }
+
   layout() {
     const { panel, theme, labels, own } = this;
     const groups = panel.groups.length;
-    const { height, box } = layout({ width: this.root.clientWidth, groups, labels, own });
+    const { height, box } = layout({ width: this.root.clientWidth, groups, labels, own, room: this.room });
     if (!this.fit(height)) return;
     this.box = box;
     const { base: context } = this;
@@ -89,6 +99,21 @@ export default class Bars extends CanvasPanel {
       context.lineWidth = 1.5;
       context.strokeRect(x - 1, box.top + panel.targets[g] * box.rowHeight, box.cell + 2, box.rowHeight);
     });
+  }
+
+  /** The most probable category of each group, and the right one where it is another. */
+  summary() {
+    const { panel, labels } = this;
+    const said = labels.map((names, g) => {
+      const first = (this.player.index * labels.length + g) * names.length;
+      const values = panel.values.subarray(first, first + names.length);
+      const best = panel.predicted.length
+        ? panel.predicted[this.player.index][g]
+        : names[values.indexOf(Math.max(...values))];
+      const right = names[panel.targets[g]];
+      return `${panel.groups[g]} ${best}, ${best === right ? "right" : `wrong: it is ${right}`}`;
+    });
+    return said.join("; ");
   }
 
   live() {

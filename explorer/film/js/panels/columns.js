@@ -73,9 +73,14 @@ export default class Columns extends CanvasPanel {
     [this.low, this.high] = limits(panel.values);
   }
 
+  /** @param {number} frame */
+  table(frame) {
+    return table(this.panel, frame);
+  }
+
   layout() {
     const { panel, theme, low, high } = this;
-    if (!this.fit(panel.height)) return;
+    if (!this.fit(this.room ?? panel.height)) return;
     const { box, turned, every } = layout({ width: this.width, height: this.height, categories: panel.categories });
     this.box = box;
     const { base: context } = this;

@@ -1,8 +1,10 @@
 // Curves over the steps, on a linear or a logarithmic scale, raw or smoothed.
 
 import { element } from "../dom.js";
+import { flag } from "../flag.js";
 import { ends, wash, within } from "../interval.js";
 import { brief, count, exact, tick } from "../numbers.js";
+import { listed } from "../spoken.js";
 import { decades, limits, nearest, ticks } from "../scales.js";
 import { Timeline } from "../timeline.js";
 
@@ -39,12 +41,16 @@ import { Timeline } from "../timeline.js";
 
 /**
  * The box in which the curves are drawn.
- * @param {{ width: number, height: number, left: number }} sizes size of the panel, and room for the labels of the axis
+ * @param {object} sizes
+ * @param {number} sizes.width of the panel
+ * @param {number} sizes.height that the panel wants
+ * @param {number} sizes.left room for the labels of the axis
+ * @param {number | null} [sizes.room] height to fill; null: as the panel wants
  */
-export const layout = ({ width, height, left }) => ({
-  height: width < 480 ? Math.min(height, 240) : height,
-  box: { left, top: 8, right: width - 16, bottom: (width < 480 ? Math.min(height, 240) : height) - 40 },
-});
+export const layout = ({ width, height: wanted, left, room = null }) => {
+  const height = room ?? (width < 480 ? Math.min(wanted, 240) : wanted);
+  return { height, box: { left, top: 8, right: width - 16, bottom: height - 40 } };
+};
 
 /**
  * The mean in a frame of those curves of a group that have a value there.
@@ -106,6 +112,17 @@ export default class Curves extends Timeline {
     this.groups = new Map(
       names.map((name) => [name, { lines: panel.lines.filter((line) => line.group === name), ...this.key(name) }]),
     );
+  }
+
+  /** The value of each curve, or the mean of each group, at the cursor. */
+  summary() {
+    const shown = [...this.groups].filter(([name]) => !this.hidden(name));
+    const mean = (/** @type {Line[]} */ lines) =>
+      meanAt(
+        lines.map((line) => this.shown(line)),
+        this.player.index,
+      );
+    return `${this.panel.unit}: ${listed(shown.map(([name, { lines }]) => [name, mean(lines)]))}`;
   }
 
   /** @param {string} name of a group */
@@ -182,9 +199,15 @@ export default class Curves extends Timeline {
     )[again];
   }
 
+  /** @param {number} frame */
+  table(frame) {
+    return table(this.panel, frame);
+  }
+
   layout() {
-    const { panel } = this;
-    const { height, box } = layout({ width: this.root.clientWidth, height: panel.height, left: this.left });
+    const { panel, theme } = this;
+    const { room, left } = this;
+    const { height, box } = layout({ width: this.root.clientWidth, height: panel.height, left, room });
     if (!this.fit(height)) return;
     this.box = box;
     this.scales();
@@ -209,41 +232,15 @@ export default class Curves extends Timeline {
       }
     }
     context.restore();
-    for (const mark of this.marks) this.mark(context, mark);
+    for (const { step, colour, until } of this.marks) {
+      const ends = /** @type {[number, number | null]} */ ([this.x(step), until === null ? null : this.x(until)]);
+      flag(context, theme.palette[colour % theme.palette.length], box, ...ends);
+    }
   }
 
   /** The flags of the groups that are shown. */
   get marks() {
     return this.panel.marks.filter(({ group }) => !this.hidden(group));
-  }
-
-  /**
-   * A small flag at the top, with a line down through the curves, or a band over its stretch of steps.
-   * @param {CanvasRenderingContext2D} context
-   * @param {Mark} mark
-   */
-  mark(context, { step, colour, until }) {
-    const { box } = this;
-    if (!box) return;
-    const x = this.x(step);
-    context.strokeStyle = context.fillStyle = this.theme.palette[colour % this.theme.palette.length];
-    if (until !== null) {
-      context.globalAlpha = 0.15;
-      context.fillRect(x, box.top, Math.max(1, this.x(until) - x), box.bottom - box.top);
-      context.globalAlpha = 1;
-    }
-    context.lineWidth = 1;
-    context.setLineDash([3, 3]);
-    context.beginPath();
-    context.moveTo(x, box.top);
-    context.lineTo(x, box.bottom);
-    context.stroke();
-    context.setLineDash([]);
-    context.beginPath();
-    context.moveTo(x - 5, box.top - 6);
-    context.lineTo(x + 5, box.top - 6);
-    context.lineTo(x, box.top + 3);
-    context.fill();
   }
 
   scales() {

@@ -2,7 +2,7 @@
 
 import { CanvasPanel, Key } from "../canvas.js";
 import { context2d, element } from "../dom.js";
-import { exact, longest } from "../numbers.js";
+import { brief, exact, longest } from "../numbers.js";
 import { clamp } from "../scales.js";
 
 /** @typedef {import("../types.d.ts").NumberArray} NumberArray */
@@ -17,6 +17,7 @@ import { clamp } from "../scales.js";
 /** @typedef {{ map: number, x: number, y: number, w: number, h: number }} MapBox */
 
 const GAP = 24; // between maps
+const FOOT = 16; // for the names of the axes
 const LEAST_ACROSS = /** @type {[number, number]} */ ([120, 180]); // pixels of a map: of few columns, and of many
 
 /**
@@ -30,19 +31,63 @@ export const margins = (rows, columns) => ({
 });
 
 /**
- * The places of the maps: as many in a row as leave readable cells.
- * @param {object} sizes
- * @param {number} sizes.width of the panel
- * @param {number[]} sizes.shown places of the maps to draw
- * @param {number} sizes.all how many maps there are
- * @param {number} sizes.rows
- * @param {number} sizes.columns
- * @param {{ left: number, top: number }} sizes.margin
- * @param {boolean} sizes.named whether maps have names
+ * @typedef {object} Sizes
+ * @property {number} width of the panel
+ * @property {number | null} [room] pixels of height to fill; null: as many as the maps need
+ * @property {number[]} shown places of the maps to draw
+ * @property {number} all how many maps there are
+ * @property {number} rows
+ * @property {number} columns
+ * @property {{ left: number, top: number }} margin
+ * @property {boolean} named whether maps have names
  */
-export const layout = ({ width, shown, all, rows, columns, margin, named }) => {
+
+/**
+ * The places of the maps that fill a room: in as many lines as make the cells largest.
+ * @param {Sizes} sizes
+ * @param {number} room
+ */
+const filling = ({ width, shown, rows, columns, margin, named }, room) => {
   const head = (named ? 24 : 0) + margin.top;
-  const square = (columns <= 96 && rows <= 96) || rows === columns;
+  const square = isSquare(rows, columns);
+  const options = shown.map((_, i) => {
+    const across = i + 1;
+    const lines = Math.ceil(shown.length / across);
+    const wide = ((width - GAP * (across - 1)) / across - margin.left) / columns;
+    const high = ((room - FOOT - (lines - 1) * GAP) / lines - head) / rows;
+    const [w, h] = square ? [Math.min(wide, high), Math.min(wide, high)] : [wide, high];
+    return { across, lines, w, h, size: Math.min(w * columns, h * rows) };
+  });
+  const best = options.reduce((one, other) => (other.size > one.size ? other : one));
+  const cell = { w: Math.max(best.w, 1), h: Math.max(best.h, 1) };
+  const size = { w: cell.w * columns, h: cell.h * rows };
+  const pitch = (width + GAP) / best.across;
+  const before = (pitch - GAP - margin.left - size.w) / 2; // each map is in the middle of its place
+  return {
+    height: Math.ceil(best.lines * (head + size.h) + (best.lines - 1) * GAP + FOOT),
+    cell,
+    boxes: shown.map((map, i) => ({
+      map,
+      x: margin.left + before + (i % best.across) * pitch,
+      y: head + Math.floor(i / best.across) * (head + size.h + GAP),
+      ...size,
+    })),
+  };
+};
+
+/** @param {number} rows @param {number} columns */
+const isSquare = (rows, columns) => (columns <= 96 && rows <= 96) || rows === columns;
+
+/**
+ * The places of the maps: as many in a row as leave readable cells.
+ * @param {Sizes} sizes
+ */
+export const layout = ({ room = null, ...sizes }) => (room === null ? asLarge(sizes) : filling(sizes, room));
+
+/** @param {Sizes} sizes */
+const asLarge = ({ width, shown, all, rows, columns, margin, named }) => {
+  const head = (named ? 24 : 0) + margin.top;
+  const square = isSquare(rows, columns);
   const single = shown.length === 1;
   let across = shown.length;
   const room = () => (width - GAP * (across - 1)) / across - margin.left;
@@ -57,7 +102,7 @@ export const layout = ({ width, shown, all, rows, columns, margin, named }) => {
   const apart = margin.left + size.w + GAP;
   const pitch = square && across > 1 ? Math.min((width + GAP) / across, apart + GAP) : apart;
   return {
-    height: Math.ceil(lines * (head + size.h) + (lines - 1) * GAP + 16),
+    height: Math.ceil(lines * (head + size.h) + (lines - 1) * GAP + FOOT),
     cell: { w, h },
     boxes: shown.map((map, i) => ({
       map,
@@ -149,6 +194,10 @@ export default class Heatmaps extends CanvasPanel {
     return maps.length > 1 ? maps.indexOf(this.enlarged.get()) : -1;
   }
 
+  get isEnlarged() {
+    return this.zoomed >= 0;
+  }
+
   /** @param {string | null} name */
   enlarge(name) {
     this.hideTip();
@@ -160,6 +209,42 @@ export default class Heatmaps extends CanvasPanel {
     if (this.zoomed >= 0) this.enlarge(null);
   }
 
+  /**
+   * Enter enlarges the first map, or shows all again; up and down enlarge the map before or after.
+   * @param {string} key
+   */
+  press(key) {
+    const { maps } = this.panel;
+    const by = { ArrowUp: -1, ArrowDown: 1 }[key];
+    if (maps.length < 2 || (by ? this.zoomed < 0 : key !== "Enter")) return false;
+    if (by) this.enlarge(maps[(this.zoomed + by + maps.length) % maps.length]);
+    else this.enlarge(this.zoomed < 0 ? maps[0] : null);
+    return true;
+  }
+
+  /** The largest value of each map that is drawn. */
+  summary() {
+    const { panel, find } = this;
+    const frame = this.player.index;
+    const largest = this.boxes.map(({ map }) => {
+      const first = find.start(frame, map);
+      const size = (/** @type {number} */ i) => Math.abs(panel.values[first + i]) || 0;
+      let best = 0;
+      for (let i = 1; i < find.sent; i += 1) if (size(i) > size(best)) best = i;
+      const cell = panel.cells ? panel.cells[best] : best;
+      const [row, column] = [Math.floor(cell / panel.columns.length), cell % panel.columns.length];
+      const place = `${panel.row_axis} ${panel.rows[row]}, ${panel.column_axis} ${panel.columns[column]}`;
+      return `${panel.maps[map]} largest at ${place}: ${brief(panel.values[first + best])}`.trim();
+    });
+    const keys = panel.maps.length > 1 ? ". Enter enlarges a map, up and down change it" : "";
+    return largest.join("; ") + keys;
+  }
+
+  /** @param {number} frame */
+  table(frame) {
+    return table(this.panel, frame);
+  }
+
   layout() {
     const { panel, theme, margin, zoomed } = this;
     const width = this.root.clientWidth - 1; // one pixel for the last map's frame
@@ -168,6 +253,7 @@ export default class Heatmaps extends CanvasPanel {
     this.stage.classList.toggle("zoomed", zoomed >= 0);
     const { height, cell, boxes } = layout({
       width,
+      room: this.room,
       shown: zoomed >= 0 ? [zoomed] : panel.maps.map((_, i) => i),
       all: panel.maps.length,
       rows: panel.rows.length,
@@ -200,13 +286,13 @@ export default class Heatmaps extends CanvasPanel {
    */
   labels(context, box, { w, h }) {
     const { panel } = this;
-    const everyRow = Math.max(1, Math.ceil(9 / h));
+    const everyRow = Math.max(1, Math.ceil(Math.max(9, this.least - 2) / h));
     panel.rows.forEach((label, r) => {
       if (r % everyRow) return;
       this.write(context, label, box.x - 6, box.y + (r + 0.5) * h, { align: "right", size: clamp(h, 11, 15) });
     });
     const turned = this.margin.top > 18;
-    const everyColumn = Math.max(1, Math.ceil((turned ? 12 : longest(panel.columns) * 8) / w));
+    const everyColumn = Math.max(1, Math.ceil((turned ? Math.max(12, this.least) : longest(panel.columns) * 8) / w));
     panel.columns.forEach((label, c) => {
       if (c % everyColumn) return;
       const [x, y] = [box.x + (c + 0.5) * w, box.y - 6];

@@ -16,10 +16,15 @@ import { Timeline } from "../timeline.js";
 
 /**
  * The box in which the picture is drawn.
- * @param {{ width: number, left: number, rows: number }} sizes width of the panel, and room for the labels
+ * @param {object} sizes
+ * @param {number} sizes.width of the panel
+ * @param {number} sizes.left room for the labels
+ * @param {number} sizes.rows
+ * @param {number | null} [sizes.room] height to fill; null: as the rows need
  */
-export const layout = ({ width, left, rows }) => {
-  const pitch = rows > 64 ? 640 / rows : clamp(Math.round(240 / rows), 10, 24);
+export const layout = ({ width, left, rows, room = null }) => {
+  const own = rows > 64 ? 640 / rows : clamp(Math.round(240 / rows), 10, 24);
+  const pitch = room === null ? own : (room - 48) / rows;
   const bottom = 8 + pitch * rows;
   return { height: bottom + 40, pitch, box: { left, top: 8, right: width - 16, bottom } };
 };
@@ -48,7 +53,7 @@ export default class Raster extends Timeline {
   constructor(panel, player) {
     super(panel, player);
     this.colours = new Key(this.tools);
-    this.room = clamp(8 * longest(panel.rows) + 12, 48, 160);
+    this.gutter = clamp(8 * longest(panel.rows) + 12, 48, 160);
   }
 
   /** The film's steps; the panel's own are those of its values. */
@@ -66,10 +71,16 @@ export default class Raster extends Timeline {
     return [this.x(steps[frame]), frame + 1 < steps.length ? this.x(steps[frame + 1]) : (this.box?.right ?? 0)];
   }
 
+  /** @param {number} frame */
+  table(frame) {
+    return table(this.panel, frame);
+  }
+
   layout() {
     const { panel, theme } = this;
     const n = panel.rows.length;
-    const { height, pitch, box } = layout({ width: this.root.clientWidth, left: this.left, rows: n });
+    const { room, left } = this;
+    const { height, pitch, box } = layout({ width: this.root.clientWidth, left, rows: n, room });
     if (!this.fit(height)) return;
     this.box = box;
     const { base: context } = this;
@@ -77,7 +88,7 @@ export default class Raster extends Timeline {
     context.clearRect(0, 0, this.width, this.height);
     context.fillStyle = theme.wash; // shows where there is no value
     context.fillRect(box.left, box.top, box.right - box.left, box.bottom - box.top);
-    const every = Math.ceil(12 / pitch);
+    const every = Math.ceil(Math.max(12, this.least) / pitch);
     panel.rows.forEach((label, r) => {
       if (r % every) return;
       const y = box.top + (r + 0.5) * pitch;

@@ -54,10 +54,14 @@ export const named = ({ categories }, value) => (categories.length ? categories[
 
 /**
  * The square that is drawn in, and where a point lies in it.
- * @param {{ width: number, x: Iterable<number>, y: Iterable<number> }} sizes width of the panel, and all coordinates
+ * @param {object} sizes
+ * @param {number} sizes.width of the panel
+ * @param {Iterable<number>} sizes.x all coordinates
+ * @param {Iterable<number>} sizes.y
+ * @param {number | null} [sizes.room] height to fill; null: as the panel likes
  */
-export const layout = ({ width, x, y }) => {
-  const size = clamp(width - 64, 160, 420);
+export const layout = ({ width, x, y, room = null }) => {
+  const size = room === null ? clamp(width - 64, 160, 420) : room - 48;
   const side = Math.min(width - 64, size);
   const box = { left: 56, top: 8, side };
   const [xs, ys] = [extent(x), extent(y)];
@@ -153,9 +157,19 @@ export default class Scatter extends CanvasPanel {
     this.colours.high.textContent = values.some((value) => value > high) ? `≥ ${tick(high)}` : tick(high);
   }
 
+  /** @param {number} frame */
+  table(frame) {
+    return table(this.panel, frame);
+  }
+
   layout() {
     const { panel, theme } = this;
-    const { height, box, ends, at } = layout({ width: this.root.clientWidth, x: panel.x, y: panel.y });
+    const { height, box, ends, at } = layout({
+      width: this.root.clientWidth,
+      x: panel.x,
+      y: panel.y,
+      room: this.room,
+    });
     if (!this.fit(height)) return;
     this.box = box;
     this.at = at;

@@ -41,6 +41,31 @@ export default class Text extends Panel {
     this.longest = Math.max(1, ...panel.blocks.flatMap((text) => text.split("\n").map((line) => line.length)));
   }
 
+  /** @param {number} frame */
+  table(frame) {
+    return table(this.panel, frame);
+  }
+
+  summary() {
+    return block(this.panel, this.player.index);
+  }
+
+  body() {
+    const { block, theme } = this;
+    const { fontFamily, fontSize } = getComputedStyle(block);
+    const size = parseFloat(fontSize) / this.player.zoom;
+    const lines = (block.textContent ?? "").split("\n");
+    return {
+      width: Math.max(this.root.clientWidth, 0.61 * size * this.longest + 32),
+      height: 1.4 * size * lines.length,
+      draw: (/** @type {CanvasRenderingContext2D} */ context) => {
+        context.font = `400 ${size}px ${fontFamily}`;
+        [context.fillStyle, context.textAlign, context.textBaseline] = [theme.ink, "left", "middle"];
+        lines.forEach((line, i) => context.fillText(line, 0, 1.4 * size * (i + 0.5)));
+      },
+    };
+  }
+
   layout() {
     this.block.style.fontSize = `${layout({ width: this.root.clientWidth, longest: this.longest }).size}px`;
   }

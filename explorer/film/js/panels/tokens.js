@@ -54,6 +54,50 @@ export default class Tokens extends Panel {
     this.root.append(this.row);
   }
 
+  /** @param {number} frame */
+  table(frame) {
+    return table(this.panel, frame);
+  }
+
+  summary() {
+    return this.row.getAttribute("aria-label") ?? "";
+  }
+
+  /** Each token where it is on screen. */
+  body() {
+    const { row, theme } = this;
+    const frame = row.getBoundingClientRect();
+    const zoom = frame.width / row.offsetWidth || 1;
+    const font = getComputedStyle(row.firstElementChild ?? row);
+    const size = parseFloat(font.fontSize) / this.player.zoom;
+    const draw = (/** @type {CanvasRenderingContext2D} */ context) => {
+      const write = (
+        /** @type {string} */ text,
+        /** @type {number} */ x,
+        /** @type {number} */ y,
+        /** @type {number} */ size,
+      ) => {
+        context.font = `600 ${size}px ${font.fontFamily}`;
+        [context.textAlign, context.textBaseline] = ["center", "middle"];
+        context.fillText(text, x, y);
+      };
+      for (const cell of /** @type {NodeListOf<HTMLElement>} */ (row.querySelectorAll(".token"))) {
+        const box = cell.getBoundingClientRect();
+        const [x, y, w, h] = [box.x - frame.x, box.y - frame.y, box.width, box.height].map((length) => length / zoom);
+        const { classList } = cell;
+        const verdict = classList.contains("right") ? theme.right : theme.wrong;
+        context.fillStyle = theme.wash;
+        context.fillRect(x, y, w, h);
+        context.fillStyle = classList.contains("gap") ? theme.soft : classList.contains("answer") ? verdict : theme.ink;
+        if (classList.contains("answer")) context.fillRect(x, y + h - 3, w, 3);
+        write(cell.textContent ?? "", x + w / 2, y + h / 2, size);
+        if (cell.dataset.mark) write(cell.dataset.mark, x + w - 8, y + 8, 11);
+        if (cell.dataset.said) write(cell.dataset.said, x + w / 2, y + h + 12, 13);
+      }
+    };
+    return { width: row.offsetWidth, height: row.offsetHeight + 4, draw };
+  }
+
   layout() {
     this.root.style.setProperty("--right", this.theme.right);
     this.root.style.setProperty("--wrong", this.theme.wrong);
