@@ -35,7 +35,7 @@ def measure(browser: Browser, root: Path) -> dict[str, float]:
     page = browser.new_page(viewport={"width": 1400, "height": 900})
     page.set_default_timeout(60_000)
     try:
-        page.goto(f"http://localhost:{PORT}/?run={RUN}")
+        page.goto(f"http://localhost:{PORT}/overview?run={RUN}")
         page.wait_for_function(PAINTED)
         found["command to first film, s"] = time.perf_counter() - began
         for turn in ("first time", "again"):

@@ -76,11 +76,11 @@ def measure(run: Run) -> None:
     print(f"  ratio        {medians['one by one'] / medians['stacked']:7.1f}\n")
 
     views: dict[str, Callable[[], Film]] = {
-        "Watch": lambda: overview.film(subject, text),
-        "Phase changes": lambda: losses.film(subject, text),
-        "Attention, one example": lambda: heads.example_film(subject, text, "pattern"),
-        "Attention, mean of a batch": lambda: heads.mean_film(subject, "pattern"),
-        "Attention, head scores, first part": lambda: first(
+        "Overview": lambda: overview.film(subject, text),
+        "Losses": lambda: losses.film(subject, text),
+        "Heads, one example": lambda: heads.example_film(subject, text, "pattern"),
+        "Heads, mean of a batch": lambda: heads.mean_film(subject, "pattern"),
+        "Heads, head scores, first part": lambda: first(
             heads.scores_films(subject, next(iter(heads.datasets(subject))))
         ),
         "Activations, values of the heads": lambda: activations.film(
@@ -92,19 +92,19 @@ def measure(run: Run) -> None:
         "Activations, scatter": lambda: activations.points_film(
             subject, Points("blocks.0.hook_resid_post", False, (), (), "PC1", "PC2", "position")
         ),
-        "Attribution": lambda: components.film(subject, text, 0),
+        "Components": lambda: components.film(subject, text, 0),
         "Circuits, OV": lambda: circuits.film(subject, "ov", 0, text),
         "Weights": lambda: weights.film(subject),
-        "Interventions, a head ablated, first part": lambda: first(
+        "Cut it, a head ablated, first part": lambda: first(
             cut.ablation_films(subject, text, ("L0H0",), "mean")
         ),
-        "Interventions, each ablated, first part": lambda: first(cut.ablate_each_films(subject, "mean")),
+        "Cut it, each ablated, first part": lambda: first(cut.ablate_each_films(subject, "mean")),
         "Try": lambda: answers.film(subject, text),
     }
     for what in fourier.available(subject.info):
         views[f"Fourier, {what}"] = lambda what=what: fourier.film(subject, what, fourier.answers(subject)[0])
     if has_classes(subject):
-        views["Phase changes, by class, first part"] = lambda: first(class_films(subject))
+        views["Losses, by class, first part"] = lambda: first(class_films(subject))
     print(f"Film of each page, built and packed, median of {REPEATS}")
     for page, build in views.items():
         size = len(build().packed) / 1e6

@@ -83,7 +83,7 @@ def main() -> None:
             for name in names:
                 page = browser.new_page(viewport={"width": 1400, "height": 900})
                 page.set_default_timeout(60_000)
-                page.goto(f"http://localhost:{PORT}/?run={name}")
+                page.goto(f"http://localhost:{PORT}/overview?run={name}")
                 page.wait_for_function(FRESH)
                 print(f"{name:<44} on screen   a change to its paint, median / 95 %")
                 measure(page, Runs(ROOT / "checkpoints").open(name).info().task)

@@ -2,7 +2,7 @@
 
     python -m benchmarks.player
 
-Opens the Watch page of the shipped run and of one with 300 snapshots, and beside them the same losses, maps and
+Opens the overview of the shipped run and of one with 300 snapshots, and beside them the same losses, maps and
 bars behind ``st.slider`` and plotly, in headless Chromium on this machine, one after another in one run. A pointer
 move counts as painted when the first frame that shows it has been handed to the compositor.
 """
@@ -90,7 +90,7 @@ def drag(page: Page) -> list[float]:
 def player(page: Page, address: str, run: str) -> str:
     """Drag over the timeline, then play; returns a row of the table."""
     began = time.perf_counter()
-    page.goto(f"{address}/?run={run}")
+    page.goto(f"{address}/overview?run={run}")
     page.wait_for_selector(".film[data-step]")
     opened = time.perf_counter() - began
     latencies = drag(page)

@@ -86,7 +86,7 @@ class View(ABC, Generic[Options]):
     """One view of a run. Independent of Streamlit and of any single task."""
 
     name: ClassVar[str]  # in a link, "losses"
-    title: ClassVar[str]  # in the navigation, "Phase changes"
+    title: ClassVar[str]  # in the navigation, "Losses"
     icon: ClassVar[str]  # the name of a Material Symbol
     heading: ClassVar[str]  # the question that the view answers
     sentence: ClassVar[str]  # what it shows, for somebody who sees it for the first time
