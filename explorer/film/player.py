@@ -19,9 +19,7 @@ def _component() -> Callable:
     )
 
 
-def play(
-    film: Film, key: str, step: int, switches: Sequence[Switch] = (), opened: int = 0, asks: bool = False
-) -> None:
+def play(film: Film, key: str, step: int, switches: Sequence[Switch] = (), opened: int = 0, asks: bool = False) -> None:
     """Show a film.
 
     Args:
