@@ -263,7 +263,7 @@ def test_a_panel_is_taken_away_as_it_is_on_screen(play, subject, tmp_path):
     texts = {node.text for node in svg.iter("{http://www.w3.org/2000/svg}text")}
     assert {*panel.title.split(), "step 10", "query ↓   key →", *panel.maps} <= texts | set(panel.title.split())
     assert not any("NaN" in value for node in svg.iter() for value in node.attrib.values())
-    rows = list(csv.DictReader(taken("this frame").decode().splitlines()))
+    rows = list(csv.DictReader(taken("Numbers of this frame").decode().splitlines()))
     values = panel.values[list(film.steps).index(10)]
     np.testing.assert_array_equal([np.float32(row["value"]) for row in rows], values[np.isfinite(values)])
     # By keyboard: the table of numbers, and an enlarged map.
@@ -287,7 +287,7 @@ def test_on_a_stage_no_type_is_smaller_than_28_pixels_and_leaving_restores_all(p
     page.evaluate(
         "window.sizes = []; const fill = CanvasRenderingContext2D.prototype.fillText;"
         "CanvasRenderingContext2D.prototype.fillText = function (...text) {"
-        "window.sizes.push(parseFloat(this.font.match(/[\\d.]+px/)[0])); fill.apply(this, text); };"
+        "window.sizes.push(parseFloat(this.font.match(/[\\d.]+px/)[0])); fill.apply(this, text); }; 0"
     )
     page.keyboard.press("F")
     page.wait_for_selector(".film.on-stage")
@@ -344,7 +344,9 @@ def test_the_link_to_what_is_on_screen_is_copied(browse):
     assert page.evaluate("navigator.clipboard.readText()") == page.url
     page.get_by_role("button", name="Copy as a beat").click()
     expect(page.locator(".copier [role=status]").last).to_have_text("Beat copied")
-    assert "step=30\npanel: " in page.evaluate("navigator.clipboard.readText()").replace("&player", "\n&player")
+    scene = f"overview?{page.url.partition('?')[2]}"
+    beat = f"## Headline\n\n```scene\n{scene}\npanel: losses\n```\n"
+    assert page.evaluate("navigator.clipboard.readText()") == beat
     page.evaluate("Object.defineProperty(navigator, 'clipboard', { value: undefined })")  # as over http elsewhere
     page.get_by_role("button", name="Copy link").click()
     field = page.get_by_role("textbox", name="Copy link to what is on screen")
