@@ -1,9 +1,12 @@
 """Films in an exported page in a real browser: the page shows and reports the values of the film."""
 
+import csv
 import itertools
 import re
+import struct
 from collections.abc import Iterator
 from pathlib import Path
+from xml.etree import ElementTree
 
 import numpy as np
 import pytest
@@ -238,6 +241,74 @@ def test_a_film_plays_offline_from_one_file(play, subject):
     )
 
 
+def test_a_panel_is_taken_away_as_it_is_on_screen(play, subject, tmp_path):
+    film = overview.film(subject, "48+76")
+    page = play(film, 10)
+    panel = maps_of(film)
+
+    def taken(choice: str) -> bytes:
+        page.get_by_role("button", name=f"Take away: {panel.title}").click()
+        with page.expect_download() as download:
+            page.get_by_role("menuitem", name=choice).click()
+        assert download.value.suggested_filename.startswith(f"a-film-more-{panel.id}-step-000010.")
+        download.value.save_as(tmp_path / "taken")
+        return (tmp_path / "taken").read_bytes()
+
+    png = taken("PNG")
+    width, height = struct.unpack(">II", png[16:24])
+    stage = page.locator(".panel.heatmaps .stage").bounding_box()
+    assert width == 2 * (round(stage["width"]) + 32)  # with a margin of 16 pixels
+    assert height > 2 * (stage["height"] + 60)  # with the title and the step
+    svg = ElementTree.fromstring(taken("SVG"))
+    texts = {node.text for node in svg.iter("{http://www.w3.org/2000/svg}text")}
+    assert {*panel.title.split(), "step 10", "query ↓   key →", *panel.maps} <= texts | set(panel.title.split())
+    assert not any("NaN" in value for node in svg.iter() for value in node.attrib.values())
+    rows = list(csv.DictReader(taken("Numbers of this frame").decode().splitlines()))
+    values = panel.values[list(film.steps).index(10)]
+    np.testing.assert_array_equal([np.float32(row["value"]) for row in rows], values[np.isfinite(values)])
+    # By keyboard: the table of numbers, and an enlarged map.
+    page.get_by_role("button", name=f"Take away: {panel.title}").press("Enter")
+    page.keyboard.press("ArrowUp")
+    page.keyboard.press("Enter")
+    table = page.get_by_role("region", name=f"Numbers: {panel.title}")
+    expect(table.locator("caption")).to_contain_text("step 10")
+    figure = page.get_by_role("figure", name=panel.title)
+    figure.focus()
+    page.keyboard.press("Enter")
+    expect(page.locator(".panel.heatmaps .stage")).to_have_class("stage zoomed")
+    page.keyboard.press("ArrowRight")
+    expect(table.locator("caption")).to_contain_text("step 20")
+    expect(figure.locator(".unseen")).to_contain_text("step 20: ")
+
+
+def test_on_a_stage_no_type_is_smaller_than_28_pixels_and_leaving_restores_all(play, subject):
+    page = play(overview.film(subject, "48+76"), 10)
+    page.set_viewport_size({"width": 1920, "height": 1080})
+    page.evaluate(
+        "window.sizes = []; const fill = CanvasRenderingContext2D.prototype.fillText;"
+        "CanvasRenderingContext2D.prototype.fillText = function (...text) {"
+        "window.sizes.push(parseFloat(this.font.match(/[\\d.]+px/)[0])); fill.apply(this, text); }; 0"
+    )
+    page.keyboard.press("F")
+    page.wait_for_selector(".film.on-stage")
+    page.evaluate("window.sizes.length = 0")
+    for _ in range(4):
+        page.keyboard.press("n")
+    page.wait_for_function("window.sizes.length > 10")
+    assert min(page.evaluate("window.sizes")) * page.evaluate(f"{PLAYER}.zoom") >= 28
+    assert page.evaluate(
+        "[...document.querySelectorAll('.film *')].filter((node) => node.checkVisibility() && node.offsetParent &&"
+        "[...node.childNodes].some((child) => child.nodeType === 3 && child.data.trim()) && !node.closest('.unseen'))"
+        ".every((node) => parseFloat(getComputedStyle(node).fontSize) >= (node.currentCSSZoom > 1 ? 14 : 28))"
+    )
+    assert page.evaluate(f"{PLAYER}.root.scrollHeight <= {PLAYER}.root.clientHeight")
+    expect(page.locator(".headline strong")).to_have_text("A <film> & more")
+    page.keyboard.press("f")
+    page.wait_for_selector(".film:not(.on-stage)")
+    assert page.evaluate(f"[{PLAYER}.room, {PLAYER}.leastType, {PLAYER}.zoom]") == [None, 0, 1]
+    assert page.locator(".panel:visible").count() == page.locator(".panel").count()
+
+
 def test_a_film_opens_with_the_switches_of_a_link_and_reports_changes(play, subject):
     switches = (("losses", "log", True), ("patterns", "enlarged", "L1H0"), ("losses", "hidden", ["units"]))
     page = play(overview.film(subject, "48+76"), switches=switches)
@@ -269,11 +340,16 @@ def test_the_link_to_what_is_on_screen_is_copied(browse):
     page.keyboard.press("ArrowRight")
     told(page, 30)
     page.get_by_role("button", name="Copy link").click()
-    expect(page.locator(".copier [role=status]")).to_have_text("Link copied")
+    expect(page.locator(".copier [role=status]").first).to_have_text("Link copied")
     assert page.evaluate("navigator.clipboard.readText()") == page.url
+    page.get_by_role("button", name="Copy as a beat").click()
+    expect(page.locator(".copier [role=status]").last).to_have_text("Beat copied")
+    scene = f"overview?{page.url.partition('?')[2]}"
+    beat = f"## Headline\n\n```scene\n{scene}\npanel: losses\n```\n"
+    assert page.evaluate("navigator.clipboard.readText()") == beat
     page.evaluate("Object.defineProperty(navigator, 'clipboard', { value: undefined })")  # as over http elsewhere
     page.get_by_role("button", name="Copy link").click()
-    field = page.get_by_role("textbox", name="Link to what is on screen")
+    field = page.get_by_role("textbox", name="Copy link to what is on screen")
     expect(field).to_have_value(page.url)
     assert field.evaluate("(field) => field.selectionEnd - field.selectionStart") == len(page.url)
     page.keyboard.press("Escape")
@@ -286,7 +362,7 @@ def test_a_link_that_is_copied_before_the_address_is_written_has_the_step_on_scr
     film = page.locator(".film")
     # One task of the browser: nothing is reported before the button is pressed.
     film.evaluate("(film) => { film.player.seek(3); film.querySelector('.copier button').click(); }")
-    expect(page.locator(".copier [role=status]")).to_have_text("Link copied")
+    expect(page.locator(".copier [role=status]").first).to_have_text("Link copied")
     step = film.evaluate("(film) => film.player.film.steps[3]")
     assert step != 20
     assert "step=20" in page.url

@@ -160,7 +160,12 @@ def test_a_film_is_packed_once_for_all_messages():
     assert film.packed is film.packed
     sent = message(film, 0, 3, [("losses", "log", True), ("losses", "hidden", ["units"])])
     length = int.from_bytes(sent[:4], "little")
-    said = {"start": 0, "move": 3, "switches": [["losses", "log", True], ["losses", "hidden", ["units"]]]}
+    said = {
+        "start": 0,
+        "move": 3,
+        "switches": [["losses", "log", True], ["losses", "hidden", ["units"]]],
+        "asks": False,
+    }
     assert json.loads(sent[4 : 4 + length]) == said
     assert sent[4 + length :] == film.packed
 

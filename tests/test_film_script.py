@@ -153,3 +153,24 @@ def test_the_script_has_the_palette():
     sent = json.loads(line.removeprefix("const PALETTE = ").removesuffix(";"))
     assert sent == json.loads(json.dumps(palette.for_player()))
     assert set(sent) == {"light", "dark"}
+
+
+def _luminance(colour: str) -> float:
+    parts = [int(colour[i : i + 2], 16) / 255 for i in (1, 3, 5)]
+    red, green, blue = (c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in parts)
+    return 0.2126 * red + 0.7152 * green + 0.0722 * blue
+
+
+def _contrast(one: str, other: str) -> float:
+    low, high = sorted([_luminance(one), _luminance(other)])
+    return (high + 0.05) / (low + 0.05)
+
+
+@pytest.mark.parametrize("mode", ["light", "dark"])
+def test_small_type_and_the_accents_white_type_have_contrast(mode):
+    share = int(re.search(r"--soft: color-mix\(in srgb, var\(--ink\) (\d+)%", STYLE.read_text())[1]) / 100
+    ink, paper = palette.STRONG[mode], palette.PAPER[mode]
+    mixed = [share * int(ink[i : i + 2], 16) + (1 - share) * int(paper[i : i + 2], 16) for i in (1, 3, 5)]
+    soft = "#" + "".join(f"{round(part):02x}" for part in mixed)
+    assert min(_contrast(soft, paper), _contrast(soft, palette.WASH[mode])) >= 4.5
+    assert _contrast(palette.CURSOR[mode], "#ffffff") >= 4.5

@@ -17,7 +17,7 @@ import { clamp } from "../scales.js";
 /** @typedef {{ map: number, x: number, y: number, w: number, h: number }} MapBox */
 
 const GAP = 24; // between maps
-const FOOT = 16; // for the names of the axes
+const FOOT = 20; // for the names of the axes
 const LEAST_ACROSS = /** @type {[number, number]} */ ([120, 180]); // pixels of a map: of few columns, and of many
 
 /**
@@ -292,7 +292,10 @@ export default class Heatmaps extends CanvasPanel {
       this.write(context, label, box.x - 6, box.y + (r + 0.5) * h, { align: "right", size: clamp(h, 11, 15) });
     });
     const turned = this.margin.top > 18;
-    const everyColumn = Math.max(1, Math.ceil((turned ? Math.max(12, this.least) : longest(panel.columns) * 8) / w));
+    const everyColumn = Math.max(
+      1,
+      Math.ceil((turned ? Math.max(12, this.least) : longest(panel.columns) * Math.max(8, this.least)) / w),
+    );
     panel.columns.forEach((label, c) => {
       if (c % everyColumn) return;
       const [x, y] = [box.x + (c + 0.5) * w, box.y - 6];
