@@ -96,8 +96,8 @@ export class Player {
     const old = this.film?.steps;
     // While a run is being trained, a player at its last snapshot follows to the newest.
     const grown = !isMoved && old && steps.length > old.length && old.every((step, i) => step === steps[i]);
-    // The reader did not stop there, so it is not reported.
-    if (grown && !this.playing && memory.step === old.at(-1)) memory.step = memory.reported = steps[steps.length - 1];
+    // The step is reported below like any other, so that the address and the page agree with the player.
+    if (grown && !this.playing && memory.step === old.at(-1)) memory.step = steps[steps.length - 1];
     const between = this.position % 1; // the way to the next snapshot, while playing
     const buttons = () => [...this.grid.querySelectorAll("button")];
     const active = /** @type {Document | ShadowRoot} */ (this.root.getRootNode()).activeElement;
