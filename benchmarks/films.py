@@ -95,9 +95,7 @@ def measure(run: Run) -> None:
         "Components": lambda: components.film(subject, text, 0),
         "Circuits, OV": lambda: circuits.film(subject, "ov", 0, text),
         "Weights": lambda: weights.film(subject),
-        "Cut it, a head ablated, first part": lambda: first(
-            cut.ablation_films(subject, text, ("L0H0",), "mean")
-        ),
+        "Cut it, a head ablated, first part": lambda: first(cut.ablation_films(subject, text, ("L0H0",), "mean")),
         "Cut it, each ablated, first part": lambda: first(cut.ablate_each_films(subject, "mean")),
         "Try": lambda: answers.film(subject, text),
     }
