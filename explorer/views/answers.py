@@ -64,8 +64,9 @@ def film(subject: Subject, text: str) -> Film:
 
 
 def ribbons(subject: Subject, text: str) -> list[Raster]:
-    """The life of an example and of its first two variations: answer by snapshot, the probability of the right token. A mark
-    stands where an answer is right for good.
+    """The probability of each right answer over the snapshots, for an example and its first two variations.
+
+    A mark stands where an answer is right for good.
 
     Args:
         subject: the run.
