@@ -221,6 +221,11 @@ class ModularAddition(Task):
         first = {text: name for name, text in reversed(named.items())}
         return {name: text for name, text in named.items() if first[text] == name}
 
+    def prompt_texts(self, example: Example) -> list[str]:
+        """The sign, which is no token, is written behind the first number."""
+        first, *others = super().prompt_texts(example)
+        return [f"{first} {SIGNS[self.function]}", *others]
+
     def encode(self, text: str) -> Example:
         sign = SIGNS[self.function]
         form = f"type two numbers below {self.p} with {sign} between them, such as {self._text(37, 95)}."

@@ -91,6 +91,14 @@ class Task(ABC):
     def answer_tokens(self) -> tuple[str, ...]:
         """How each output token is written. Where answers are also inputs, output token i is input token i."""
 
+    def prompt_texts(self, example: Example) -> list[str]:
+        """How each token of an example's prompt is written for reading, where the tokens alone do not say enough.
+
+        Args:
+            example: of this task.
+        """
+        return [self.tokens[token] for token in example.tokens[: example.n_prompt].tolist()]
+
     @property
     def answered_inputs(self) -> tuple[int, ...]:
         """For each output token, the input token that it corresponds to."""

@@ -3,8 +3,11 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
 from explorer.analysis.answers import greedy_answers, right_from
 from explorer.film.film import Film
+from explorer.film.panels.raster import Raster
 from explorer.film.panels.text import Text
 from explorer.options import NoOptions
 from explorer.views import panels
@@ -54,11 +57,51 @@ def film(subject: Subject, text: str) -> Film:
         subject.steps,
         [
             panels.answer_strip(subject, "answers", "Answer by greedy decoding", example, answers),
+            *ribbons(subject, text),
             Text("working", "Written out", blocks, span=4),
             panels.answer_bars(subject, "probabilities", "Probabilities of each answer", example, answers, span=8),
             panels.losses(subject, detail=False),
         ],
     )
+
+
+def ribbons(subject: Subject, text: str) -> list[Raster]:
+    """The probability of each right answer over the snapshots, for an example and its first two variations.
+
+    A mark stands where an answer is right for good.
+
+    Args:
+        subject: the run.
+        text: an example of the run's task.
+
+    Raises:
+        UserError: ``text`` is not an example of the run's task.
+    """
+    task = subject.task
+    lives = {"": text, **dict(list(task.siblings(task.encode(text)).items())[:2])}
+    shown = []
+    for i, (label, one) in enumerate(lives.items()):
+        example = task.encode(one)
+        answers = greedy_answers(subject.ensemble, example)
+        targets = example.targets.expand(*answers.tokens.shape)[..., None]
+        named = f"{label}: {panels.brief(one)}" if label else panels.brief(one)
+        shown.append(
+            Raster(
+                "ribbon" if i == 0 else f"ribbon-{i}",
+                f"Probability of each right {task.token_noun}, {named}",
+                example.places,
+                np.array(subject.steps),
+                answers.probabilities.gather(-1, targets)[..., 0].T.numpy(),  # (answer snapshot)
+                low=0.0,
+                high=1.0,
+                unit="probability",
+                marks=np.array([np.nan if step is None else step for step in right_from(answers.right, subject.steps)]),
+                mark="right for good",
+                by_frame=True,
+                span=12 if len(lives) == 1 else 6 if len(lives) == 2 else 4,
+            )
+        )
+    return shown
 
 
 def learned(subject: Subject, text: str) -> tuple[Learned, ...]:

@@ -1,8 +1,11 @@
 """QK and OV circuits, composition and singular values, from the weights alone, at every snapshot."""
 
+import itertools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Literal
+
+import einops
 
 from explorer.analysis import circuits
 from explorer.film.film import Film
@@ -140,17 +143,23 @@ def _copying(subject: Subject, layer: int, text: str) -> list[Panel]:
 
 def _composition(subject: Subject, layer: int, text: str) -> list[Panel]:
     kinds: tuple[Literal["K", "Q", "V"], ...] = ("K", "Q", "V")
+    n, n_layers = subject.info.model.n_heads, subject.info.model.n_layers
+    heads = [f"H{head}" for head in range(n)]
+    layers = [f"L{early} → L{late}" for early, late in itertools.combinations(range(n_layers), 2)]
     shown: list[Panel] = []
     for kind in kinds:
-        pairs, values = circuits.composition_scores(subject.ensemble, kind)
-        names = [f"{early} → {late}" for early, late in pairs]
+        _, values = circuits.composition_scores(subject.ensemble, kind)  # (snapshot pair)
         shown.append(
-            panels.over_snapshots(
-                subject,
+            panels.signed_maps(
                 f"composition-{kind}",
                 f"{kind}-composition, minus that of random matrices",
-                dict(zip(names, values.unbind(1), strict=True)),
-                unit="relative norm",
+                layers,
+                einops.rearrange(values, "snapshot (map early late) -> snapshot map late early", early=n, late=n),
+                heads,
+                heads,
+                "later head",
+                "earlier head",
+                span=4,
             )
         )
     return shown

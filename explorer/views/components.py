@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from explorer.analysis.attribution import direct_logit_attribution, logit_lens
 from explorer.film.film import Film
 from explorer.film.panels.columns import Columns
+from explorer.film.panels.heatmaps import Heatmaps
 from explorer.options import Context, choice
 from explorer.tasks.data import Example
 from explorer.views import panels
@@ -95,15 +96,17 @@ def film(subject: Subject, text: str, answer: int, form: str = CENTRED) -> Film:
                 span=7,
                 total="sum",
             ),
-            panels.signed_maps(
+            Heatmaps(
                 "lens",
                 f"Logit lens: probability of each right answer, read from the residual stream{panels.given(example)}",
                 [""],
-                probabilities[:, None],
+                probabilities[:, None].numpy(),
                 stages,
                 answer_labels(subject, example),
                 "stage",
                 "answer",
+                low=0.0,
+                high=1.0,
             ),
         ],
     )

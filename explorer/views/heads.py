@@ -36,6 +36,7 @@ QUANTITIES: Mapping[str, Quantity] = {
 REPEATED_TOKENS, UNSEEN_EXAMPLES = "repeated", "unseen"
 IN_CONTEXT = "in context"
 DATASETS: Mapping[str, str] = {REPEATED_TOKENS: "repeated random tokens", UNSEEN_EXAMPLES: "unseen examples"}
+OUTLINED = "where a repeat attends to what followed its first occurrence"
 MIN_REPEAT = 4  # tokens; shorter repeats are not outlined
 MIN_LENGTH = 4  # tokens of a repeated random sequence before the repetition
 MIN_POSITIONS = 8  # of a text; with fewer, head scores rest on one or two queries
@@ -247,9 +248,9 @@ def _film(
     quantity = QUANTITIES[kind]
     values = panels.mean_attention(subject, batch, quantity.hook)
     if kind == "pattern":
-        maps = panels.pattern_maps(subject, quantity.id, title, values, labels, outlines)
+        maps = panels.pattern_maps(subject, quantity.id, title, values, labels, outlines, OUTLINED)
     else:
         values = panels.masked_future(values)
         heads = panels.head_names(subject.info.model)
-        maps = panels.signed_maps(quantity.id, title, heads, values, labels, labels, "query", "key", outlines=outlines)
+        maps = panels.signed_maps(quantity.id, title, heads, values, labels, labels, "query", "key", outlines, OUTLINED)
     return Film(subject.steps, [panels.timeline(subject), maps])

@@ -127,6 +127,14 @@ def _sum(task: dict, x: str, y: str) -> Prompt:
     return Prompt(np.array(tokens), 2 * n + 2, positions, targets, loss_names(task))
 
 
+def written_prompt(task: dict, prompt: Prompt) -> list[str]:
+    """The tokens of a prompt; the sign of modular addition, which is no token, behind the first number."""
+    texts = [vocabulary(task)[token] for token in prompt.tokens[: prompt.n_prompt]]
+    if task["name"] == "modular-addition":
+        texts[0] += " +"
+    return texts
+
+
 def written(task: dict, text: str, answer: list[int]) -> str:
     """The text worked out, with a model's answer and whether it is right."""
     of = prompt(task, text)

@@ -18,6 +18,8 @@ from tests.printed.expected import (
     Maps,
     Probabilities,
     Recorded,
+    Rows,
+    numbers_in,
     same,
 )
 from tests.printed.page import Page, checks, recomputes
@@ -132,7 +134,7 @@ def strip(run: PlainRun, prompt: Prompt, found: list[tuple[list[int], np.ndarray
             places.append(after)
             after += 1
     return Answers(
-        prompt=[tasks.vocabulary(run.task)[token] for token in prompt.tokens[: prompt.n_prompt]],
+        prompt=tasks.written_prompt(run.task, prompt),
         said=[said for said, _ in found],
         probabilities=np.array([probabilities.max(1) for _, probabilities in found]),
         targets=list(prompt.targets),
@@ -167,6 +169,25 @@ def bars(page: Page, values: np.ndarray, prompt: Prompt) -> Probabilities:
 @recomputes("answers", "working")
 def working(page: Page, id: str) -> Expected:
     return Lettering([tasks.written(page.run.task, page.example, said) for said, _ in greedy(page)])
+
+
+@recomputes("answers", "ribbon(-[12])?")
+def ribbon(page: Page, id: str) -> Expected:
+    """The text of a variation is typed, no result; what the model makes of it is recomputed."""
+    task, place = page.subject.task, int(id.partition("-")[2] or 0)
+    label, text = [("", page.example), *task.siblings(task.encode(page.example)).items()][place]
+    prompt = tasks.prompt(page.run.task, text)
+    typed = text if len(text) <= 24 else f"{text[:23]}…"
+    numbers = [float(number) for number in numbers_in(f"{label}: {typed}", [page.example, page.brief])]
+    lives = page.every(lambda w: measures.greedy(page.cfg, w, prompt))
+    wrong = np.array([said for said, _ in lives]) != prompt.targets  # (snapshot answer)
+    marks = []
+    for of_answer in wrong.T:
+        since = np.flatnonzero(of_answer)[-1] + 1 if of_answer.any() else 0
+        marks.append(page.run.steps[since] if since < len(of_answer) else np.nan)
+    answers = np.arange(len(prompt.targets))
+    values = np.array([lives[frame][1][answers, prompt.targets] for frame in page.frames]).T
+    return Rows(prompt.places, page.run.steps, values, page.frames, marks, numbers=numbers)
 
 
 @checks("answers", Table)

@@ -1,5 +1,6 @@
 """Circuits and weights: what is read from the weights alone."""
 
+import itertools
 from functools import lru_cache
 
 import numpy as np
@@ -68,13 +69,18 @@ def composition(page: Page, id: str) -> Expected:
     found = page.each(lambda w: circuits.compositions(page.cfg, w, id[-1]))
     drawn = circuits.random_compositions(page.cfg["d_model"], page.cfg["d_head"], 1000)
     panel = next(panel for panel in page.film.panels if panel.id == id)
-    shown = np.array([line.values[page.frames] for line in panel.lines])  # type: ignore[attr-defined]
-    raw = np.array([list(one.values()) for one in found]).T
+    n, n_layers = page.cfg["n_heads"], page.cfg["n_layers"]
+    layers = list(itertools.combinations(range(n_layers), 2))
+    raw = np.array(
+        [[[[one[f"L{a}H{i} → L{b}H{j}"] for i in range(n)] for j in range(n)] for a, b in layers] for one in found]
+    )  # (frame map later earlier)
+    shown = panel.values[page.frames]  # type: ignore[attr-defined]
     baseline = (raw - shown).mean()
     error = drawn.std() * np.sqrt(1 / 300 + 1 / len(drawn))
     assert abs(baseline - drawn.mean()) < 4 * error
-    # Everything else of the curves is exact, given that one number.
-    return Lines(page.run.steps, dict(zip(found[0], raw - baseline, strict=True)))
+    # Everything else of the maps is exact, given that one number.
+    heads = [f"H{head}" for head in range(n)]
+    return Maps([f"L{a} → L{b}" for a, b in layers], raw - baseline, heads, heads)
 
 
 @recomputes("circuits", "singular-values-(QK|OV)", "effective-rank-(QK|OV)")

@@ -33,6 +33,7 @@ class Heatmaps(Panel):
     scale: Scale = "sequential"
     full_colour_at: float | None = None  # from this absolute value on, the colour is the scale's last; None: ``high``
     outlines: Sequence[tuple[int, int, int, int]] = ()  # row, column, height and width of cells to frame, in each map
+    outlined: str = ""  # what the framed cells are, for the legend
 
     def fits(self, n_frames: int) -> bool:
         """Whether there is a value for each frame, map, row and column."""

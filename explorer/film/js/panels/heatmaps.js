@@ -10,7 +10,7 @@ import { clamp } from "../scales.js";
  * @typedef {import("../types.d.ts").PanelData & {
  *   maps: string[], rows: string[], columns: string[], row_axis: string, column_axis: string, low: number,
  *   high: number, full_colour_at: number | null, scale: import("../types.d.ts").Scale,
- *   outlines: [number, number, number, number][],
+ *   outlines: [number, number, number, number][], outlined: string,
  *   values: NumberArray, frames: NumberArray | null, cells: NumberArray | null,
  * }} HeatmapsData values are (sent frame, map, sent cell); see heatmaps.py
  */
@@ -275,7 +275,15 @@ export default class Heatmaps extends CanvasPanel {
       context.strokeRect(box.x - 0.5, box.y - 0.5, box.w + 1, box.h + 1);
       this.labels(context, box, cell);
     }
-    this.write(context, `${panel.row_axis} ↓   ${panel.column_axis} →`, boxes[0].x, this.height - 6);
+    const axes = `${panel.row_axis} ↓   ${panel.column_axis} →`;
+    this.write(context, axes, boxes[0].x, this.height - 6);
+    if (panel.outlined && panel.outlines.length) {
+      const x = boxes[0].x + context.measureText(axes).width + 24;
+      context.strokeStyle = theme.palette[1];
+      context.lineWidth = 1.5;
+      context.strokeRect(x, this.height - 11, 10, 10);
+      this.write(context, panel.outlined, x + 16, this.height - 6);
+    }
     this.colours.paint(theme.ramps[panel.scale], panel);
   }
 
