@@ -80,7 +80,7 @@ class Film:
 
         with np.errstate(over="ignore"):  # what is beyond float32 is infinite
             panels = [{"kind": panel.kind, **plain(panel.packed(self.steps))} for panel in self.panels]
-        header = _prefixed({"steps": list(self.steps), "panels": panels})
+        header = prefixed({"steps": list(self.steps), "panels": panels})
         return b"".join([header, *arrays])
 
     def figures(self) -> dict[str, str]:
@@ -114,11 +114,15 @@ def message(film: Film, start: int, move: int = 0, switches: Sequence[Switch] | 
         move: a player that has already opened follows ``start`` and ``switches`` only if this number has changed.
         switches: values of panels' switches; all others are reset to their initial values. None leaves all as they are.
     """
-    return _prefixed({"start": start, "move": move, "switches": switches}) + film.packed
+    return prefixed({"start": start, "move": move, "switches": switches}) + film.packed
 
 
-def _prefixed(header: dict[str, Any]) -> bytes:
-    """A header as JSON after its length, padded so that what follows begins at a multiple of 4."""
+def prefixed(header: dict[str, Any]) -> bytes:
+    """A header as JSON after its length, padded so that what follows begins at a multiple of 4.
+
+    Args:
+        header: its values.
+    """
     text = json.dumps(header, allow_nan=False).encode()
     text += b" " * (-len(text) % 4)
     return len(text).to_bytes(4, "little") + text
