@@ -3,10 +3,12 @@
 import base64
 import html
 from collections.abc import Sequence
+from pathlib import Path
 
+from explorer.film.deck import Deck, deck_message
 from explorer.film.film import Film, Switch, message
 from explorer.film.palette import CURSOR, LINE, PAPER, STRONG, WASH, Mode
-from explorer.film.script import STYLE, joined
+from explorer.film.script import DECK_STYLE, STYLE, joined
 
 PAGE = """<!doctype html>
 <html lang="en">
@@ -26,8 +28,7 @@ h1 {{ margin: 0 0 8px; font-size: 20px; font-weight: 600; }}
 </head>
 <body>
 <main>
-<h1>{title}</h1>
-<div class="film" tabindex="-1"></div>
+{body}
 </main>
 <script type="application/octet-stream" id="film">{film}</script>
 <script type="module">
@@ -50,13 +51,32 @@ def page(film: Film, title: str, start: int, switches: Sequence[Switch] = ()) ->
     Returns:
         HTML that loads nothing from outside.
     """
+    heading = f"<h1>{html.escape(title)}</h1>"
+    body = f'{heading}\n<div class="film" tabindex="-1"></div>'
+    return _page(title, body, message(film, start, switches=switches), "page.js", STYLE)
+
+
+def deck_page(deck: Deck) -> str:
+    """A page that shows a deck with the same code as the app, in the light or dark mode of the reader's system.
+
+    Args:
+        deck: what to show, with all its films.
+
+    Returns:
+        HTML that loads nothing from outside.
+    """
+    return _page(deck.title, '<div class="deck"></div>', deck_message(deck, "file"), "deckpage.js", STYLE, DECK_STYLE)
+
+
+def _page(title: str, body: str, data: bytes, entry: str, *styles: Path) -> str:
     return PAGE.format(
         title=html.escape(title),
         light=_variables("light"),
         dark=_variables("dark"),
-        style=STYLE.read_text(encoding="utf-8"),
-        film=base64.b64encode(message(film, start, switches=switches)).decode(),
-        script=joined("page.js"),
+        style="\n".join(style.read_text(encoding="utf-8") for style in styles),
+        body=body,
+        film=base64.b64encode(data).decode(),
+        script=joined(entry),
     )
 
 

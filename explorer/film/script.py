@@ -14,6 +14,7 @@ from explorer.film.panels import KINDS
 
 FOLDER = Path(__file__).parent / "js"
 STYLE = Path(__file__).parent / "player.css"
+DECK_STYLE = Path(__file__).parent / "deck.css"
 IMPORT = re.compile(r'^import \{([^{}]*)\} from "([^"]+)";\n', re.MULTILINE)
 EXPORT = re.compile(r"^export (?:async )?(default class|const|class|function) (\w+)", re.MULTILINE)
 

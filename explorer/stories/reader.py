@@ -61,8 +61,8 @@ class Prose:
     def html(self, fill: Fill) -> str:
         """The text as HTML, without any that was written in it.
 
-        A link to a step is a button with ``data-step``, one to a name a button with ``data-light``, and one to a scene a
-        link of the class ``scene``.
+        A link to a step is a button with ``data-step``, one to a name a button with ``data-light``, and one to a scene
+        a link of the class ``scene``.
 
         Args:
             fill: gives each figure.

@@ -62,6 +62,7 @@ export class Keys {
       f: () => event.repeat || player.fill(),
       Escape: () => player.panels.forEach((panel) => panel.escape()),
       " ": () => event.repeat || player.toggle(),
+      ...player.bindings,
     };
     if (!Object.hasOwn(acts, event.key)) return;
     event.preventDefault();

@@ -24,11 +24,17 @@ export class Panel {
     this.tools = element("div", { class: "push" });
     const header = element("header", {}, this.heading, this.tools);
     this.root = element("section", { class: `panel ${panel.kind}`, "aria-label": panel.title }, header);
+    this.root.classList.toggle("slim", Boolean(panel.slim));
     this.root.style.setProperty("--span", String(panel.span));
   }
 
   get theme() {
     return this.player.theme;
+  }
+
+  /** The height for the panel, in pixels; null: its own. */
+  get tall() {
+    return this.panel.slim ? null : this.player.room;
   }
 
   /** Whether the panel has no values in this frame. */

@@ -184,7 +184,8 @@ export default class Curves extends Timeline {
 
   layout() {
     const { panel } = this;
-    const { height, box } = layout({ width: this.root.clientWidth, height: panel.height, left: this.left });
+    const wanted = this.tall ?? panel.height;
+    const { height, box } = layout({ width: this.root.clientWidth, height: wanted, left: this.left });
     if (!this.fit(height)) return;
     this.box = box;
     this.scales();
@@ -210,6 +211,7 @@ export default class Curves extends Timeline {
     }
     context.restore();
     for (const mark of this.marks) this.mark(context, mark);
+    this.drawVeil(context);
   }
 
   /** The flags of the groups that are shown. */

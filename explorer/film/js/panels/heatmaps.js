@@ -39,8 +39,9 @@ export const margins = (rows, columns) => ({
  * @param {number} sizes.columns
  * @param {{ left: number, top: number }} sizes.margin
  * @param {boolean} sizes.named whether maps have names
+ * @param {number | null} [sizes.tall] the height for all maps, which they use; null: each has a usual size
  */
-export const layout = ({ width, shown, all, rows, columns, margin, named }) => {
+export const layout = ({ width, shown, all, rows, columns, margin, named, tall = null }) => {
   const head = (named ? 24 : 0) + margin.top;
   const square = (columns <= 96 && rows <= 96) || rows === columns;
   const single = shown.length === 1;
@@ -49,8 +50,17 @@ export const layout = ({ width, shown, all, rows, columns, margin, named }) => {
   const least = clamp(3 * columns, ...LEAST_ACROSS);
   while (across > 1 && room() < least) across = Math.ceil(across / 2);
   const side = all === 1 ? 480 : single ? 640 : 160; // pixels
+  const fitting = () => (tall ?? 0) / Math.ceil(shown.length / across) - head - GAP; // pixels of height for a map
+  if (tall !== null && square) {
+    // As many in a row as make the maps largest.
+    const size = () => Math.min(room() / columns, fitting() / rows);
+    let [best, most] = [across, 0];
+    for (across = 1; across <= shown.length; across += 1) if (size() > most) [best, most] = [across, size()];
+    across = best;
+  }
   const wide = room() / columns;
-  const w = square ? Math.min(wide, clamp(side / Math.max(rows, columns), single ? 4 : 24, 56)) : wide;
+  const usual = () => clamp(side / Math.max(rows, columns), single ? 4 : 24, 56);
+  const w = square ? Math.min(wide, tall === null ? usual() : Math.max(fitting() / rows, 2)) : wide;
   const h = square ? w : clamp(360 / rows, 6, 24);
   const size = { w: w * columns, h: h * rows };
   const lines = Math.ceil(shown.length / across);
@@ -174,6 +184,7 @@ export default class Heatmaps extends CanvasPanel {
       columns: panel.columns.length,
       margin,
       named: panel.maps.some(Boolean),
+      tall: this.tall,
     });
     if (!this.fit(height)) return;
     this.boxes = boxes;
