@@ -38,7 +38,8 @@ def run(options: argparse.Namespace) -> None:
     size = len(html.encode())
     if size > MOST:
         raise UserError(
-            f"{story.name} would take {size / 2**20:.1f} MiB, more than {MOST / 2**20:.0f}; show panels with fewer maps."
+            f"{story.name} would take {size / 2**20:.1f} MiB, more than {MOST / 2**20:.0f}; "
+            "show panels with fewer maps."
         )
     write_page(html, options.output)
     warn(subject.problems)

@@ -28,7 +28,7 @@ export const decodeDeck = (message) => {
 
 /**
  * The film that begins at a place.
- * @param {Uint8Array} bytes
+ * @param {Uint8Array<ArrayBuffer>} bytes
  * @param {number} at
  * @returns {import("./types.d.ts").FilmData}
  */
