@@ -31,12 +31,16 @@ MAY_IMPORT = {
     "film.panels": {"film"},
     "film.player": {"film"},
     "views": {"analysis", "film", "film.panels", "model", "options", "runs", "scene", "tasks"},
+    "stories": {"film", "film.panels", "options", "runs", "scene", "views"},
     "pages": {
         "glossary",
         *("analysis", "film", "film.panels", "film.player", "model", "options", "runs", "runs.jobs", "runs.recorder"),
-        *("scene", "settings", "tasks", "training", "views"),
+        *("scene", "settings", "stories", "tasks", "training", "views"),
     },
-    "cli": {"analysis", "film", "model", "runs", "runs.recorder", "scene", "settings", "tasks", "training", "views"},
+    "cli": {
+        *("analysis", "film", "model", "runs", "runs.recorder", "scene", "settings", "stories", "tasks", "training"),
+        "views",
+    },
     "streamlit_app": {"film", "pages", "scene", "views"},
     "__main__": {"cli"},
     "": {"model", "runs", "runs.recorder", "scene", "settings", "tasks"},  # the public interface
@@ -46,6 +50,9 @@ KNOWN_BY = {
     "plotly": {"film.panels"},
     "safetensors": {"runs"},
     "cachetools": {"pages"},
+    "markdown_it": {"stories"},
+    "mdit_py_plugins": {"stories"},
+    "yaml": {"stories"},
     "tqdm": {"cli"},
     "psutil": {"training"},
 }

@@ -14,7 +14,7 @@ from explorer.views.opening import open_scene
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("scene", help='such as "heads?run=induction&show=heads", or an address from the browser')
-    parser.add_argument("-o", "--output", type=Path, required=True, metavar="FILE.html", help="the file to write")
+    add_output(parser)
 
 
 def run(options: argparse.Namespace) -> None:
@@ -26,11 +26,32 @@ def run(options: argparse.Namespace) -> None:
             film = shown
             bar.update(100 * share - bar.n)
     html = page(film, title, scene.step or 0, scene.switches)
-    try:
-        options.output.write_text(html, encoding="utf-8")
-    except OSError as error:
-        raise UserError(
-            f"{printable(options.output)} cannot be written: {error.strerror}; choose another file."
-        ) from error
-    say(f"{printable(options.output)}: {len(html.encode()) / 2**20:.1f} MiB")
+    write_page(html, options.output)
     warn(opened.subject.problems)
+
+
+def add_output(parser: argparse.ArgumentParser, required: bool = True) -> None:
+    """The option that names the file to write.
+
+    Args:
+        parser: of the command.
+        required: whether the command always writes one.
+    """
+    parser.add_argument("-o", "--output", type=Path, required=required, metavar="FILE.html", help="the file to write")
+
+
+def write_page(html: str, output: Path) -> None:
+    """Write a page, and say how large it is.
+
+    Args:
+        html: the page.
+        output: the file.
+
+    Raises:
+        UserError: it cannot be written.
+    """
+    try:
+        output.write_text(html, encoding="utf-8")
+    except OSError as error:
+        raise UserError(f"{printable(output)} cannot be written: {error.strerror}; choose another file.") from error
+    say(f"{printable(output)}: {len(html.encode()) / 2**20:.1f} MiB")

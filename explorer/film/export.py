@@ -4,6 +4,7 @@ import base64
 import html
 from collections.abc import Sequence
 
+from explorer.film.deck import Deck, deck_message
 from explorer.film.film import Film, Switch, message
 from explorer.film.palette import CURSOR, LINE, PAPER, STRONG, WASH, Mode
 from explorer.film.script import joined, style
@@ -26,8 +27,7 @@ h1 {{ margin: 0 0 8px; font-size: 20px; font-weight: 600; }}
 </head>
 <body>
 <main>
-<h1>{title}</h1>
-<div class="film" tabindex="-1"></div>
+{body}
 </main>
 <script type="application/octet-stream" id="film">{film}</script>
 <script type="module">
@@ -50,13 +50,32 @@ def page(film: Film, title: str, start: int, switches: Sequence[Switch] = ()) ->
     Returns:
         HTML that loads nothing from outside.
     """
+    heading = f"<h1>{html.escape(title)}</h1>"
+    body = f'{heading}\n<div class="film" tabindex="-1"></div>'
+    return _page(title, body, message(film, start, switches=switches), "page.js")
+
+
+def deck_page(deck: Deck) -> str:
+    """A page that shows a deck with the same code as the app, in the light or dark mode of the reader's system.
+
+    Args:
+        deck: what to show, with all its films.
+
+    Returns:
+        HTML that loads nothing from outside.
+    """
+    return _page(deck.title, '<div class="deck"></div>', deck_message(deck, "file"), "deckpage.js")
+
+
+def _page(title: str, body: str, data: bytes, entry: str) -> str:
     return PAGE.format(
         title=html.escape(title),
         light=_variables("light"),
         dark=_variables("dark"),
         style=style(),
-        film=base64.b64encode(message(film, start, switches=switches)).decode(),
-        script=joined("page.js"),
+        body=body,
+        film=base64.b64encode(data).decode(),
+        script=joined(entry),
     )
 
 

@@ -85,7 +85,7 @@ class Film:
 
         with np.errstate(over="ignore"):  # what is beyond float32 is infinite
             panels = [{"kind": panel.kind, **plain(panel.packed(self.steps))} for panel in self.panels]
-        header = _prefixed({"steps": list(self.steps), "look": list(self.look), "panels": panels})
+        header = prefixed({"steps": list(self.steps), "look": list(self.look), "panels": panels})
         return b"".join([header, *arrays])
 
     def figures(self) -> dict[str, str]:
@@ -122,11 +122,15 @@ def message(
         switches: values of panels' switches; all others are reset to their initial values. None leaves all as they are.
         asks: whether the reader can ask for another view or example by a key.
     """
-    return _prefixed({"start": start, "move": move, "switches": switches, "asks": asks}) + film.packed
+    return prefixed({"start": start, "move": move, "switches": switches, "asks": asks}) + film.packed
 
 
-def _prefixed(header: dict[str, Any]) -> bytes:
-    """A header as JSON after its length, padded so that what follows begins at a multiple of 4."""
+def prefixed(header: dict[str, Any]) -> bytes:
+    """A header as JSON after its length, padded so that what follows begins at a multiple of 4.
+
+    Args:
+        header: its values.
+    """
     text = json.dumps(header, allow_nan=False).encode()
     text += b" " * (-len(text) % 4)
     return len(text).to_bytes(4, "little") + text

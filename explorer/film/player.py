@@ -1,10 +1,12 @@
-"""The player as a Streamlit component: it is sent a film, and reports the step at which the reader stops."""
+"""The player as Streamlit components: one is sent a film and reports the step at which the reader stops, the other is
+sent a deck and reports the slide."""
 
 from collections.abc import Callable, Sequence
 from functools import cache
 
 import streamlit as st
 
+from explorer.film.deck import Deck, deck_message
 from explorer.film.film import Film, Switch, message
 from explorer.film.script import joined, style
 
@@ -85,3 +87,42 @@ def take_ask(key: str) -> str | None:
         return None
     state[seen] = ask
     return str(ask["what"])
+
+
+@cache
+def _deck_component() -> Callable:
+    return st.components.v2.component(
+        "phase_change_explorer.deck",
+        html='<div class="deck"></div>',
+        css=style(),
+        js=joined("deckcomponent.js"),
+    )
+
+
+def play_deck(deck: Deck, key: str, move: str, slide: int) -> None:
+    """Show a deck.
+
+    Args:
+        deck: what to show.
+        key: identifies the player.
+        move: a deck on screen follows ``slide`` only if this text has changed.
+        slide: the one to open at, from 0.
+    """
+    state, moved, start = st.session_state, f"{key}.move", f"{key}.start"
+    # Streamlit sends the whole message again if any part changes, so the slide in it is the one that Python chose last.
+    if key not in state or state.get(moved) != move:
+        state[moved], state[start] = move, slide
+    _deck_component()(key=key, data=deck_message(deck, move, state[start]), on_slide_change=lambda: None)
+
+
+def take_slide(key: str) -> int | None:
+    """The slide to which the reader has gone.
+
+    Args:
+        key: of the player.
+
+    Returns:
+        Its place, from 0; None if the reader has not moved.
+    """
+    slide = (st.session_state.get(key) or {}).get("slide")
+    return None if slide is None else int(slide)

@@ -1,7 +1,7 @@
 """From a line of text to a view of a run."""
 
 import shlex
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -90,11 +90,26 @@ def open_scene(line: str, runs: Runs) -> Opened:
         UserError: something in the line does not fit; there is a sentence on each such thing, in lines of their own.
     """
     scene, problems = read(line, default_view=next(iter(all_views())))
-    view = get_view(scene.view)
+    get_view(scene.view)
     names = runs.names()
     if scene.run is None and not names:
         raise UserError(f"{runs.emptiness()}; train one with: {TRAIN} {shlex.quote(str(runs.root))}")
     subject = Subject.load(runs.open(names[0] if scene.run is None else scene.run))
+    return open_on(scene, subject, problems)
+
+
+def open_on(scene: Scene, subject: Subject, problems: Sequence[str] = ()) -> Opened:
+    """Open a scene of a run that is in memory.
+
+    Args:
+        scene: the scene; its view exists.
+        subject: its run.
+        problems: sentences on what is wrong with it, as far as that is known.
+
+    Raises:
+        UserError: as `open_scene`.
+    """
+    view = get_view(scene.view)
     scene, unfit = fit_to_run(scene, subject)
     options, unread = resolve(view.options_type, subject, scene.example or "", dict(scene.options))
     if problems := [*problems, *unfit, *unread]:

@@ -9,7 +9,31 @@
 export const decode = (message) => {
   const bytes = message.slice(); // in a buffer of its own, arrays are aligned
   const [head, packed] = header(bytes, 0);
-  const [film, arrays] = header(bytes, packed);
+  return { ...head, film: filmAt(bytes, packed) };
+};
+
+/**
+ * @param {Uint8Array} message of deck.py
+ * @returns {{ move: string, slide: number, deck: import("./types.d.ts").DeckData }}
+ */
+export const decodeDeck = (message) => {
+  const bytes = message.slice();
+  const [head, packed] = header(bytes, 0);
+  const [deck, start] = header(bytes, packed);
+  const films = deck.films.map(
+    (/** @type {[number, number] | null} */ place) => place && filmAt(bytes, start + place[0]),
+  );
+  return { ...head, deck: { ...deck, films } };
+};
+
+/**
+ * The film that begins at a place.
+ * @param {Uint8Array<ArrayBuffer>} bytes
+ * @param {number} at
+ * @returns {import("./types.d.ts").FilmData}
+ */
+const filmAt = (bytes, at) => {
+  const [film, arrays] = header(bytes, at);
   /** @type {Record<string, typeof Float32Array | typeof Int32Array>} */
   const kinds = { f4: Float32Array, i4: Int32Array };
   /** @type {(thing: any) => any} */
@@ -23,7 +47,7 @@ export const decode = (message) => {
     }
     return Object.fromEntries(Object.entries(thing).map(([name, value]) => [name, walk(value)]));
   };
-  return { ...head, film: walk(film) };
+  return walk(film);
 };
 
 /**

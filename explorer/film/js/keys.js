@@ -108,8 +108,9 @@ export class Keys {
     if (!isPlayers(target, event.key, this.tabbed, player.transport.range)) return;
     const focused = player.panels.find((panel) => panel.root === target);
     if (focused?.press(event.key)) return this.keep(event);
-    const { stage, onAsk } = player;
-    const act = actOf(event.key, { isOnStage: stage.on, isAsked: Boolean(onAsk), isRepeated: event.repeat });
+    const { stage, onAsk, bindings } = player;
+    const own = Object.hasOwn(bindings, event.key) ? bindings[event.key] : undefined;
+    const act = own ?? actOf(event.key, { isOnStage: stage.on, isAsked: Boolean(onAsk), isRepeated: event.repeat });
     if (!act) return;
     this.keep(event);
     act(player);

@@ -43,6 +43,7 @@ export class Panel {
       header,
       this.summaryText,
     );
+    this.root.classList.toggle("slim", Boolean(panel.slim));
     this.root.style.setProperty("--span", String(panel.span));
   }
 
@@ -100,7 +101,7 @@ export class Panel {
    */
   get room() {
     const { room } = this.player;
-    if (room === null) return null;
+    if (room === null || this.panel.slim) return null;
     const others = [...this.root.children].filter((child) => !child.matches(".stage, .numbers, .unseen"));
     const taken = others.map((child) => /** @type {HTMLElement} */ (child).offsetHeight + 4);
     return Math.max(

@@ -32,6 +32,9 @@ export class Player {
   room = /** @type {number | null} */ (null); // pixels of height for a panel; null: as each panel likes
   leastType = 0; // pixels; no type of a panel's drawing is smaller
   pending = /** @type {number | null} */ (null);
+  veil = /** @type {number | null} */ (null); // the last frame that may be seen; null: all
+  bindings = /** @type {Record<string, () => unknown>} */ ({}); // keys besides the player's own, or in their place
+  gliding = /** @type {number | null} */ (null);
   onStep = (/** @type {number} */ _step) => {};
   onAsk = /** @type {((ask: Ask) => void) | null} */ (null); // set by a host that can show another view or example
 
@@ -56,6 +59,7 @@ export class Player {
 
   close() {
     this.pause();
+    this.stopGliding();
     clearTimeout(this.reporting);
     clearTimeout(this.settling);
     this.resizing.disconnect();
@@ -176,10 +180,57 @@ export class Player {
     this.draw();
   }
 
+  /** The last frame that may be seen. */
+  get last() {
+    return this.veil ?? this.film.steps.length - 1;
+  }
+
+  /**
+   * Cover everything after a frame on timelines.
+   * @param {number | null} index null: uncover all
+   */
+  cover(index) {
+    this.veil = index;
+    this.transport.range.max = String(this.last);
+    this.position = Math.min(this.position, this.last);
+    this.layout();
+  }
+
   /** @param {number} index */
   seek(index) {
-    this.position = clamp(index, 0, this.film.steps.length - 1);
+    this.stopGliding();
+    this.position = clamp(index, 0, this.last);
     this.draw();
+  }
+
+  /**
+   * Move to a frame through all frames between; at once where the reader wants less motion.
+   * @param {number} index
+   * @param {number} duration ms
+   */
+  glide(index, duration) {
+    this.pause();
+    const [from, to] = [this.position, clamp(index, 0, this.last)];
+    this.seek(from);
+    if (matchMedia("(prefers-reduced-motion: reduce)").matches) {
+      this.seek(to);
+      return;
+    }
+    /** @type {number | null} */
+    let begun = null;
+    const tick = (/** @type {number} */ now) => {
+      begun ??= now;
+      const share = clamp((now - begun) / duration, 0, 1);
+      this.position = share < 1 ? from + (to - from) * share * share * (3 - 2 * share) : to;
+      this.paint();
+      this.gliding = share < 1 ? requestAnimationFrame(tick) : null;
+    };
+    this.gliding = requestAnimationFrame(tick);
+  }
+
+  stopGliding() {
+    if (this.gliding !== null) cancelAnimationFrame(this.gliding);
+    this.gliding = null;
   }
 
   /** @param {number} by */
@@ -197,7 +248,8 @@ export class Player {
   }
 
   play() {
-    const last = () => this.film.steps.length - 1; // asked anew, as the film of a run that is being trained grows
+    this.stopGliding();
+    const last = () => this.last; // asked anew, as the film of a run that is being trained grows
     if (this.index >= last()) this.position = 0;
     this.playing = true;
     this.transport.offer("pause");

@@ -120,11 +120,27 @@ export class Timeline extends CanvasPanel {
   }
 
   /**
+   * Cover what comes after the player's veil.
+   * @param {CanvasRenderingContext2D} context
+   */
+  drawVeil(context) {
+    const { box, theme } = this;
+    const { veil } = this.player;
+    if (!box || veil === null) return;
+    const x = this.x(this.steps[veil]) + 1;
+    this.hatch(context, { x, y: 0, w: box.right + 16 - x, h: box.bottom });
+    const middle = [(x + box.right) / 2, (box.top + box.bottom) / 2];
+    this.write(context, "?", middle[0], middle[1], { size: 48, weight: 600, align: "center", colour: theme.ink });
+  }
+
+  /**
    * @param {number} x
    * @param {number} y
    */
   tipAt(x, y) {
     const { box, panel, steps } = this;
+    const { veil } = this.player;
+    if (veil !== null && x > this.x(steps[veil])) return "covered until the reveal";
     const isInside = box && !this.dragging && x >= box.left && x <= box.right && y >= box.top && y < box.bottom;
     const frame = isInside && panel.gaps.length ? nearest(steps, this.stepAt(x)) : -1;
     return panel.gaps.includes(frame) ? `no finite values at step ${count(steps[frame])}` : this.under(x, y);

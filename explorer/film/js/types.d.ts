@@ -7,7 +7,29 @@ export interface PanelData {
   id: string;
   title: string;
   span: number; // of 12 columns
+  slim?: boolean; // it is small beside a large one, whatever room there is
   gaps: number[]; // frames without values: they are not finite there
+}
+
+export interface SlideData {
+  headline: string;
+  text: string; // HTML
+  reveal: string; // HTML
+  film: number;
+  start: number;
+  switches: [string, string, SwitchValue][];
+  panel: string;
+  light: string | null;
+  veil: number | null;
+  explore: string;
+  own: string;
+}
+
+export interface DeckData {
+  title: string;
+  run: string;
+  slides: SlideData[];
+  films: (FilmData | null)[];
 }
 
 export interface FilmData {

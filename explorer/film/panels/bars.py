@@ -11,7 +11,7 @@ from explorer.film import palette
 from explorer.film.palette import Mode
 from explorer.film.panels import figures
 from explorer.film.panels.figures import Figure
-from explorer.film.panels.panel import Panel, gaps_of, taken
+from explorer.film.panels.panel import Panel, gaps_of, place_of, taken
 
 
 @dataclass(frozen=True)
@@ -49,6 +49,22 @@ class Bars(Panel):
         none, named = [""] * len(self.groups), bool(self.predicted)
         predicted = [self.predicted[place] if place >= 0 else none for place in places.tolist()] if named else ()
         return replace(self, values=taken(self.values, places), predicted=predicted, gaps=gaps_of(places))
+
+    def value(self, frame: int, steps: Sequence[int], names: Sequence[str]) -> float:
+        """A probability.
+
+        Args:
+            frame: place of the snapshot.
+            steps: of the film, one for each frame.
+            names: the group and the category.
+
+        Raises:
+            LookupError: there is no such number.
+        """
+        if len(names) != 2:
+            raise LookupError(f"a bar of {self.id} is GROUP/CATEGORY")
+        group = place_of(names[0], self.groups, "group")
+        return float(self.values[frame, group, place_of(names[1], self.labels[group], "category")])
 
     def figure(self, frame: int, steps: Sequence[int], mode: Mode = "light") -> Figure:
         """One frame's probabilities, a plot for each group, in which the right category is green.

@@ -11,7 +11,7 @@ from explorer.film import palette
 from explorer.film.palette import Mode
 from explorer.film.panels import figures
 from explorer.film.panels.figures import Figure
-from explorer.film.panels.panel import Panel, gaps_of, taken
+from explorer.film.panels.panel import Panel, gaps_of, place_of, taken
 
 
 @dataclass(frozen=True)
@@ -40,6 +40,21 @@ class Columns(Panel):
             steps: of the new frames.
         """
         return replace(self, values=taken(self.values, places), gaps=gaps_of(places))
+
+    def value(self, frame: int, steps: Sequence[int], names: Sequence[str]) -> float:
+        """The value of a column.
+
+        Args:
+            frame: place of the snapshot.
+            steps: of the film, one for each frame.
+            names: the series and the category; the category, if there is one series.
+
+        Raises:
+            LookupError: there is no such number.
+        """
+        series, category = [*names] if len(names) == 2 else [*self.series[:1], "/".join(names)]
+        place = place_of(category, self.categories, "category")
+        return float(self.values[frame, place_of(series, self.series, "series"), place])
 
     def figure(self, frame: int, steps: Sequence[int], mode: Mode = "light") -> Figure:
         """One frame's columns, on the axis of all frames.

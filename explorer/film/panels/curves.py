@@ -16,7 +16,7 @@ from explorer.film import palette
 from explorer.film.palette import Mode
 from explorer.film.panels import figures
 from explorer.film.panels.figures import Figure
-from explorer.film.panels.panel import Panel, gaps_of, taken
+from explorer.film.panels.panel import Panel, gaps_of, place_of, taken
 
 BUCKETS = 2000  # into which a curve is thinned in a panel of full width: more than a screen has pixels
 
@@ -137,6 +137,24 @@ class Curves(Panel):
         frames = np.array(steps) if self.at is None else self.at  # (frame,)
         buckets = BUCKETS * self.span // 12
         return {**super().packed(steps), "lines": [line.packed(frames, buckets) for line in self.lines]}
+
+    def value(self, frame: int, steps: Sequence[int], names: Sequence[str]) -> float:
+        """The value of a curve at the last point up to a frame, smoothed if the curve is.
+
+        Args:
+            frame: place of the snapshot.
+            steps: of the film, one for each frame.
+            names: the curve's label.
+
+        Raises:
+            LookupError: there is no such number.
+        """
+        line = self.lines[place_of("/".join(names), [line.label for line in self.lines], "curve")]
+        shown = steps if self.at is None else self.at
+        point = int(np.searchsorted(line.steps, shown[frame], side="right")) - 1
+        if point < 0:
+            raise LookupError(f"the curve {line.label} begins later")
+        return float((line.values if line.smoothed is None else line.smoothed)[point])
 
     def figure(self, frame: int, steps: Sequence[int], mode: Mode = "light") -> Figure:
         """Curves over all steps, with the frame's step marked, and a button each for a linear and a logarithmic axis.

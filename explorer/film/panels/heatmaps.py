@@ -11,7 +11,7 @@ from jaxtyping import Int, Num
 from explorer.film.palette import Mode, Scale
 from explorer.film.panels import figures
 from explorer.film.panels.figures import Figure
-from explorer.film.panels.panel import Panel, gaps_of, taken
+from explorer.film.panels.panel import Panel, gaps_of, place_of, taken
 
 MOST_ACROSS = 4  # maps in a row of a figure's grid
 
@@ -71,6 +71,23 @@ class Heatmaps(Panel):
             "frames": None if new.all() else np.cumsum(new) - 1,
             "cells": None if shown.all() else np.flatnonzero(shown),
         }
+
+    def value(self, frame: int, steps: Sequence[int], names: Sequence[str]) -> float:
+        """The value of a cell.
+
+        Args:
+            frame: place of the snapshot.
+            steps: of the film, one for each frame.
+            names: the map, the row and the column.
+
+        Raises:
+            LookupError: there is no such number.
+        """
+        if len(names) != 3:
+            raise LookupError(f"a cell of {self.id} is MAP/ROW/COLUMN")
+        labels = ((self.maps, "map"), (self.rows, "row"), (self.columns, "column"))
+        places = [place_of(name, *each) for name, each in zip(names, labels, strict=True)]
+        return float(self.values[frame, *places])
 
     def figure(self, frame: int, steps: Sequence[int], mode: Mode = "light") -> Figure:
         """One frame's maps on one colour scale.

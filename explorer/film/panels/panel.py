@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 import numpy as np
 from jaxtyping import Int, Num
 
+from explorer.errors import listed, quoted
 from explorer.film.palette import Mode
 from explorer.film.panels.figures import Figure
 
@@ -79,6 +80,19 @@ class Panel(ABC):
         """
         raise ValueError(f"A panel of the kind {self.kind} has no figure.")
 
+    def value(self, frame: int, steps: Sequence[int], names: Sequence[str]) -> float:
+        """The number that the panel shows in a frame.
+
+        Args:
+            frame: place of the snapshot.
+            steps: of the film, one for each frame.
+            names: of the number: a curve's label; a map's name, its row and its column; a group and a category.
+
+        Raises:
+            LookupError: there is no such number; its message says what there is.
+        """
+        raise LookupError(f"the panel {self.id} has no numbers to name")
+
     def named(self, frame: int, steps: Sequence[int]) -> str:
         """The title, with the frame's step if the panel is part of a film.
 
@@ -113,3 +127,25 @@ def taken(values: Num[np.ndarray, "frame *axes"], places: Int[np.ndarray, " new"
     if (places < 0).any():
         found[places < 0] = np.nan
     return found
+
+
+def place_of(name: str, labels: Sequence[str], what: str) -> int:
+    """The place of a label.
+
+    Args:
+        name: the label, or a place from 0; after "#" it is a place in any case.
+        labels: to choose from.
+        what: they are, for the message.
+
+    Raises:
+        LookupError: there is none, or several are equal.
+    """
+    n_equal = list(labels).count(name)
+    if n_equal == 1:
+        return list(labels).index(name)
+    place = name.removeprefix("#")
+    if n_equal == 0 and place.isascii() and place.isdigit() and int(place) < len(labels):
+        return int(place)
+    if n_equal:
+        raise LookupError(f"{n_equal} {what}s are called {quoted(name)}; name its place from 0, such as #0")
+    raise LookupError(f"no {what} is called {quoted(name)}; there are {listed([quoted(label) for label in labels])}")

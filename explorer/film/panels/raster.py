@@ -11,7 +11,7 @@ from explorer.film import palette
 from explorer.film.palette import Mode, Scale
 from explorer.film.panels import figures
 from explorer.film.panels.figures import Figure
-from explorer.film.panels.panel import Panel, gaps_of, taken
+from explorer.film.panels.panel import Panel, gaps_of, place_of, taken
 
 MAX_HEIGHT = 1800  # pixels, of the rows of a figure
 
@@ -62,6 +62,23 @@ class Raster(Panel):
         """
         frames = np.searchsorted(self.steps, np.array(steps), side="right") - 1  # (frame,)
         return {**super().packed(steps), "frames": frames.clip(0)}
+
+    def value(self, frame: int, steps: Sequence[int], names: Sequence[str]) -> float:
+        """The value of a row at the last point up to a frame.
+
+        Args:
+            frame: place of the snapshot.
+            steps: of the film, one for each frame.
+            names: the row.
+
+        Raises:
+            LookupError: there is no such number.
+        """
+        row = place_of("/".join(names), self.rows, "row")
+        point = int(np.searchsorted(self.steps, steps[frame], side="right")) - 1
+        if point < 0:
+            raise LookupError(f"{self.rows[row]} begins later")
+        return float(self.values[row, point])
 
     def figure(self, frame: int, steps: Sequence[int], mode: Mode = "light") -> Figure:
         """All rows over all steps, with the marked step of each.

@@ -236,6 +236,7 @@ export default class Curves extends Timeline {
       const ends = /** @type {[number, number | null]} */ ([this.x(step), until === null ? null : this.x(until)]);
       flag(context, theme.palette[colour % theme.palette.length], box, ...ends);
     }
+    this.drawVeil(context);
   }
 
   /** The flags of the groups that are shown. */

@@ -122,6 +122,7 @@ export default class Raster extends Timeline {
       context.fillStyle = theme.ink;
       context.fillRect(this.x(step) - 1, box.top + r * pitch, 2, pitch);
     });
+    this.drawVeil(context);
     this.stepAxis(context);
     this.colours.paint(colours, panel);
   }

@@ -1,0 +1,45 @@
+"""List the stories, or write one as one HTML file that plays without the app and without a network."""
+
+import argparse
+
+from tqdm import tqdm
+
+from explorer.cli.film import add_output, write_page
+from explorer.cli.main import say, warn
+from explorer.errors import UserError
+from explorer.film.export import deck_page
+from explorer.runs import Runs
+from explorer.stories import get_story, names
+from explorer.stories.telling import Telling
+from explorer.views.subject import Subject
+
+MOST = 25 * 2**20  # bytes of a file
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("story", nargs="?", help="its name; without one, the names of all are listed")
+    add_output(parser, required=False)
+
+
+def run(options: argparse.Namespace) -> None:
+    if options.story is None:
+        if options.output is not None:
+            raise UserError(f"No story is named; there are {', '.join(names())}.")
+        for name in names():
+            say(name)
+        return
+    story = get_story(options.story)
+    if options.output is None:
+        raise UserError(f"There is no file to write {story.name} to; add -o FILE.html.")
+    subject = Subject.load(Runs(options.checkpoints).open(story.run))
+    telling = Telling.of(story, subject)
+    films = [scene.film() for scene in tqdm(telling.distinct, desc="measuring", delay=1.0, unit="scene")]
+    html = deck_page(telling.deck(films))
+    size = len(html.encode())
+    if size > MOST:
+        raise UserError(
+            f"{story.name} would take {size / 2**20:.1f} MiB, more than {MOST / 2**20:.0f}; "
+            "show panels with fewer maps."
+        )
+    write_page(html, options.output)
+    warn(subject.problems)
