@@ -93,7 +93,7 @@ def test_a_snapshot_restored_in_its_place_is_shown_after_a_reload(folder):
     path = folder.snapshot_file(10)
     good = path.read_bytes()
     flip(path)
-    app = opening(run="small")
+    app = opening("overview", run="small")
     assert header(app)["steps"] == [0, 20, 30, 40]
     assert "step\\-000010\\.safetensors does not hold the numbers that were written" in app.warning[0].value
     with path.open("r+b") as file:
@@ -118,7 +118,7 @@ def test_a_run_without_losses_yet_has_every_page(folder, tmp_path):
 def test_the_reason_is_told_where_no_snapshot_can_be_read(folder):
     for step in folder.steps():
         Path(folder.snapshot_file(step)).write_bytes(b"")
-    app = opening(run="small")
+    app = opening("overview", run="small")
     assert not app.exception
     assert all("the same holds for all 5 snapshots" in error.value for error in app.error)
     assert app.error

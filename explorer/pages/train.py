@@ -40,7 +40,9 @@ def page() -> None:
     if session.run is None or session.run not in {session.get("train.last"), *(run.name for run, _ in not_done)}:
         return
     try:
-        text = example_input(state.subject()).text
+        subject = state.subject()
+        state.validate(subject)
+        text = example_input(subject).text
     except UserError as error:
         st.error(plain(str(error)))
     else:

@@ -1,7 +1,7 @@
 """Attention patterns, scores and gradients, and head scores, at every snapshot."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -248,9 +248,9 @@ def _film(
     quantity = QUANTITIES[kind]
     values = panels.mean_attention(subject, batch, quantity.hook)
     if kind == "pattern":
-        maps = panels.pattern_maps(subject, quantity.id, title, values, labels, outlines, OUTLINED)
+        maps = panels.pattern_maps(subject, quantity.id, title, values, labels, outlines)
     else:
         values = panels.masked_future(values)
         heads = panels.head_names(subject.info.model)
-        maps = panels.signed_maps(quantity.id, title, heads, values, labels, labels, "query", "key", outlines, OUTLINED)
-    return Film(subject.steps, [panels.timeline(subject), maps])
+        maps = panels.signed_maps(quantity.id, title, heads, values, labels, labels, "query", "key", outlines=outlines)
+    return Film(subject.steps, [panels.timeline(subject), replace(maps, outlined=OUTLINED if outlines else "")])

@@ -347,7 +347,6 @@ def pattern_maps(
     patterns: Tensor,
     labels: list[str],
     outlines: Sequence[tuple[int, int, int, int]] = (),
-    outlined: str = "",
     span: int = 12,
 ) -> Heatmaps:
     """Attention patterns, one map per head.
@@ -359,25 +358,12 @@ def pattern_maps(
         patterns: (snapshot map query key) between 0 and 1, all heads of layer 0, then of layer 1...
         labels: of the positions.
         outlines: see `Heatmaps`.
-        outlined: see `Heatmaps`.
         span: columns of the page, of 12.
     """
     values = masked_future(patterns).numpy()
     names = head_names(subject.info.model)
     return Heatmaps(
-        id,
-        title,
-        names,
-        values,
-        labels,
-        labels,
-        "query",
-        "key",
-        low=0.0,
-        high=1.0,
-        outlines=outlines,
-        outlined=outlined,
-        span=span,
+        id, title, names, values, labels, labels, "query", "key", low=0.0, high=1.0, outlines=outlines, span=span
     )
 
 
@@ -391,7 +377,6 @@ def signed_maps(
     row_axis: str,
     column_axis: str,
     outlines: Sequence[tuple[int, int, int, int]] = (),
-    outlined: str = "",
     span: int = 12,
     full_colour_at: float | None = None,
 ) -> Heatmaps:
@@ -407,7 +392,6 @@ def signed_maps(
         row_axis: what the rows are.
         column_axis: what the columns are.
         outlines: see `Heatmaps`.
-        outlined: see `Heatmaps`.
         span: columns of the page, of 12.
         full_colour_at: the absolute value at which the colour scale ends. None: the 0.75 quantile over snapshots of the
             largest absolute value, so that a spike in a few snapshots does not make the others pale.
@@ -433,7 +417,6 @@ def signed_maps(
         scale="diverging" if signed else "sequential",
         full_colour_at=full_colour_at if 0 < full_colour_at < high else None,
         outlines=outlines,
-        outlined=outlined,
         span=span,
     )
 
