@@ -39,9 +39,9 @@ export class Transport {
    */
   constructor(player, linked) {
     this.player = player;
-    this.playButton = this.button("play", "Play", () => player.toggle());
+    this.playButton = this.button("play", "Play, Space", () => player.toggle());
     this.playButton.title = "Play or pause (Space)";
-    this.playButton.append(element("kbd", { "aria-hidden": "true" }, "Space"));
+    this.playButton.append(element("kbd", {}, "Space"));
     this.range = element("input", { type: "range", min: 0, step: 1, "aria-label": "Snapshot" });
     this.range.oninput = () => {
       player.pause();
@@ -132,6 +132,6 @@ export class Transport {
   /** @param {"play" | "pause"} name what the button does now */
   offer(name) {
     this.playButton.firstChild?.replaceWith(icon(name));
-    this.playButton.setAttribute("aria-label", name === "play" ? "Play" : "Pause");
+    this.playButton.setAttribute("aria-label", name === "play" ? "Play, Space" : "Pause, Space");
   }
 }
