@@ -17,12 +17,18 @@ from tests.conftest import SHIPPED
 from tests.films import unpacked
 
 FRONT = "---\ntitle: Sums\nquestion: How?\nrun: small\norder: 1\n---\n"
-BEAT = "\n## It {{losses/all at 20}} falls\n\n```scene\noverview?step=20\npanel: losses\n```\n\nAt [step 30](step:30) <b>it</b>.\n"
+BEAT = (
+    "\n## It {{losses/all at 20}} falls\n\n```scene\noverview?step=20\npanel: losses\n```\n\n"
+    "At [step 30](step:30) <b>it</b>.\n"
+)
 ASKED = (
     "\n## What next?\n\n```scene\noverview?step=20&player=losses.log\npanel: losses\nveil: 20\n```\n\nGuess.\n\n"
     "### Reveal\n\nIt is {{losses/all at 40 | 3}}.\n"
 )
-MAPS = "\n## The heads\n\n```scene\noverview?step=40\npanel: patterns\nlight: L0H0\n```\n\n[More](heads?run=small&step=10)\n"
+MAPS = (
+    "\n## The heads\n\n```scene\noverview?step=40\npanel: patterns\nlight: L0H0\n```\n\n"
+    "[More](heads?run=small&step=10)\n"
+)
 
 
 def told(tmp_path, text: str, subject: Subject) -> Telling:
@@ -59,14 +65,13 @@ def test_beats_that_differ_in_step_and_switches_share_one_film(tmp_path, subject
     header = unpacked(b"\x04\x00\x00\x00{}  " + deck.packed)
     assert len(header["films"]) == 1
     assert json.dumps(header["slides"][1]["switches"]) == '[["losses", "log", true]]'
-    assert [panel["id"] for panel in header["panels"]] == ["losses", "patterns"] if "panels" in header else True
     assert "…" in telling.deck([None]).slides[0].headline
 
 
 @pytest.mark.parametrize(
     ("text", "line", "message"),
     [
-        ("\n## " + "word " * 13 + BEAT[30:], 8, "13 words"),
+        ("\n## " + "word " * 13 + BEAT[BEAT.index("\n\n```") :], 8, "13 words"),
         ("\nwords\n" + BEAT, 8, "in no beat"),
         (BEAT.replace("```scene\noverview?step=20\npanel: losses\n```", ""), 8, "0 scenes"),
         (BEAT.replace("panel: losses", "panel: none"), 11, "no panel 'none'"),

@@ -65,7 +65,7 @@ class Telling:
             self._slide(beat, scene, films[place], place)
             for beat, scene, place in zip(self.story.beats, self.scenes, self.places, strict=True)
         ]
-        slides[-1] = replace(slides[-1], explore=str(self.scenes[-1].scene), own=str(Scene(TYPED, self.story.run)))
+        slides[-1] = replace(slides[-1], explore=str(self.story.beats[-1].scene), own=str(Scene(TYPED, self.story.run)))
         return Deck(self.story.title, self.story.run, slides, films)
 
     def _slide(self, beat: Beat, opened: Opened, film: Film | None, place: int) -> Slide:

@@ -40,11 +40,7 @@ export const shown = (film, id, isTimeline) => {
  * @param {number[]} steps
  * @param {number} veil a step
  */
-export const lastBefore = (steps, veil) =>
-  Math.max(
-    0,
-    steps.findLastIndex((step) => step <= veil),
-  );
+export const lastBefore = (steps, veil) => Math.max(0, steps.filter((step) => step <= veil).length - 1);
 
 export class Deck {
   deck = /** @type {DeckData} */ (/** @type {unknown} */ (null)); // set by `show`
@@ -230,7 +226,7 @@ export class Deck {
    */
   room(alone) {
     const whole = this.isFull ? innerHeight / this.player.zoom : innerHeight * 0.8;
-    return Math.max(240, whole - (alone ? 150 : 170 + SCRUB));
+    return Math.max(240, whole - (alone || this.isFull ? 150 : 170 + SCRUB));
   }
 
   get isFull() {
