@@ -237,7 +237,7 @@ def test_switches_of_one_panel_are_not_those_of_another(browse):
     losses = page.locator(".panel.curves").first
     expect(losses.get_by_role("button", name="log")).to_have_attribute("aria-pressed", "false")
     losses.get_by_role("button", name="log").click()
-    page.get_by_role("link", name="Attribution").click()
+    page.get_by_role("link", name="Components").click()
     page.wait_for_url("**/components?*")
     expect(page.locator(".panel.columns")).to_be_visible()
     first = page.locator(".panel.curves").first
@@ -281,7 +281,7 @@ def test_colours_follow_the_theme(browse, scheme):
 
 def test_a_narrow_window_puts_panels_below_each_other(browse):
     page = browse("/overview?run=small&step=0")
-    page.set_viewport_size({"width": 800, "height": 1000})
+    page.set_viewport_size({"width": 700, "height": 1000})
     page.wait_for_function(
         f"() => {{ const film = {FILM};"
         """

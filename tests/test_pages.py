@@ -216,7 +216,9 @@ def test_a_step_between_snapshots_opens_at_the_nearest(opened):
 
 def test_try_shows_answers_and_offers_harder_variations(opened):
     app = opened("answers", run="small", example="48+76=100")
-    assert [panel["kind"] for panel in header(app)["panels"]] == ["tokens", "text", "bars", "curves"]
+    assert [panel["kind"] for panel in header(app)["panels"]] == [
+        *("tokens", "raster", "raster", "raster", "text", "bars", "curves")
+    ]
     assert "is wrong" in app.info[0].value
     table = app.dataframe[0].value
     assert table["digit"].tolist() == ["hundreds", "tens", "units"]
@@ -228,7 +230,8 @@ def test_try_shows_answers_and_offers_harder_variations(opened):
 
 def test_examples_can_be_picked(opened):
     app = opened("overview", run="small")
-    controls(app)[0].set_value("99+01").run()
+    (named,) = [group for group in app.get("button_group") if group.key == "choice.example.named"]
+    named.set_value("99+01").run()
     assert app.session_state.example == "99+01"
     assert "".join(header(app)["panels"][0]["prompt"]) == "99+01="
 

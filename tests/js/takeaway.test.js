@@ -97,5 +97,5 @@ test("the library that draws SVG is the one that is pinned", () => {
   const text = (/** @type {string} */ path) => readFileSync(new URL(path, FOLDER), "utf8");
   const installed = "../../../node_modules/svgcanvas/";
   assert.equal(text("vendor/svgcanvas.js"), text(`${installed}dist/svgcanvas.esm.js`));
-  assert.equal(text("vendor/svgcanvas.LICENSE"), text(`${installed}LICENSE`));
+  assert.equal(text("vendor/svgcanvas.license.txt"), text(`${installed}LICENSE`));
 });

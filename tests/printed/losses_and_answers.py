@@ -52,7 +52,7 @@ def recorded(run: PlainRun, detail: bool, beta: float) -> dict[str, tuple[np.nda
     return {label: (steps, values, averages[label]) for label, (steps, values) in curves.items()}
 
 
-@recomputes("(?!phase-changes).*", "losses")
+@recomputes("(?!losses).*", "losses")
 def losses(page: Page, id: str) -> Expected:
     return of_run(page.run, detail=False, beta=SMOOTHING)
 
