@@ -11,6 +11,7 @@ Each block multiplies the residual stream by the residual gain g before adding i
 the output of block i reaches the unembedding times g**(n-1-i), and the embedding times g**n.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import torch
@@ -51,17 +52,43 @@ def direct_logit_attribution(
         hooks: as in `Ensemble.passes`. Components are read at hook_embed, hook_pos_embed, hook_z and hook_mlp_out; what
             a hook changes between there and the logits is not attributed to any component.
     """
+    logits, cache = ensemble.run(example.tokens[None], attribution_hooks(ensemble.cfg), hooks=hooks)
+    return attributed(ensemble, example, logits, cache, centred)
+
+
+def attribution_hooks(cfg: ModelConfig) -> list[str]:
+    """The hook points that direct logit attribution reads.
+
+    Args:
+        cfg: of the model.
+    """
+    if cfg.architecture == "table":
+        return [component.hook for component in components(cfg)]
+    return [*_sources(cfg), *(["ln_final.hook_scale"] if cfg.layer_norm else [])]
+
+
+def attributed(
+    ensemble: Ensemble,
+    example: Example,
+    logits: Float[Tensor, "snapshot 1 pos d_vocab_out"],
+    cache: Mapping[str, Tensor],
+    centred: bool,
+) -> Attribution:
+    """`direct_logit_attribution` from a forward pass that was made already.
+
+    Args:
+        ensemble: the snapshots.
+        example: the only example of the pass.
+        logits: of the pass.
+        cache: of the pass, with the activations at `attribution_hooks`.
+        centred: as there.
+    """
     cfg = ensemble.cfg
     if cfg.architecture == "table":
         (head,) = components(cfg)
-        _, cache = ensemble.run(example.tokens[None], [head.hook], hooks=hooks)
-        logits = _right_logits(cache[head.hook][:, 0, example.positions, 0], example.targets, centred)
-        return Attribution((head.name,), logits[..., None], logits)
-
-    sources = _sources(cfg)
-    norm = ["ln_final.hook_scale"] if cfg.layer_norm else []
-    logits, cache = ensemble.run(example.tokens[None], [*sources, *norm], hooks=hooks)
-    cache = {name: x[:, 0, example.positions] for name, x in cache.items()}  # (snapshot answer ...)
+        right = _right_logits(cache[head.hook][:, 0, example.positions, 0], example.targets, centred)
+        return Attribution((head.name,), right[..., None], right)
+    at_answers = {name: cache[name][:, 0, example.positions] for name in attribution_hooks(cfg)}
 
     # The direction of the residual stream along which the right logit grows.
     W_U = ensemble.weights["unembed.W_U"]
@@ -73,11 +100,11 @@ def direct_logit_attribution(
         w, b = ensemble.weights["ln_final.w"][:, None], ensemble.weights["ln_final.b"][:, None]
         bias = (direction * b).sum(-1)  # (snapshot answer)
         direction = direction * w
-        direction = (direction - direction.mean(-1, keepdim=True)) / cache["ln_final.hook_scale"]
+        direction = (direction - direction.mean(-1, keepdim=True)) / at_answers["ln_final.hook_scale"]
 
     names, values = [], []
-    for hook, (labels, gain) in sources.items():
-        output = cache[hook]
+    for hook, (labels, gain) in _sources(cfg).items():
+        output = at_answers[hook]
         if hook.endswith("hook_z"):
             W_O = ensemble.weights[hook.replace("hook_z", "W_O")]
             through_W_O = "snapshot head d_head d_model, snapshot answer d_model -> snapshot answer head d_head"

@@ -102,6 +102,10 @@ def _follow(view: View, subject: Subject, ask: str | None) -> None:
         texts = list(subject.task.examples.values())
         at = texts.index(session.example) if session.example in texts else -1 if by > 0 else 0
         session.example = texts[(at + by) % len(texts)]
+    elif which == "ablate":
+        options = state.current_options(view, subject)
+        left, changed = [name for name in options.without if name != what], what not in options.without
+        state.set_options(view, options, {"without": ",".join([*left, what] if changed else left)})
 
 
 def _view_links(view: View, subject: Subject) -> None:

@@ -10,7 +10,6 @@ import streamlit as st
 
 from explorer.errors import UserError
 from explorer.model.transformer import ModelConfig
-from explorer.options import NoOptions
 from explorer.pages import places, state
 from explorer.pages.explore import show_film
 from explorer.pages.plain import plain
@@ -205,7 +204,9 @@ def _film(text: str) -> None:
         state.validate(subject)
         if st.session_state.pop("train.newest", False):  # at the newest step, the player follows the run
             st.session_state.step = subject.frames[-1]
-        show_film(state.cached(get_view("overview").whole_film, text, NoOptions(), quiet=True), figures=False)
+        view = get_view("overview")
+        options = state.current_options(view, subject)
+        show_film(state.cached(view.whole_film, text, options, quiet=True), figures=False)
     except UserError as error:
         st.error(plain(str(error)))
     if stopped:  # updates the sidebar and the URL; last, since elements not drawn before a rerun vanish

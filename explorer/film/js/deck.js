@@ -173,7 +173,7 @@ export class Deck {
       asks: false,
     });
     if (slide.veil !== null && this.isVeiled) player.cover(lastBefore(film.steps, slide.veil));
-    /** @type {any} */ (player).choose?.(slide.light);
+    player.choose(slide.light);
     player.glide(nearest(film.steps, slide.start), GLIDE);
   }
 
@@ -221,7 +221,7 @@ export class Deck {
     if (!found || !this.drawn) return;
     const { step, light } = found.dataset;
     if (step) this.player.glide(nearest(this.drawn.steps, Number(step)), GLIDE);
-    else /** @type {any} */ (this.player).choose?.(light);
+    else this.player.choose(light ?? null);
   }
 
   /**

@@ -24,6 +24,7 @@ const ON_STAGE = [
 const ASKED = [
   ["v, V", "the next or the previous view"],
   ["e, E", "the next or the previous example"],
+  ["x", "in the Overview: ablate the head or MLP that is chosen, or restore it"],
 ];
 
 /**

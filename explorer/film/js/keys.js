@@ -61,6 +61,7 @@ const ASKS = {
   V: ({ onAsk }) => onAsk?.("previous view"),
   e: ({ onAsk }) => onAsk?.("next example"),
   E: ({ onAsk }) => onAsk?.("previous example"),
+  x: (player) => player.ablate(),
 };
 
 /**

@@ -149,6 +149,7 @@ export class Panel {
   layout() {}
   live() {}
   escape() {}
+  ablate() {}
 
   /**
    * Act on a key while the panel has the focus.

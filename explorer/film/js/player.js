@@ -2,7 +2,7 @@
 
 import { element } from "./dom.js";
 import { Keys } from "./keys.js";
-import { memory, takeUp } from "./memory.js";
+import { declare, get, memory, set, takeUp } from "./memory.js";
 import { advanced, drawnAt, isCalm } from "./motion.js";
 import { clamp, nearest } from "./scales.js";
 import { Stage } from "./stage.js";
@@ -15,7 +15,9 @@ import { Transport } from "./transport.js";
 const REPORT_DELAY = 150; // ms without a key until the step is reported
 const SETTLE_DELAY = 150; // ms without another frame until it is summed up in words
 
-/** @typedef {"next view" | "previous view" | "next example" | "previous example"} Ask */
+const ALL = "all"; // the id under which a choice is kept that all panels share
+
+/** @typedef {"next view" | "previous view" | "next example" | "previous example" | `ablate ${string}`} Ask */
 
 export class Player {
   position = 0; // in snapshots; whole while paused
@@ -110,6 +112,7 @@ export class Player {
     this.look.hidden = !film.look.length;
     this.transport.range.max = String(steps.length - 1);
     memory.declared.clear();
+    declare(memory, ALL, "chosen", null);
     this.panels = film.panels.map((panel) => new this.kinds[panel.kind](panel, this));
     this.grid.replaceChildren(...this.panels.map((panel) => panel.root));
     this.position = nearest(steps, memory.step ?? start);
@@ -138,6 +141,22 @@ export class Player {
     this.stage.arrange();
     for (const panel of this.panels) panel.layout();
     this.redraw();
+  }
+
+  /** The name of the head, the curve or the map that stands out in all panels; null: none does. */
+  get chosen() {
+    return /** @type {string | null} */ (get(memory, ALL, "chosen") ?? null);
+  }
+
+  /** @param {string | null} name */
+  choose(name) {
+    set(memory, ALL, "chosen", name);
+    this.layout();
+  }
+
+  /** Ablate the part that is chosen, or restore it, if a panel offers that. */
+  ablate() {
+    for (const panel of this.panels) panel.ablate();
   }
 
   /** Draw before the browser's next paint; several calls before it draw once. */

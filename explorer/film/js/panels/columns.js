@@ -99,7 +99,8 @@ export default class Columns extends CanvasPanel {
     panel.categories.forEach((name, c) => {
       const marked = panel.marked.includes(c);
       if (!marked && (c % every || panel.marked.some((other) => Math.abs(other - c) < every))) return;
-      const style = marked ? { weight: 700, colour: theme.ink } : {};
+      const isChosen = name === this.player.chosen;
+      const style = marked || isChosen ? { weight: 700, colour: isChosen ? theme.cursor : theme.ink } : {};
       const x = box.left + (c + 0.5) * box.pitch;
       if (turned)
         this.write(context, fitting(name, 108), x, box.bottom + 8, { align: "right", size: 12, turned, ...style });

@@ -85,6 +85,8 @@ export const table = (panel, frame) => ({
   ]),
 });
 
+const DIMMED = 0.25; // the opacity of curves beside one that is chosen
+
 /** @param {Mark} mark */
 export const said = ({ label, step, until }) =>
   until === null ? `${label} at step ${count(step)}` : `${label} from step ${count(step)} to ${count(until)}`;
@@ -219,7 +221,10 @@ export default class Curves extends Timeline {
     context.beginPath();
     context.rect(box.left, box.top - 4, box.right - box.left, box.bottom - box.top + 8);
     context.clip();
+    const { chosen } = this.player;
+    const dims = this.groups.size > 1 && this.groups.has(chosen ?? ""); // the others
     for (const [name, { lines, swatch }] of this.groups) {
+      const share = dims && name !== chosen ? DIMMED : 1;
       const dash = this.dash(lines[0]);
       const pattern = !dash.length ? "solid" : dash[0] > 2 ? "dashed" : "dotted";
       swatch.style.borderTop = `3px ${pattern} ${this.colour(lines[0])}`;
@@ -227,8 +232,9 @@ export default class Curves extends Timeline {
       const many = lines.length > 1;
       if (!many) this.around(context, lines[0]);
       for (const line of lines) {
-        if (this.smooth() && !many) this.trace(context, line, line.raw, 0.14, 1);
-        this.trace(context, line, this.shown(line), many ? 0.5 : 1, line.strong ? 2.5 : many ? 1 : 2);
+        if (this.smooth() && !many) this.trace(context, line, line.raw, 0.14 * share, 1, []);
+        const width = line.strong || (dims && name === chosen) ? 2.5 : many ? 1 : 2;
+        this.trace(context, line, this.shown(line), many ? 0.5 * share : share, width, many ? [] : this.dash(line));
       }
     }
     context.restore();
@@ -315,14 +321,15 @@ export default class Curves extends Timeline {
    * @param {Drawn} drawn
    * @param {number} alpha
    * @param {number} width
+   * @param {number[]} dash
    */
-  trace(context, line, { steps, values }, alpha, width) {
+  trace(context, line, { steps, values }, alpha, width, dash) {
     const log = this.log();
     context.globalAlpha = alpha;
     context.strokeStyle = this.colour(line);
     context.lineWidth = width;
     context.lineJoin = "round";
-    context.setLineDash(alpha < 1 ? [] : this.dash(line));
+    context.setLineDash(dash);
     context.beginPath();
     let pen = false;
     let [lastX, lastY] = [0, 0];

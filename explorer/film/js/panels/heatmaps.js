@@ -266,13 +266,15 @@ export default class Heatmaps extends CanvasPanel {
     const { base: context } = this;
     context.clearRect(0, 0, this.width, this.height);
     for (const box of boxes) {
-      const style = { weight: 600, colour: theme.ink };
+      const isChosen = panel.maps.length > 1 && panel.maps[box.map] === this.player.chosen;
+      const style = { weight: isChosen ? 800 : 600, colour: isChosen ? theme.cursor : theme.ink };
       this.write(context, panel.maps[box.map], box.x, box.y - margin.top - 12, style);
       context.fillStyle = theme.wash; // shows where a cell has no value
       context.fillRect(box.x, box.y, box.w, box.h);
-      context.strokeStyle = theme.line;
-      context.lineWidth = 1;
-      context.strokeRect(box.x - 0.5, box.y - 0.5, box.w + 1, box.h + 1);
+      context.strokeStyle = isChosen ? theme.cursor : theme.line;
+      context.lineWidth = isChosen ? 3 : 1;
+      const off = context.lineWidth / 2;
+      context.strokeRect(box.x - off, box.y - off, box.w + 2 * off, box.h + 2 * off);
       this.labels(context, box, cell);
     }
     const axes = `${panel.row_axis} ↓   ${panel.column_axis} →`;
