@@ -143,7 +143,8 @@ def test_named_examples_carry_as_they_say(task):
 
 def test_siblings_carry_as_they_say(task):
     siblings = task.siblings(task.encode("12340+67890"))
-    assert set(siblings) == {"one carry through nines", "a carry from every column"}
+    assert set(siblings) == {"no carry", "one carry through nines", "a carry from every column"}
+    assert task.described(task.encode(siblings.pop("no carry"))) == "no column carries"
     for text in siblings.values():
         tokens = task.encode(text).tokens[None]
         assert task.sums(tokens[:, :5], tokens[:, 6:11]).extra["carries"].tolist() == [[0, 1, 1, 1, 1, 1]]

@@ -10,6 +10,8 @@ from explorer.film.panels.bars import Bars
 from explorer.film.panels.columns import Columns
 from explorer.film.panels.curves import Curves, Line
 from explorer.film.panels.heatmaps import Heatmaps
+from explorer.film.panels.raster import Raster
+from explorer.film.panels.tokens import Tokens
 from explorer.runs import Runs
 from explorer.views import all_views
 from explorer.views.looking import at_falls, beside_the_first, highest, largest_change, listed
@@ -81,6 +83,35 @@ def test_a_loss_is_falling_between_the_begin_and_the_end_of_its_deepest_fall():
                 continue
             assert (now, fallen, later) == (begins <= step < ends, ends <= step, step < begins), (group, step, sentence)
     assert "from 2.1 to 0.23 nats" in said[862]
+
+
+def test_views_of_what_is_inside_say_where_there_is_little_to_see_yet():
+    runs = Runs(SHIPPED)
+    film = open_scene("circuits?run=induction", runs).film()
+    begins = Subject.load(runs.open("induction")).first_fall()
+    assert begins
+    for step, sentence in zip(film.steps, film.look, strict=True):
+        assert sentence.startswith("Little to see yet") == (step < begins)
+        assert (f"step {begins:,}" in sentence) == (step < begins)
+
+
+def test_what_is_said_of_an_answer_agrees_with_its_strip_and_its_ribbon():
+    film = open_scene("answers?run=addition&example=12345%2B67890", Runs(SHIPPED)).film()
+    strip, ribbon = film.panels[:2]
+    assert isinstance(strip, Tokens)
+    assert isinstance(ribbon, Raster)
+    assert ribbon.title.endswith("12345+67890: a carry through one nine")
+    assert ribbon.marks is not None
+    right = strip.answers == np.array(strip.targets)  # (frame answer)
+    for frame, (step, sentence) in enumerate(zip(film.steps, film.look, strict=True)):
+        assert sentence.startswith(f"{right[frame].sum()} of 6 answers right")
+        assert ("for good: " in sentence) == bool((ribbon.marks <= step).any() or (ribbon.marks > step).any())
+        for place, mark in zip(ribbon.rows, ribbon.marks, strict=True):
+            if mark <= step:
+                assert right[frame:, list(ribbon.rows).index(place)].all()
+    alone = open_scene("answers?run=modular-addition", Runs(SHIPPED)).film()
+    assert alone.look[-1] == "Right; from now on for good."
+    assert alone.look[0].startswith("Wrong; right for good from step ")
 
 
 @pytest.mark.parametrize(

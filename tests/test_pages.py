@@ -217,7 +217,7 @@ def test_a_step_between_snapshots_opens_at_the_nearest(opened):
 def test_try_shows_answers_and_offers_harder_variations(opened):
     app = opened("answers", run="small", example="48+76=100")
     assert [panel["kind"] for panel in header(app)["panels"]] == [
-        *("tokens", "raster", "raster", "raster", "text", "bars", "curves")
+        *("tokens", "raster", "raster", "raster", "raster", "text", "bars", "curves")
     ]
     assert "is wrong" in app.info[0].value
     table = app.dataframe[0].value
@@ -234,6 +234,22 @@ def test_examples_can_be_picked(opened):
     named.set_value("99+01").run()
     assert app.session_state.example == "99+01"
     assert "".join(header(app)["panels"][0]["prompt"]) == "99+01="
+
+
+def test_a_part_that_the_reader_clicked_is_ablated_and_restored(opened):
+    app = opened("overview", run="small")
+
+    def ask(at: int) -> list[str]:
+        app.session_state["player"] = {"asked": {"what": "ablate L0H1", "at": at}}
+        app.run()
+        assert healthy(app)
+        return next(panel["ablated"] for panel in header(app)["panels"] if panel["kind"] == "diagram")
+
+    assert ask(1) == ["L0H1"]
+    assert address(app).options == (("without", "L0H1"),)
+    app.run()  # the same question is heard once
+    assert app.multiselect(key="overview.without").value == ["L0H1"]
+    assert ask(2) == []
 
 
 def test_activations_shows_every_hook_point_forward_and_gradient(opened):

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from explorer.options import Choice, Context, Option, Switch, options_of, resolve
+from explorer.options import Choice, Context, Option, Several, Switch, options_of, resolve
 from explorer.runs import Runs
 from explorer.views import all_views, get_view, sampling
 from explorer.views.subject import Subject
@@ -50,6 +50,12 @@ def ends(option: Option, context: Context) -> list[str]:
     assert isinstance(option, Choice)
     values = list(option.choices_at(context))
     return [option.text_of(value) for value in dict.fromkeys((values[0], values[-1]))] if values else [""]
+
+
+def last(option: Option, context: Context) -> str:
+    """The last of several choices."""
+    assert isinstance(option, Several)
+    return option.text_of((list(option.choices_at(context))[-1],))
 
 
 def _choices(option: Option, context: Context) -> Iterator[str]:
@@ -95,6 +101,7 @@ SAMPLED: Mapping[tuple[str, str], Callable[[Option, Context], list[str]]] = {
     ("cut", "off"): first,
     ("cut", "second"): first,
     ("losses", "smoothing"): ends,
+    ("overview", "without"): lambda option, context: ["", last(option, context)],
 }
 
 

@@ -321,8 +321,12 @@ class Addition(Task):
         verdict = f" {wrong}  wrong" if wrong.strip() else f" {' ' * len(wrong)}  right"
         return f" {chain}  carries\n{self.tokens_to_string(example.tokens)}\n\n {said}  model\n{verdict}"
 
+    def described(self, example: Example) -> str:
+        """How far its longest chain of carries reaches: the name of its carry class."""
+        return list(CARRY_CLASSES.values())[int(carry_class(*self._terms(example.tokens[None])))]
+
     def siblings(self, example: Example) -> Mapping[str, str]:
-        """Sums close to this one with more carries or a longer chain of carries."""
+        """Sums close to this one: without carries, and with more carries or a longer chain of them."""
         x = self._terms(example.tokens[None])[0][0]
 
         def text(x: Tensor, y: Tensor) -> str:
@@ -332,6 +336,7 @@ class Addition(Task):
         through = 9 - some
         through[-1] += 1
         variations = {
+            "no carry": text(x, (9 - x) // 2),
             "one carry through nines": text(some, through),
             "a carry from every column": text(some, 10 - some),
         }

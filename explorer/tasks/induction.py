@@ -265,11 +265,12 @@ class Induction(Task):
     @property
     def examples(self) -> Mapping[str, str]:
         return {
+            "words": "blacksmith forge ABCDEFGHIJKblacksmith forge"[: self.n_ctx - 1],
             "a stretch, copied twice": self._text("blacksmith forge", 7),
             "another stretch there": self._text("uncopyrightables", 7),
             "copies at the ends": self._text("blacksmith forge", 0),
             "with repeated letters": self._text("phase transition", 7),
-            "words": "the cat sat on the mat; the cat sat on the"[: self.n_ctx - 1],
+            "a sentence": "the cat sat on the mat; the cat sat on the"[: self.n_ctx - 1],
         }
 
     def _text(self, words: str, at: int) -> str:

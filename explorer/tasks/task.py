@@ -310,6 +310,14 @@ class Task(ABC):
             answer: (answer,) the model's output tokens.
         """
 
+    def described(self, example: Example) -> str:
+        """What kind of example it is, in a few words; empty if the task knows no kinds.
+
+        Args:
+            example: of this task.
+        """
+        return ""
+
     def siblings(self, example: Example) -> Mapping[str, str]:
         """Named variations of an example, for comparison with it.
 

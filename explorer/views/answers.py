@@ -5,12 +5,15 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from explorer.analysis.answers import Answers as Decoded
 from explorer.analysis.answers import greedy_answers, right_from
 from explorer.film.film import Film
 from explorer.film.panels.raster import Raster
 from explorer.film.panels.text import Text
+from explorer.film.panels.tokens import Tokens
 from explorer.options import NoOptions
-from explorer.views import panels
+from explorer.tasks.data import Example
+from explorer.views import looking, panels
 from explorer.views.subject import Subject
 from explorer.views.view import Item, Link, Links, Note, Table, View
 
@@ -22,6 +25,26 @@ class Answers(View[NoOptions]):
 
     def film(self, subject: Subject, example: str, options: NoOptions, second: Subject | None = None) -> Film:
         return film(subject, example)
+
+    def look(self, subject: Subject, film: Film) -> Sequence[str]:
+        """How many answers are right at each snapshot, and which are so for good."""
+        ribbon = next(panel for panel in film.panels if isinstance(panel, Raster))
+        strip = next(panel for panel in film.panels if isinstance(panel, Tokens))
+        right = (strip.answers == np.array(strip.targets)).sum(1)  # (frame,)
+        since = dict(zip(ribbon.rows, ribbon.marks if ribbon.marks is not None else (), strict=True))
+        sentences = []
+        for step, n in zip(film.steps, right.tolist(), strict=True):
+            kept = [place for place, mark in since.items() if mark <= step]
+            coming = sorted((int(mark), place) for place, mark in since.items() if mark > step)
+            alone = len(since) == 1
+            parts = [("right" if n else "wrong") if alone else f"{n} of {len(since)} answers right"]
+            if kept:
+                parts.append("from now on for good" if alone else f"for good: {looking.listed(kept)}")
+            if coming:
+                which = "right for good" if alone else f"next for good: {coming[0][1]},"
+                parts.append(f"{which} from step {coming[0][0]:,} on")
+            sentences.append(f"{'; '.join(parts)}.".capitalize() if alone else f"{'; '.join(parts)}.")
+        return sentences
 
     def above(self, subject: Subject, example: str, options: NoOptions) -> Sequence[Item]:
         return notes(subject, example)
@@ -53,11 +76,14 @@ def film(subject: Subject, text: str) -> Film:
     task, example = subject.task, subject.task.encode(text)
     answers = greedy_answers(subject.ensemble, example)
     blocks = [task.written(example, answer) for answer in answers.tokens.tolist()]
+    siblings = list(task.siblings(example).items())
+    span = 12 // max(len(siblings), 1)
     return Film(
         subject.steps,
         [
             panels.answer_strip(subject, "answers", "Answer by greedy decoding", example, answers),
-            *ribbons(subject, text),
+            _ribbon(subject, "ribbon", example, answers, task.described(example), span=12),
+            *(_ribbon_of(subject, i, label, other, span) for i, (label, other) in enumerate(siblings, 1)),
             Text("working", "Written out", blocks, span=4),
             panels.answer_bars(subject, "probabilities", "Probabilities of each answer", example, answers, span=8),
             panels.losses(subject, detail=False),
@@ -65,43 +91,31 @@ def film(subject: Subject, text: str) -> Film:
     )
 
 
-def ribbons(subject: Subject, text: str) -> list[Raster]:
-    """The probability of each right answer over the snapshots, for an example and its first two variations.
+def _ribbon_of(subject: Subject, place: int, label: str, text: str, span: int) -> Raster:
+    """The ribbon of a variation of the example."""
+    example = subject.task.encode(text)
+    return _ribbon(subject, f"ribbon-{place}", example, greedy_answers(subject.ensemble, example), label, span)
 
-    A mark stands where an answer is right for good.
 
-    Args:
-        subject: the run.
-        text: an example of the run's task.
-
-    Raises:
-        UserError: ``text`` is not an example of the run's task.
-    """
-    task = subject.task
-    lives = {"": text, **dict(list(task.siblings(task.encode(text)).items())[:2])}
-    shown = []
-    for i, (label, one) in enumerate(lives.items()):
-        example = task.encode(one)
-        answers = greedy_answers(subject.ensemble, example)
-        targets = example.targets.expand(*answers.tokens.shape)[..., None]
-        named = f"{label}: {panels.brief(one)}" if label else panels.brief(one)
-        shown.append(
-            Raster(
-                "ribbon" if i == 0 else f"ribbon-{i}",
-                f"Probability of each right {task.token_noun}, {named}",
-                example.places,
-                np.array(subject.steps),
-                answers.probabilities.gather(-1, targets)[..., 0].T.numpy(),  # (answer snapshot)
-                low=0.0,
-                high=1.0,
-                unit="probability",
-                marks=np.array([np.nan if step is None else step for step in right_from(answers.right, subject.steps)]),
-                mark="right for good",
-                by_frame=True,
-                span=12 if len(lives) == 1 else 6 if len(lives) == 2 else 4,
-            )
-        )
-    return shown
+def _ribbon(subject: Subject, id: str, example: Example, answers: Decoded, label: str, span: int) -> Raster:
+    """The life of an example: the probability of each right answer over the snapshots, with a mark where an answer is
+    right for good."""
+    targets = example.targets.expand(*answers.tokens.shape)[..., None]
+    named = f"{panels.brief(example.text)}: {label}" if label else panels.brief(example.text)
+    return Raster(
+        id,
+        f"Probability of each right {subject.task.token_noun}, {named}",
+        example.places,
+        np.array(subject.steps),
+        answers.probabilities.gather(-1, targets)[..., 0].T.numpy(),  # (answer snapshot)
+        low=0.0,
+        high=1.0,
+        unit="probability",
+        marks=np.array([np.nan if step is None else step for step in right_from(answers.right, subject.steps)]),
+        mark="right for good",
+        by_frame=True,
+        span=span,
+    )
 
 
 def learned(subject: Subject, text: str) -> tuple[Learned, ...]:

@@ -29,6 +29,7 @@ class Options:
 
 class Circuits(View[Options]):
     name, title, icon, order = "circuits", "Circuits", "schema", 6
+    inside = True
     heading = "What do the weights alone say?"
     sentence = (
         "The QK circuit says which tokens a head attends to, the OV circuit what it writes when it does; no "

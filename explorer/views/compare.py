@@ -2,7 +2,7 @@
 
 import contextlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -182,7 +182,8 @@ def _losses(side: _Side) -> Panel:
     run = side.run
     title = f"{run.name}: loss by {run.task.token_noun}"
     at = None if side.shown == side.frames else np.array(side.shown)
-    return panels.losses(run, False, span=6, height=240, at=at, title=title, id=f"losses{side.suffix}")
+    losses = panels.losses(run, False, span=6, height=240, at=at, title=title, id=f"losses{side.suffix}")
+    return replace(losses, axes="losses")
 
 
 def _answer(side: _Side) -> Panel:

@@ -40,6 +40,7 @@ class Options:
 
 class Components(View[Options]):
     name, title, icon, order = "components", "Components", "bar_chart", 4
+    inside = True
     heading = "Which part of the model writes the answer?"
     sentence = (
         "Direct logit attribution splits the logit of the right token into what each component adds; the "

@@ -136,6 +136,7 @@ class Options:
 
 class Fourier(View[Options]):
     name, title, icon, order = "fourier", "Fourier", "waves", 7
+    inside = True
     heading = "Does the model compute with waves?"
     sentence = (
         "How much of the weights or activations is a wave of each frequency over the numbers; a few key "

@@ -53,6 +53,26 @@ def at_falls(subject: Subject, steps: Sequence[int]) -> list[str]:
     return sentences
 
 
+def from_first_fall(subject: Subject, steps: Sequence[int], sentences: Sequence[str]) -> list[str]:
+    """What to look at, and before the first phase change that there is little to see yet.
+
+    Args:
+        subject: the run.
+        steps: (frame,)
+        sentences: (frame,) or none.
+
+    Returns:
+        (frame,) sentences; none if there were none.
+    """
+    begins = subject.first_fall()
+    return [
+        f"Little to see yet: the first phase change begins at step {begins:,}. End shows the finished model."
+        if begins is not None and step < begins
+        else sentence
+        for step, sentence in zip(steps, sentences, strict=False)
+    ]
+
+
 def largest_change(film: Film, ids: Sequence[str] = ()) -> list[str]:
     """What has changed most in a panel at each frame, compared with an earlier one.
 

@@ -223,18 +223,21 @@ class Subject:
         return lambda logits: self.task.losses(batch.at_answers(logits), batch).mean(-1)
 
     def opening_step(self) -> int:
-        """The last snapshot before the first phase change begins; step 0 if there is none.
+        """The last snapshot before the first phase change begins; the first if there is none."""
+        begins = self.first_fall() or 0
+        return max((step for step in self.steps if step <= begins), default=self.steps[0])
+
+    def first_fall(self) -> int | None:
+        """The step at which the first phase change begins; None if there is none.
 
         That is, of the deepest falls of all tokens, the one that is steepest first and has a plateau before it. What a
         model gains in its first steps, such as which tokens there are, has none.
         """
-        begins = 0
         for losses in self.losses():  # where unseen data are never understood, what is learnt by heart
             falls = [fall for fall in losses.deepest if fall and fall.begins >= FIRST_STEPS * fall.ends]
             if falls:
-                begins = losses.step(min(falls, key=lambda fall: fall.steepest).begins)
-                break
-        return max((step for step in self.steps if step <= begins), default=self.steps[0])
+                return losses.step(min(falls, key=lambda fall: fall.steepest).begins)
+        return None
 
 
 def _stack(

@@ -92,6 +92,7 @@ class View(ABC, Generic[Options]):
     sentence: ClassVar[str]  # what it shows, for somebody who sees it for the first time
     order: ClassVar[int]  # its position among the views
     options_type: ClassVar[type[Any]] = NoOptions  # the dataclass `Options`
+    inside: ClassVar[bool] = False  # whether it shows what a model has learnt inside, which is nothing at first
 
     def offered(self, info: RunInfo) -> bool:
         """Whether the view has something to say of runs of this kind.
@@ -172,7 +173,10 @@ class View(ABC, Generic[Options]):
             yield shown or film, share
 
     def _whole(self, subject: Subject, film: Film) -> Film:
-        return replace(film, look=self.look(subject, film)).with_gaps(subject.gaps)
+        look = self.look(subject, film)
+        if self.inside:
+            look = looking.from_first_fall(subject, film.steps, look)
+        return replace(film, look=look).with_gaps(subject.gaps)
 
     def above(self, subject: Subject, example: str, options: Options) -> Sequence[Item]:
         """The items above the film. Arguments as for `film`."""

@@ -6,6 +6,7 @@ import { test } from "node:test";
 import * as bars from "../../explorer/film/js/panels/bars.js";
 import * as columns from "../../explorer/film/js/panels/columns.js";
 import * as curves from "../../explorer/film/js/panels/curves.js";
+import * as diagram from "../../explorer/film/js/panels/diagram.js";
 import * as heatmaps from "../../explorer/film/js/panels/heatmaps.js";
 import * as raster from "../../explorer/film/js/panels/raster.js";
 import * as scatter from "../../explorer/film/js/panels/scatter.js";
@@ -331,4 +332,61 @@ test("in a gap, no token is predicted, and no cell of a map has a value", () => 
   assert.deepEqual(tokens.table(strip, 0).rows, [[1, "a", 0.5, "b"]]);
   assert.deepEqual(tokens.table(strip, 1).rows, [[1, "–", NaN, "b"]]);
   assert.deepEqual(heatmaps.table(maps({ values: f4(Array(12).fill(NaN), [2, 2, 3]) }), 0).rows, []);
+});
+
+/** @returns {any} */
+const drawing = () => ({
+  ...common,
+  kind: "diagram",
+  tokens: ["1", "+", "2", "=", "3"],
+  places: ["tens", "units"],
+  answers: ["0", "3"],
+  asked: 1,
+  asks: [2, 3],
+  parts: ["embedding", "L0H0", "L1H0"],
+  rows: [0, 0, 1],
+  heads: [1, 2],
+  attention: f4(
+    Array.from({ length: 40 }, (_, i) => i),
+    [2, 2, 2, 5],
+  ),
+  added: f4(
+    Array.from({ length: 12 }, (_, i) => i / 10),
+    [2, 2, 3],
+  ),
+  probability: f4([0.1, 0.2, 0.3, 0.4], [2, 2]),
+  unit: "logits",
+});
+
+test("a diagram has its parts in rows between tokens and answers, and nothing overlaps", () => {
+  for (const [width, least] of [
+    [300, 0],
+    [1400, 0],
+    [960, 14],
+  ]) {
+    const at = diagram.layout({ width, least, tokens: 5, rows: [0, 0, 1], answers: 2 });
+    const [first, second] = [at.parts[0], at.parts[2]];
+    assert.ok(at.tokens[0].y + at.tokens[0].h < first.y);
+    assert.equal(at.parts[1].y, first.y);
+    assert.ok(first.x + first.w < at.parts[1].x);
+    assert.ok(first.y + first.h < second.y);
+    assert.ok(second.y + second.h < at.answers[0].y);
+    for (const { x, y, w, h } of [...at.tokens, ...at.parts, ...at.answers]) {
+      assert.ok(x >= 0 && x + w <= width && y >= 0 && y + h <= at.height);
+    }
+  }
+  assert.equal(diagram.layout({ width: 900, room: 500, tokens: 85, rows: [0], answers: 30 }).height, 500);
+});
+
+test("a diagram's numbers are found by frame, answer, head and token", () => {
+  const find = diagram.finder(drawing());
+  assert.equal(find.attention(1, 0, 1, 4), 29);
+  assert.equal(find.added(1, 1, 2), Math.fround(1.1));
+  assert.equal(find.probability(0, 1), Math.fround(0.2));
+  const { columns, rows } = diagram.table(drawing(), 1);
+  assert.equal(columns.length, 4);
+  assert.deepEqual(rows[0].slice(0, 3), ["tens: 0", "", "probability"]);
+  // Of each answer its probability, three parts, and for each head the tokens up to where it is asked for.
+  assert.equal(rows.length, 2 * (1 + 3) + 2 * 3 + 2 * 4);
+  assert.deepEqual(rows.at(-1), ["units: 3", "L1H0", "attention to 3: =", 38]);
 });

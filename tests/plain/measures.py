@@ -42,9 +42,11 @@ def components(cfg: dict) -> list[str]:
     return names
 
 
-def attribution(cfg: dict, w: dict, prompt: Prompt, answer: int, centred: bool) -> tuple[dict[str, float], float]:
+def attribution(
+    cfg: dict, w: dict, prompt: Prompt, answer: int, centred: bool, replace: Replace | None = None
+) -> tuple[dict[str, float], float]:
     """What each component adds to the right logit (minus the mean logit if centred), and that logit."""
-    found, n, gain = forward(cfg, w, prompt.tokens[None]), cfg["n_layers"], cfg["residual_gain"]
+    found, n, gain = forward(cfg, w, prompt.tokens[None], replace), cfg["n_layers"], cfg["residual_gain"]
     at, right = prompt.positions[answer], prompt.targets[answer]
 
     def logit(vector: Array) -> float:

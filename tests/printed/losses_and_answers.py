@@ -147,12 +147,12 @@ def greedy(page: Page) -> list[tuple[list[int], np.ndarray]]:
     return page.each(lambda w: measures.greedy(page.cfg, w, page.prompt))
 
 
-@recomputes("overview|answers|compare|cut", "answers")
+@recomputes("answers|compare|cut", "answers")
 def answers(page: Page, id: str) -> Expected:
     return strip(page.run, page.prompt, greedy(page))
 
 
-@recomputes("overview|answers", "probabilities")
+@recomputes("answers", "probabilities")
 def probabilities(page: Page, id: str) -> Expected:
     prompt, values = page.prompt, np.array([probabilities for _, probabilities in greedy(page)])
     return bars(page, values, prompt)
@@ -171,11 +171,12 @@ def working(page: Page, id: str) -> Expected:
     return Lettering([tasks.written(page.run.task, page.example, said) for said, _ in greedy(page)])
 
 
-@recomputes("answers", "ribbon(-[12])?")
+@recomputes("answers", "ribbon(-[0-9])?")
 def ribbon(page: Page, id: str) -> Expected:
     """The text of a variation is typed, no result; what the model makes of it is recomputed."""
     task, place = page.subject.task, int(id.partition("-")[2] or 0)
-    label, text = [("", page.example), *task.siblings(task.encode(page.example)).items()][place]
+    example = task.encode(page.example)
+    label, text = [(task.described(example), page.example), *task.siblings(example).items()][place]
     prompt = tasks.prompt(page.run.task, text)
     typed = text if len(text) <= 24 else f"{text[:23]}…"
     numbers = [float(number) for number in numbers_in(f"{label}: {typed}", [page.example, page.brief])]
@@ -232,7 +233,7 @@ def labels(run: PlainRun, prompt: Prompt) -> list[str]:
     return [tasks.vocabulary(run.task)[token] for token in prompt.tokens]
 
 
-@recomputes("overview|compare", "patterns")
+@recomputes("compare", "patterns")
 def patterns(page: Page, id: str) -> Expected:
     found = page.activations(page.prompt_sample)
     values = np.array([no_future(measures.by_layer(page.cfg, one, "hook_pattern")[0]) for one in found])

@@ -40,3 +40,16 @@ export const fitting = (label, width) =>
  * @param {string[]} labels
  */
 export const longest = (labels) => Math.max(0, ...labels.map((label) => label.length));
+
+/**
+ * How many things share one label, if each label needs the room of so many. It is odd: where two kinds alternate, as
+ * cosine and sine do, both are named.
+ * @param {number} n
+ */
+export const oddly = (n) => Math.max(1, Math.ceil(n)) | 1;
+
+/**
+ * Says on an axis that not everything has its label.
+ * @param {number} every how many things share one label
+ */
+export const nth = (every) => (every > 1 ? ` (1 in ${every} named)` : "");

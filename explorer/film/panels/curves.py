@@ -105,6 +105,7 @@ class Curves(Panel):
     at: Real[np.ndarray, " frame"] | None = None  # ascending, the step that each frame shows; None: the film's
     log: bool = False  # whether the scale is logarithmic until the reader changes it
     height: int = 320  # pixels
+    axes: str = ""  # panels of a film with the same name here have the same axes; empty: axes of its own
     by_frame: bool = False  # whether the steps are those of the frames, because values were computed at the snapshots
 
     def fits(self, n_frames: int) -> bool:

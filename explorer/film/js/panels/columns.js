@@ -2,7 +2,7 @@
 
 import { CanvasPanel } from "../canvas.js";
 import { element } from "../dom.js";
-import { exact, fitting, longest, tick } from "../numbers.js";
+import { exact, fitting, longest, nth, oddly, tick } from "../numbers.js";
 import { clamp, extent, ticks } from "../scales.js";
 
 /**
@@ -25,7 +25,7 @@ export const layout = ({ width, height, categories }) => {
   const pitch = Math.min(room, 96);
   return {
     turned,
-    every: Math.ceil((turned ? 13 : 8 * label + 6) / pitch), // only every n-th category has its label
+    every: oddly((turned ? 13 : 8 * label + 6) / pitch), // only every n-th category has its label
     box: { left: 48, top: 8, right: 48 + n * pitch, bottom: height - foot - 18, pitch },
   };
 };
@@ -106,7 +106,7 @@ export default class Columns extends CanvasPanel {
         this.write(context, fitting(name, 108), x, box.bottom + 8, { align: "right", size: 12, turned, ...style });
       else this.write(context, name, x, box.bottom + 14, { align: "center", ...style });
     });
-    this.write(context, `${panel.unit} ↑   ${panel.category_axis} →`, box.left, this.height - 6);
+    this.write(context, `${panel.unit} ↑   ${panel.category_axis}${nth(every)} →`, box.left, this.height - 6);
     this.swatches.forEach((swatch, i) => (swatch.style.borderTop = `3px solid ${this.colour(i)}`));
   }
 

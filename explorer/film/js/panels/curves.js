@@ -7,6 +7,7 @@ import { brief, count, exact, tick } from "../numbers.js";
 import { listed } from "../spoken.js";
 import { decades, limits, nearest, ticks } from "../scales.js";
 import { Timeline } from "../timeline.js";
+import { trace } from "../trace.js";
 
 /** @typedef {import("../types.d.ts").NumberArray} NumberArray */
 /**
@@ -35,7 +36,7 @@ import { Timeline } from "../timeline.js";
 /**
  * @typedef {import("../types.d.ts").PanelData & {
  *   lines: Line[], unit: string, references: [string, number][], marks: Mark[], smoothing: number,
- *   at: NumberArray | null, log: boolean, height: number,
+ *   at: NumberArray | null, log: boolean, height: number, axes: string,
  * }} CurvesData
  */
 
@@ -250,11 +251,22 @@ export default class Curves extends Timeline {
     return this.panel.marks.filter(({ group }) => !this.hidden(group));
   }
 
+  /** The other panels that have the same axes. @returns {Curves[]} */
+  get beside() {
+    const { axes } = this.panel;
+    return /** @type {Curves[]} */ (
+      this.player.panels.filter(
+        (other) => axes && other !== this && other instanceof Curves && other.panel.axes === axes,
+      )
+    );
+  }
+
   scales() {
     const { panel, box } = this;
     if (!box) return;
     const log = this.log();
-    const shown = panel.lines.filter((line) => !this.hidden(line.group));
+    const beside = this.beside.flatMap((other) => other.panel.lines);
+    const shown = [...panel.lines.filter((line) => !this.hidden(line.group)), ...beside];
     const seen = shown.flatMap((line) => ends(this.shown(line)));
     [this.low, this.high] = limits(
       seen,
@@ -264,7 +276,8 @@ export default class Curves extends Timeline {
     const scale = log ? Math.log10 : (/** @type {number} */ value) => value;
     const [bottom, top] = [scale(this.low), scale(this.high)];
     this.y = (value) => box.bottom - ((scale(value) - bottom) / (top - bottom || 1)) * (box.bottom - box.top);
-    this.scaleSteps(panel.lines.map((line) => line.raw.steps));
+    const steps = this.beside.map((other) => other.steps);
+    this.scaleSteps([...[...panel.lines, ...beside].map((line) => line.raw.steps), ...steps]);
   }
 
   /** @param {CanvasRenderingContext2D} context */
@@ -323,30 +336,13 @@ export default class Curves extends Timeline {
    * @param {number} width
    * @param {number[]} dash
    */
-  trace(context, line, { steps, values }, alpha, width, dash) {
-    const log = this.log();
+  trace(context, line, drawn, alpha, width, dash) {
     context.globalAlpha = alpha;
     context.strokeStyle = this.colour(line);
     context.lineWidth = width;
     context.lineJoin = "round";
     context.setLineDash(dash);
-    context.beginPath();
-    let pen = false;
-    let [lastX, lastY] = [0, 0];
-    const isDrawn = (/** @type {number} */ i) => Number.isFinite(values[i]) && !(log && values[i] <= 0);
-    for (let i = 0; i < values.length; i += 1) {
-      const drawable = isDrawn(i);
-      if (drawable) {
-        const [x, y] = [this.x(steps[i]), this.y(values[i])];
-        if (!pen && !isDrawn(i + 1)) context.rect(x - width / 2, y, width, 0); // a point between two gaps
-        // A point so close to the last one cannot be seen; leaving it out makes drawing faster.
-        if (pen && i + 1 < values.length && x - lastX < 1 && Math.abs(y - lastY) < 0.5) continue;
-        context[pen ? "lineTo" : "moveTo"](x, y);
-        [lastX, lastY] = [x, y];
-      }
-      pen = drawable;
-    }
-    context.stroke();
+    trace(context, drawn, { x: this.x, y: this.y, log: this.log(), width });
     context.setLineDash([]);
     context.globalAlpha = 1;
   }

@@ -2,7 +2,7 @@
 
 import { CanvasPanel, Key } from "../canvas.js";
 import { context2d, element } from "../dom.js";
-import { brief, exact, longest } from "../numbers.js";
+import { brief, exact, longest, nth, oddly } from "../numbers.js";
 import { clamp } from "../scales.js";
 
 /** @typedef {import("../types.d.ts").NumberArray} NumberArray */
@@ -277,7 +277,8 @@ export default class Heatmaps extends CanvasPanel {
       context.strokeRect(box.x - off, box.y - off, box.w + 2 * off, box.h + 2 * off);
       this.labels(context, box, cell);
     }
-    const axes = `${panel.row_axis} ↓   ${panel.column_axis} →`;
+    const { row, column } = this.every(cell);
+    const axes = `${panel.row_axis}${nth(row)} ↓   ${panel.column_axis}${nth(column)} →`;
     this.write(context, axes, boxes[0].x, this.height - 6);
     if (panel.outlined && panel.outlines.length) {
       const x = boxes[0].x + context.measureText(axes).width + 24;
@@ -290,24 +291,30 @@ export default class Heatmaps extends CanvasPanel {
   }
 
   /**
+   * How many rows, and how many columns, share one label, so that no label lies on another.
+   * @param {{ w: number, h: number }} cell
+   */
+  every({ w, h }) {
+    const turned = this.margin.top > 18;
+    const wide = turned ? Math.max(12, this.least) : longest(this.panel.columns) * Math.max(8, this.least);
+    return { row: oddly(Math.max(9, this.least - 2) / h), column: oddly(wide / w) };
+  }
+
+  /**
    * @param {CanvasRenderingContext2D} context
    * @param {MapBox} box
    * @param {{ w: number, h: number }} cell
    */
   labels(context, box, { w, h }) {
     const { panel } = this;
-    const everyRow = Math.max(1, Math.ceil(Math.max(9, this.least - 2) / h));
+    const every = this.every({ w, h });
     panel.rows.forEach((label, r) => {
-      if (r % everyRow) return;
+      if (r % every.row) return;
       this.write(context, label, box.x - 6, box.y + (r + 0.5) * h, { align: "right", size: clamp(h, 11, 15) });
     });
     const turned = this.margin.top > 18;
-    const everyColumn = Math.max(
-      1,
-      Math.ceil((turned ? Math.max(12, this.least) : longest(panel.columns) * Math.max(8, this.least)) / w),
-    );
     panel.columns.forEach((label, c) => {
-      if (c % everyColumn) return;
+      if (c % every.column) return;
       const [x, y] = [box.x + (c + 0.5) * w, box.y - 6];
       if (turned) this.write(context, label, x, y, { size: 11, turned });
       else this.write(context, label, x, y - 4, { align: "center", size: clamp(w, 11, 15) });
