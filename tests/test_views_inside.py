@@ -213,7 +213,7 @@ def test_offered_examples_can_be_patched(shipped):
             assert patching.differing_answers(shipped, text, other)
     induction = Subject.load(Runs(SHIPPED).open("induction"))
     first = next(iter(induction.task.examples.values()))
-    assert list(patching.corrupted_examples(induction, first)) == ["another stretch there"]
+    assert list(patching.corrupted_examples(induction, first)) == ["other words"]
 
 
 # --- Two runs ---

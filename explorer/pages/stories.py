@@ -1,5 +1,7 @@
 """The page Stories, where the app opens: one story as a deck, and the choice of the others."""
 
+import time
+
 import streamlit as st
 
 from explorer.errors import UserError, quoted
@@ -18,6 +20,7 @@ from explorer.views.subject import Subject
 
 DECK = "deck"
 SOON = 0.1  # seconds until the films of the other beats are computed
+SENT_AFTER = 2.0  # seconds; all films that are there are sent again with those that were computed since
 
 
 def page() -> None:
@@ -91,13 +94,16 @@ def _tell(telling: Telling) -> None:
 
 
 def _compute(telling: Telling, missing: list[int], films: dict[int, Film]) -> None:
-    """The films of the other beats, which are then sent together."""
+    """The films of the other beats, as many as take a few seconds; then they are sent, and the next ones follow."""
     session = st.session_state
     if session.get("story.begun") != session["story.version"]:  # the first time, what is there is shown
         session["story.begun"] = session["story.version"]
         return
+    begun = time.monotonic()
     for place in missing:
         films[place] = _film(telling, place)
+        if time.monotonic() - begun > SENT_AFTER:
+            break
     st.rerun()
 
 

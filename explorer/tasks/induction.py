@@ -265,13 +265,20 @@ class Induction(Task):
     @property
     def examples(self) -> Mapping[str, str]:
         return {
-            "words": "blacksmith forge ABCDEFGHIJKblacksmith forge"[: self.n_ctx - 1],
+            "words": self._twice("blacksmith forge"),
+            "other words": self._twice("trampoline ducks"),
             "a stretch, copied twice": self._text("blacksmith forge", 7),
             "another stretch there": self._text("uncopyrightables", 7),
             "copies at the ends": self._text("blacksmith forge", 0),
             "with repeated letters": self._text("phase transition", 7),
             "a sentence": "the cat sat on the mat; the cat sat on the"[: self.n_ctx - 1],
         }
+
+    def _twice(self, words: str) -> str:
+        """Words without a letter twice, again after other letters; both are shorter where a text is."""
+        words = words[: (self.n_ctx - 1) // 2]
+        between = " ABCDEFGHIJK"[: self.n_ctx - 1 - 2 * len(words)]
+        return words + between + words
 
     def _text(self, words: str, at: int) -> str:
         """Random characters, none of them a lower-case letter, with ``words`` at this position of each interval."""
