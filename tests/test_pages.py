@@ -391,7 +391,7 @@ def test_runs_are_listed_and_can_be_selected(opened):
     app = opened("runs", run="small")
     assert not app.exception
     text = " ".join(element.value for element in [*app.markdown, *app.caption])
-    for expected in ("small", "finite", "2\\-digit addition", "40 training examples", "infinite data", "5 snapshots"):
+    for expected in ("small", "finite", "2\\-digit addition", "40 training examples", "new examples at every step", "5 snapshots"):
         assert expected in text
     app.button(key="choose.finite").click().run()
     assert app.session_state.run == "finite"

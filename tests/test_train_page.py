@@ -28,7 +28,7 @@ def test_a_run_is_trained_from_the_page_watched_stopped_and_resumed(training):
     app.selectbox(key="train.task").set_value("skip-trigram").run()
     app.number_input(key="train.skip-trigram.quick.Training.steps").set_value(1_000_000).run()
     app.number_input(key="train.skip-trigram.quick.Training.batch_size").set_value(16).run()
-    assert app.get("button_group")[0].options[0] == "infinite data"
+    assert app.get("button_group")[0].options[0] == "new examples at every step"
     press(app, "Start training")
     assert healthy(app)
     run = training.open("skip-trigram")
@@ -167,8 +167,8 @@ def test_every_preset_can_be_selected_and_shows_its_cost(training):
                 assert healthy(app)
                 assert any("MiB of memory" in caption.value for caption in app.caption)
                 seen.append((task, mode, preset))
-    assert ("modular-addition", "finite data", "notebook") in seen
-    assert ("skip-trigram", "infinite data", "table") in seen
+    assert ("modular-addition", "the same examples again", "notebook") in seen
+    assert ("skip-trigram", "new examples at every step", "table") in seen
     assert len(seen) == 17
 
 

@@ -26,9 +26,17 @@ from torch import Tensor, nn
 
 from explorer.errors import UserError
 from explorer.model.hooks import HookedModel, HookPoint
-from explorer.settings import check_settings, setting
+from explorer.settings import Given, check_settings, setting
 
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {"relu": nn.functional.relu, "gelu": nn.functional.gelu}
+
+
+def _is_transformer(given: Given) -> bool:
+    return given["architecture"] == "transformer"
+
+
+def _has_mlp(given: Given) -> bool:
+    return _is_transformer(given) and not given["attn_only"]
 
 
 @dataclass(frozen=True)
@@ -38,17 +46,23 @@ class ModelConfig:
     d_vocab: int = setting("tokens that can be read", 1, 65_536)
     d_vocab_out: int = setting("tokens that can be predicted", 1, 65_536)
     n_ctx: int = setting("positions", 1, 65_536)
-    n_layers: int = setting("blocks", 1, 64, default=1)
-    d_model: int = setting("width of the residual stream", 1, 65_536, default=128)
-    n_heads: int = setting("attention heads of each block", 1, 64, default=4)
-    d_head: int = setting("width of a head", 1, 65_536, default=32)
-    d_mlp: int = setting("neurons of each block; ignored when attn_only", 1, 65_536, default=512)
-    act_fn: Literal["relu", "gelu"] = setting("the neurons' activation function", default="relu")
-    attn_only: bool = setting("blocks without an MLP", default=False)
-    positions: Literal["learned", "sinusoidal", "none"] = setting("position embedding", default="learned")
-    layer_norm: bool = setting("normalise before attention, MLP and unembedding", default=False)
-    residual_gain: float = setting("each block computes gain * x + its outputs", -100, 100, default=1.0)
-    init: Literal["d_model", "d_head"] = setting("scale of W_Q, W_K, W_V: 1 / sqrt of this width", default="d_model")
+    n_layers: int = setting("blocks", 1, 64, default=1, label="Layers", when=_is_transformer)
+    d_model: int = setting("width of the residual stream", 1, 65_536, default=128, label="Width", when=_is_transformer)
+    n_heads: int = setting("attention heads of each block", 1, 64, default=4, label="Heads", when=_is_transformer)
+    d_head: int = setting("width of a head", 1, 65_536, default=32, when=_is_transformer)
+    d_mlp: int = setting("neurons of each block; ignored when attn_only", 1, 65_536, default=512, when=_has_mlp)
+    act_fn: Literal["relu", "gelu"] = setting("the neurons' activation function", default="relu", when=_has_mlp)
+    attn_only: bool = setting("blocks without an MLP", default=False, when=_is_transformer)
+    positions: Literal["learned", "sinusoidal", "none"] = setting(
+        "position embedding", default="learned", when=_is_transformer
+    )
+    layer_norm: bool = setting("normalise before attention, MLP and unembedding", default=False, when=_is_transformer)
+    residual_gain: float = setting(
+        "each block computes gain * x + its outputs", -100, 100, default=1.0, when=_is_transformer
+    )
+    init: Literal["d_model", "d_head"] = setting(
+        "scale of W_Q, W_K, W_V: 1 / sqrt of this width", default="d_model", when=_is_transformer
+    )
     architecture: Literal["transformer", "table"] = setting(
         "table: one score for each token and one row of logits, no other weights; its widths are not used",
         default="transformer",

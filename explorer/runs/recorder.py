@@ -9,13 +9,13 @@ from collections.abc import Callable
 
 import torch
 
-from explorer.errors import UserError, quoted
+from explorer.errors import UserError
 from explorer.model.transformer import ModelConfig
 from explorer.runs.files import WriteError, is_incomplete, read_tensors, remove_incomplete, writing
 from explorer.runs.info import RunInfo
 from explorer.runs.keeper import Keeper, Record, write_info
 from explorer.runs.lock import Held, locked
-from explorer.runs.store import NAME, NAMES, Run, Runs
+from explorer.runs.store import Run, Runs, check_name
 from explorer.settings import TrainingConfig
 from explorer.tasks.task import Task
 from explorer.training.loop import Measured, Training
@@ -52,10 +52,9 @@ def create(
         UserError: the name is taken or cannot be the name of a folder, the data cannot be made, the training would
             not fit in memory, or nothing can be written.
     """
-    if not NAME.fullmatch(name):
-        raise UserError(f"{quoted(name)} cannot be the name of a run; use {NAMES}.")
+    check_name(name)
     run, threads = Run(runs.root / name), threads or threads_for(task, model, training)
-    taken = f"There is already a file or folder {name} in {runs.root}; choose another name."
+    taken = runs.taken(name)
     if not _is_free(run):
         raise UserError(taken)
     check_memory(task, model, training)

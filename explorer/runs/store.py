@@ -34,6 +34,16 @@ LONGEST = 1000  # bytes of what is read of about.md
 Stamp = tuple[int, ...]  # changes whenever a file is written, replaced or made readable
 
 
+def check_name(name: str) -> None:
+    """Check that a run can have this name.
+
+    Raises:
+        UserError: it cannot; the sentence says which names can be given.
+    """
+    if not NAME.fullmatch(name):
+        raise UserError(f"{quoted(name)} cannot be the name of a run; use {NAMES}.")
+
+
 def default_folder(beside: Path = Path()) -> Path:
     """The default folder of runs: the value of the environment variable ``EXPLORER_CHECKPOINTS``, or ``checkpoints``.
 
@@ -112,6 +122,14 @@ class Runs:
             f"In {printable(self.root)}, {listed(others, MOST_NAMED)} {are}: a run is a folder with a run.json, whose "
             f"name has {NAMES}."
         )
+
+    def taken(self, name: str) -> str:
+        """A sentence that says that something of this name is there already.
+
+        Args:
+            name: of a run that shall be made.
+        """
+        return f"There is already a file or folder {name} in {printable(self.root)}; choose another name."
 
     def open(self, name: str) -> "Run":
         """The run of that name.

@@ -43,7 +43,7 @@ CARRY_CLASSES = {
 class Addition(Task):
     """n-digit addition."""
 
-    n_digits: int = setting("digits of each number", 1, 10, default=5)
+    n_digits: int = setting("digits of each number", 1, 10, default=5, label="Digits")
 
     name: ClassVar[str] = "addition"
     noun: ClassVar[str] = "sum"

@@ -39,15 +39,16 @@ TITLES = {"add": "addition", "subtract": "subtraction", "quadratic": "x² + xy +
 class ModularAddition(Task):
     """Addition, or another function of two numbers, modulo p."""
 
-    p: int = setting("the prime", 5, 251, default=113)
+    p: int = setting("the prime", 5, 251, default=113, label="Prime")
     function: Literal["add", "subtract", "quadratic", "random"] = setting(
         "of x and y modulo p: x + y, x - y, x² + xy + y², or a table drawn at random", default="add"
     )
     train_share: float = setting(
-        "share of all pairs to train on, the others are for tests; 1: infinite data, drawn from all pairs",
+        "share of all pairs to train on, the others are for tests; 1: new examples at every step, of all pairs",
         0.001,
         1,
         default=0.3,
+        label="Share of pairs to train on",
     )
     equals_output: bool = setting("whether = is an output too, so that there are p + 1 of them", default=False)
 
