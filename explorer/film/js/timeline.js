@@ -128,7 +128,8 @@ export class Timeline extends CanvasPanel {
     const { veil } = this.player;
     if (!box || veil === null) return;
     const x = this.x(this.steps[veil]) + 1;
-    this.hatch(context, { x, y: 0, w: box.right + 16 - x, h: box.bottom });
+    const line = 2; // pixels of a curve at zero that are below the box
+    this.hatch(context, { x, y: 0, w: box.right + 16 - x, h: box.bottom + line });
     const middle = [(x + box.right) / 2, (box.top + box.bottom) / 2];
     this.write(context, "?", middle[0], middle[1], { size: 48, weight: 600, align: "center", colour: theme.ink });
   }
