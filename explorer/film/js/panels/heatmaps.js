@@ -276,7 +276,7 @@ export default class Heatmaps extends CanvasPanel {
       this.labels(context, box, cell);
     }
     const axes = `${panel.row_axis} ↓   ${panel.column_axis} →`;
-    this.write(context, axes, boxes[0].x, this.height - 6);
+    this.write(context, axes, boxes[0].x, this.height - 8);
     if (panel.outlined && panel.outlines.length) {
       const x = boxes[0].x + context.measureText(axes).width + 24;
       context.strokeStyle = theme.palette[1];
