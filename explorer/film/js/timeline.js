@@ -35,7 +35,7 @@ export const stepScale = (box, steps, measured) => {
  */
 export class Timeline extends CanvasPanel {
   moves = true;
-  gutter = 48; // pixels that the panel needs left of the axis
+  gutter = 56; // pixels that the panel needs left of the axis
   box = /** @type {import("./types.d.ts").Box | null} */ (null);
   x = (/** @type {number} */ _step) => 0;
   stepAt = (/** @type {number} */ _x) => 0;
