@@ -17,7 +17,7 @@ from playwright.sync_api import Browser, Page, expect, sync_playwright
 from explorer.runs import Runs, recorder
 from explorer.tasks.induction import Induction
 from explorer.tasks.skip_trigram import SkipTrigram
-from tests.conftest import FINITE, MODEL, TASK, TRAINING
+from tests.conftest import FINITE, MODEL, SHIPPED, TASK, TRAINING
 
 ROOT = Path(__file__).parents[1]
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
@@ -69,8 +69,9 @@ def served(folder: Path, port: int, *options: str, below: str = "") -> Iterator[
 
 @pytest.fixture(scope="session")
 def app_folder(root, tmp_path_factory) -> Path:
-    """Small runs to look at. Not to be changed."""
+    """Small runs to look at, and the shipped run of a story. Not to be changed."""
     folder = tmp_path_factory.mktemp("browser")
+    shutil.copytree(SHIPPED / "skip-trigram", folder / "skip-trigram")
     shutil.copytree(root / "small", folder / "small")
     recorder.train(recorder.create(Runs(folder), "finite", TASK, MODEL, FINITE))
     learnt = replace(TRAINING, steps=400, batch_size=64, lr=1e-2, snapshot_every=100)

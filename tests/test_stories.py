@@ -5,36 +5,17 @@ import json
 import pytest
 
 from explorer.cli.main import main
+from explorer.cli.story import MOST
 from explorer.errors import UserError
-from explorer.film.export import deck_page
+from explorer.film.export import deck_page, deck_page_size
 from explorer.runs import Runs
-from explorer.stories import all_stories, get_story, names, read_story
+from explorer.stories import all_stories, get_story, names
 from explorer.stories.figures import rounded
 from explorer.stories.telling import Telling
 from explorer.views.subject import Subject
-from tests.browser import needs_chromium
 from tests.conftest import SHIPPED
 from tests.films import unpacked
-
-FRONT = "---\ntitle: Sums\nquestion: How?\nrun: small\norder: 1\n---\n"
-BEAT = (
-    "\n## It {{losses/all at 20}} falls\n\n```scene\noverview?step=20\npanel: losses\n```\n\n"
-    "At [step 30](step:30) <b>it</b>.\n"
-)
-ASKED = (
-    "\n## What next?\n\n```scene\noverview?step=20&player=losses.log\npanel: losses\nveil: 20\n```\n\nGuess.\n\n"
-    "### Reveal\n\nIt is {{losses/all at 40 | 3}}.\n"
-)
-MAPS = (
-    "\n## The heads\n\n```scene\noverview?step=40\npanel: patterns\nlight: L0H0\n```\n\n"
-    "[More](heads?run=small&step=10)\n"
-)
-
-
-def told(tmp_path, text: str, subject: Subject) -> Telling:
-    file = tmp_path / "sums.md"
-    file.write_text(FRONT + text, encoding="utf-8")
-    return Telling.of(read_story(file), subject)
+from tests.short_story import ASKED, BEAT, MAPS, told
 
 
 @pytest.mark.parametrize("name", names())
@@ -43,6 +24,7 @@ def test_every_story_opens_with_all_its_figures(name):
     telling = Telling.of(story, Subject.load(Runs(SHIPPED).open(story.run)))
     deck = telling.deck([scene.film() for scene in telling.distinct])
     assert len(deck.slides) == len(story.beats)
+    assert 0 < deck_page_size(deck) <= MOST
     assert not any("{{" in slide.headline + slide.text + slide.reveal for slide in deck.slides)
 
 
@@ -65,6 +47,7 @@ def test_beats_that_differ_in_step_and_switches_share_one_film(tmp_path, subject
     header = unpacked(b"\x04\x00\x00\x00{}  " + deck.packed)
     assert len(header["films"]) == 1
     assert json.dumps(header["slides"][1]["switches"]) == '[["losses", "log", true]]'
+    assert deck_page_size(deck) == len(deck_page(deck).encode())
     assert "…" in telling.deck([None]).slides[0].headline
 
 
@@ -103,32 +86,3 @@ def test_the_command_lists_the_stories(capsys):
     assert main(["story"]) == 0
     assert capsys.readouterr().out.split() == names()
     assert main(["story", "none", "-o", "x.html"]) == 2
-
-
-@needs_chromium
-def test_a_story_plays_offline_from_one_file(tmp_path, subject, chromium):
-    telling = told(tmp_path, BEAT + ASKED + MAPS, subject)
-    file = tmp_path / "sums.html"
-    file.write_text(deck_page(telling.deck([telling.distinct[0].film()])), encoding="utf-8")
-    context = chromium.new_context(viewport={"width": 1400, "height": 900}, offline=True)
-    page, errors = context.new_page(), []
-    page.on("pageerror", lambda error: errors.append(str(error)))
-    page.on("console", lambda message: message.type == "error" and errors.append(message.text))
-    page.goto(file.as_uri())
-    page.wait_for_selector(".film[data-step='20']")  # it has glided there from the first step
-    page.get_by_role("button", name="step 30").click()
-    page.wait_for_selector(".film[data-step='30']")
-    page.keyboard.press("ArrowRight")
-    page.wait_for_selector(".film[data-step='20']")
-    page.keyboard.press("End")
-    assert page.locator(".more").inner_text() == ""
-    assert page.evaluate("document.querySelector('.deck').deck.player.last") == 2
-    page.keyboard.press("r")
-    page.wait_for_selector(".film[data-step='40']")
-    assert page.locator(".more").inner_text().startswith("It is ")
-    page.keyboard.press("Space")
-    page.wait_for_selector(".panel.heatmaps")
-    assert page.locator(".panel").count() == 2  # the maps, and the slim timeline
-    assert page.locator("a").count() == 0  # nothing leads out of the file
-    context.close()
-    assert errors == []

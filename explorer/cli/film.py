@@ -7,7 +7,7 @@ from tqdm import tqdm
 
 from explorer.cli.main import say, warn
 from explorer.errors import UserError, printable
-from explorer.film.export import page
+from explorer.film.export import page, size_text
 from explorer.runs import Runs
 from explorer.views.opening import open_scene
 
@@ -54,4 +54,4 @@ def write_page(html: str, output: Path) -> None:
         output.write_text(html, encoding="utf-8")
     except OSError as error:
         raise UserError(f"{printable(output)} cannot be written: {error.strerror}; choose another file.") from error
-    say(f"{printable(output)}: {len(html.encode()) / 2**20:.1f} MiB")
+    say(f"{printable(output)}: {size_text(len(html.encode()))}")

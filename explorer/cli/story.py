@@ -7,7 +7,7 @@ from tqdm import tqdm
 from explorer.cli.film import add_output, write_page
 from explorer.cli.main import say, warn
 from explorer.errors import UserError
-from explorer.film.export import deck_page
+from explorer.film.export import deck_page, deck_page_size, size_text
 from explorer.runs import Runs
 from explorer.stories import get_story, names
 from explorer.stories.telling import Telling
@@ -34,12 +34,11 @@ def run(options: argparse.Namespace) -> None:
     subject = Subject.load(Runs(options.checkpoints).open(story.run))
     telling = Telling.of(story, subject)
     films = [scene.film() for scene in tqdm(telling.distinct, desc="measuring", delay=1.0, unit="scene")]
-    html = deck_page(telling.deck(films))
-    size = len(html.encode())
+    deck = telling.deck(films)
+    size = deck_page_size(deck)
     if size > MOST:
         raise UserError(
-            f"{story.name} would take {size / 2**20:.1f} MiB, more than {MOST / 2**20:.0f}; "
-            "show panels with fewer maps."
+            f"{story.name} would take {size_text(size)}, more than {size_text(MOST)}; show panels with fewer maps."
         )
-    write_page(html, options.output)
+    write_page(deck_page(deck), options.output)
     warn(subject.problems)

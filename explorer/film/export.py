@@ -2,6 +2,7 @@
 
 import base64
 import html
+import math
 from collections.abc import Sequence
 
 from explorer.film.deck import Deck, deck_message
@@ -64,7 +65,36 @@ def deck_page(deck: Deck) -> str:
     Returns:
         HTML that loads nothing from outside.
     """
-    return _page(deck.title, '<div class="deck"></div>', deck_message(deck, "file"), "deckpage.js")
+    return _deck_page(deck, deck_message(deck, "file"))
+
+
+def deck_page_size(deck: Deck) -> int:
+    """How many bytes `deck_page` takes, without writing it.
+
+    Args:
+        deck: what to show, with all its films.
+
+    Returns:
+        Bytes in UTF-8.
+    """
+    data = len(deck_message(deck, "file"))
+    return len(_deck_page(deck, b"").encode()) + 4 * math.ceil(data / 3)  # base64 has 4 letters for 3 bytes
+
+
+def size_text(n_bytes: int) -> str:
+    """The size of a file, as people read it.
+
+    Args:
+        n_bytes: of the file.
+
+    Returns:
+        Such as "2.3 MiB".
+    """
+    return f"{n_bytes / 2**20:.1f} MiB"
+
+
+def _deck_page(deck: Deck, data: bytes) -> str:
+    return _page(deck.title, '<div class="deck"></div>', data, "deckpage.js")
 
 
 def _page(title: str, body: str, data: bytes, entry: str) -> str:

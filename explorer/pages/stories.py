@@ -5,7 +5,8 @@ import time
 import streamlit as st
 
 from explorer.errors import UserError, quoted
-from explorer.film.export import deck_page
+from explorer.film.deck import Deck
+from explorer.film.export import deck_page, deck_page_size, size_text
 from explorer.film.film import Film
 from explorer.film.player import play_deck, take_slide
 from explorer.pages import places, state
@@ -85,12 +86,13 @@ def _tell(telling: Telling) -> None:
     if not films:
         with st.spinner("Computing all snapshots…"):
             films[telling.places[at]] = _film(telling, telling.places[at])
-    play_deck(telling.deck([films.get(i) for i in range(len(telling.distinct))]), DECK, move, at)
+    deck = telling.deck([films.get(i) for i in range(len(telling.distinct))])
+    play_deck(deck, DECK, move, at)
     missing = [i for i in range(len(telling.distinct)) if i not in films]
     if missing:
         st.fragment(_compute, run_every=SOON)(telling, missing, films)
     else:
-        _offer(telling, films)
+        _offer(deck, name)
 
 
 def _compute(telling: Telling, missing: list[int], films: dict[int, Film]) -> None:
@@ -117,16 +119,11 @@ def _shown(subject: Subject, line: str) -> Film:
     return open_on(read(line)[0], subject).film()
 
 
-def _offer(telling: Telling, films: dict[int, Film]) -> None:
+def _offer(deck: Deck, name: str) -> None:
     """Offer the story as one file, which is written when somebody asks for it."""
-    name = telling.story.name
-
-    def written() -> bytes:
-        return deck_page(telling.deck([films[i] for i in range(len(telling.distinct))])).encode()
-
     st.download_button(
-        "Take the story away as one HTML file",
-        written,
+        f"Download this story as one HTML file ({size_text(deck_page_size(deck))})",
+        lambda: deck_page(deck).encode(),
         file_name=f"{name}.html",
         mime="text/html",
         icon=":material/download:",

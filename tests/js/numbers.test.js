@@ -19,6 +19,7 @@ test("a value under the pointer has all the digits of a 32-bit float, however sm
 test("labels are cut to their width", () => {
   assert.equal(fitting("hundreds", 100), "hundreds");
   assert.equal(fitting("hundreds", 30), "hund…");
+  assert.equal(fitting("hundreds", 60, 9), "hundr…"); // wider letters
   assert.equal(longest(["a", "abc"]), 3);
   assert.equal(longest([]), 0);
 });

@@ -15,6 +15,10 @@ const REVEAL = 2400; // ms in which what was covered goes by
 const SCRUB = 120; // pixels of the slim timeline
 const SMALLEST = 11; // pixels of the smallest type of the player
 const READABLE = 28 / 1920; // of the width of a full screen: its smallest type
+const NARROW = "(max-width: 900px)"; // as in deck.css: the words are above the film
+const LEAST_TYPE = 14; // pixels, of a drawing on a narrow screen
+const IN_APP = 0.8; // of the height of the window, which the app's bars share
+const IN_FILE = 0.96;
 
 /**
  * The panels of a film that a slide shows: one large, and below it a slim timeline, unless the large one is a timeline.
@@ -77,7 +81,7 @@ export class Deck {
     this.ends = { back, next };
     const words = element("section", { class: "words", "aria-label": "Story" });
     words.append(this.where, this.headline, this.text, this.revealing, this.more, this.links);
-    words.append(element("nav", { "aria-label": "Beats" }, back, this.dots, next));
+    words.append(element("nav", { "aria-label": "Beats" }, back, next, this.dots));
     const film = element("div", { class: "film", tabindex: -1 });
     root.append(words, film);
     this.player = new Player(film, kinds, false);
@@ -229,7 +233,7 @@ export class Deck {
    * @param {boolean} alone whether there is no slim timeline below it
    */
   room(alone) {
-    const whole = this.isFull ? innerHeight / this.player.zoom : innerHeight * 0.8;
+    const whole = this.isFull ? innerHeight / this.player.zoom : innerHeight * (this.linked ? IN_APP : IN_FILE);
     return Math.max(240, whole - (alone || this.isFull ? 150 : 170 + SCRUB));
   }
 
@@ -242,6 +246,7 @@ export class Deck {
     const scale = this.isFull ? (innerWidth * READABLE) / SMALLEST : 1;
     this.player.root.style.zoom = String(scale);
     this.root.classList.toggle("full", this.isFull);
+    this.player.leastType = matchMedia(NARROW).matches && !this.isFull ? LEAST_TYPE : 0;
     const first = this.player.panels[0];
     if (!this.deck || !first) return;
     this.player.room = this.room(first instanceof Timeline);

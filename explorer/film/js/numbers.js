@@ -31,9 +31,10 @@ export const tick = (x) => (x !== 0 && Math.abs(x) < 0.01 ? x.toExponential(1) :
  * A label, cut if it is wider than a width in pixels.
  * @param {string} label
  * @param {number} width
+ * @param {number} [letter] the width of a letter
  */
-export const fitting = (label, width) =>
-  label.length * 6 <= width ? label : `${label.slice(0, Math.max(2, Math.floor(width / 6) - 1))}…`;
+export const fitting = (label, width, letter = 6) =>
+  label.length * letter <= width ? label : `${label.slice(0, Math.max(2, Math.floor(width / letter) - 1))}…`;
 
 /**
  * The number of characters of the longest label.

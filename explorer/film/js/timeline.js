@@ -6,6 +6,8 @@ import { nearest, ticks } from "./scales.js";
 
 /** @typedef {import("./types.d.ts").PanelData} PanelData */
 
+export const BEYOND = 4; // pixels above and below the box that a thick curve takes at its edges
+
 /**
  * The scale between steps and places in a box.
  * @param {{ left: number, right: number }} box
@@ -33,7 +35,7 @@ export const stepScale = (box, steps, measured) => {
  */
 export class Timeline extends CanvasPanel {
   moves = true;
-  gutter = 48; // pixels that the panel needs left of the axis
+  gutter = 56; // pixels that the panel needs left of the axis
   box = /** @type {import("./types.d.ts").Box | null} */ (null);
   x = (/** @type {number} */ _step) => 0;
   stepAt = (/** @type {number} */ _x) => 0;
@@ -128,7 +130,7 @@ export class Timeline extends CanvasPanel {
     const { veil } = this.player;
     if (!box || veil === null) return;
     const x = this.x(this.steps[veil]) + 1;
-    this.hatch(context, { x, y: 0, w: box.right + 16 - x, h: box.bottom });
+    this.hatch(context, { x, y: 0, w: box.right + 16 - x, h: box.bottom + BEYOND });
     const middle = [(x + box.right) / 2, (box.top + box.bottom) / 2];
     this.write(context, "?", middle[0], middle[1], { size: 48, weight: 600, align: "center", colour: theme.ink });
   }

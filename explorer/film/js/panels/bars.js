@@ -90,7 +90,9 @@ export default class Bars extends CanvasPanel {
     });
     panel.groups.forEach((label, g) => {
       const x = box.left + g * box.pitch;
-      this.write(context, fitting(label, box.pitch), x, 10, { size: box.cell < 88 ? 12 : 13 });
+      const size = box.cell < 88 ? 12 : 13;
+      const letter = this.textWidth(context, label, size) / Math.max(1, label.length);
+      this.write(context, fitting(label, box.pitch - 4, letter), x, 10, { size });
       context.fillStyle = theme.wash;
       labels[g].forEach((_, c) => {
         context.fillRect(x, box.top + c * box.rowHeight + 1, box.cell, box.rowHeight - 2);

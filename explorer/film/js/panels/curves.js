@@ -6,7 +6,7 @@ import { ends, wash, within } from "../interval.js";
 import { brief, count, exact, tick } from "../numbers.js";
 import { listed } from "../spoken.js";
 import { decades, limits, nearest, ticks } from "../scales.js";
-import { Timeline } from "../timeline.js";
+import { BEYOND, Timeline } from "../timeline.js";
 import { trace } from "../trace.js";
 
 /** @typedef {import("../types.d.ts").NumberArray} NumberArray */
@@ -220,7 +220,7 @@ export default class Curves extends Timeline {
     this.axes(context);
     context.save();
     context.beginPath();
-    context.rect(box.left, box.top - 4, box.right - box.left, box.bottom - box.top + 8);
+    context.rect(box.left, box.top - BEYOND, box.right - box.left, box.bottom - box.top + 2 * BEYOND);
     context.clip();
     const { chosen } = this.player;
     const dims = this.groups.size > 1 && this.groups.has(chosen ?? ""); // the others

@@ -17,7 +17,7 @@ import { clamp } from "../scales.js";
 /** @typedef {{ map: number, x: number, y: number, w: number, h: number }} MapBox */
 
 const GAP = 24; // between maps
-const FOOT = 20; // for the names of the axes
+const FOOT = 22; // for the names of the axes
 const LEAST_ACROSS = /** @type {[number, number]} */ ([120, 180]); // pixels of a map: of few columns, and of many
 
 /**
@@ -279,7 +279,7 @@ export default class Heatmaps extends CanvasPanel {
     }
     const { row, column } = this.every(cell);
     const axes = `${panel.row_axis}${nth(row)} ↓   ${panel.column_axis}${nth(column)} →`;
-    this.write(context, axes, boxes[0].x, this.height - 6);
+    this.write(context, axes, boxes[0].x, this.height - 8);
     if (panel.outlined && panel.outlines.length) {
       const x = boxes[0].x + context.measureText(axes).width + 24;
       context.strokeStyle = theme.palette[1];
