@@ -70,7 +70,8 @@ def test_a_read_only_server_below_a_path_shows_runs_and_writes_nothing(app_folde
         told(page, 40)
         page.get_by_role("link", name="Runs").click()
         page.wait_for_url("**/phases/runs?*")
-        expect(page.get_by_role("button", name="Selected")).to_be_visible()
+        expect(page.get_by_role("button", name="Explore", exact=True)).to_be_visible()
+        assert page.get_by_role("button", name="More").count() == 0
         assert page.get_by_role("link", name="Train").count() == 0
         page.goto(f"http://localhost:{port}/phases/train?run=small")
         expect(page.get_by_role("dialog")).to_contain_text("Page not found")

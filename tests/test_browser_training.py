@@ -20,10 +20,10 @@ def test_training_is_watched_scrubbed_and_survives_the_app(chromium, tmp_path):
         page.goto(f"http://localhost:{port}/train")
         page.get_by_label("Task").click()
         page.get_by_role("option", name="skip-trigram").click()
-        page.get_by_text("Change settings").click()
-        seeds = "[...document.querySelectorAll('input[aria-label=seed]')].map((input) => input.value).join()"
+        page.get_by_text("Advanced").click()
+        seeds = "[...document.querySelectorAll('input[aria-label=Seed]')].map((input) => input.value).join()"
         page.wait_for_function(f"{seeds} === '6798'")  # those of the task before are gone
-        for name, value in (("steps", "1000000"), ("batch_size", "8"), ("snapshot_every", "100")):
+        for name, value in (("Steps", "1000000"), ("batch_size", "8"), ("snapshot_every", "100")):
             page.get_by_label(name, exact=True).fill(value)
             page.get_by_label(name, exact=True).press("Enter")
         expect(page.get_by_text("1,000,000 steps")).to_be_visible()
@@ -62,4 +62,31 @@ def test_training_is_watched_scrubbed_and_survives_the_app(chromium, tmp_path):
         expect(page.get_by_role("button", name="Resume")).to_be_visible()
     assert not jobs.in_training(Runs(tmp_path))
     assert errors == []
+    page.context.close()
+
+
+def test_address_player_and_session_agree_when_a_run_has_ended(chromium, tmp_path):
+    """The run is followed from its first snapshot; at its end the player stays where it is."""
+    page = chromium.new_context(viewport={"width": 1400, "height": 1000}).new_page()
+    page.set_default_timeout(60 * SECOND)
+    port = free_port()
+    with served(tmp_path, port):
+        page.goto(f"http://localhost:{port}/train")
+        page.get_by_label("Task").click()
+        page.get_by_role("option", name="skip-trigram").click()
+        page.wait_for_function("document.querySelector('input[aria-label=Seed]')?.value === '6798'")
+        page.get_by_label("Steps", exact=True).fill("300")
+        page.get_by_label("Steps", exact=True).press("Enter")
+        expect(page.get_by_text("300 steps")).to_be_visible()
+        page.get_by_role("button", name="Start training").click()
+        page.wait_for_selector(".film[data-step]")
+        expect(page.get_by_text("Train another run")).to_be_visible()  # the form is folded away
+        run = Run(tmp_path / "skip-trigram")
+        until(lambda: run.info().status == "done")
+        page.wait_for_function(f"() => {FILM}.dataset.step === '300'")
+        told(page, 300)
+        page.get_by_role("link", name="Explore", exact=True).click()
+        page.wait_for_url("**/overview?*")
+        stands_at(page, 300)
+        assert "step=300" in page.url
     page.context.close()

@@ -171,7 +171,7 @@ def test_invalid_input_is_reported_in_one_sentence(opened, page, typed):
         ({"run": "small", "step": "19"}, "no snapshot at step 19; the nearest is at step 20."),
         ({"run": ["small", "finite"]}, "'run' is given 2 times; give it once."),
         ({"run": "small", "example": "what"}, "'what' is not a sum"),
-        ({"run": "small", "foo": "1"}, "There is no option 'foo'; this view has none."),
+        ({"run": "small", "foo": "1"}, "There is no option 'foo'; there are without."),
         ({"run": "small", "player": "x"}, "'x' is no switch of a panel"),
     ],
     ids=["unknown run", "markdown", "bad step", "missing step", "repeated", "no example", "no option", "no switch"],
@@ -391,10 +391,55 @@ def test_runs_are_listed_and_can_be_selected(opened):
     app = opened("runs", run="small")
     assert not app.exception
     text = " ".join(element.value for element in [*app.markdown, *app.caption])
-    for expected in ("small", "finite", "2\\-digit addition", "40 training examples", "new examples at every step", "5 snapshots"):
+    for expected in (
+        "small",
+        "finite",
+        "2\\-digit addition",
+        "40 training examples",
+        "new examples at every step",
+        "5 snapshots",
+    ):
         assert expected in text
     app.button(key="choose.finite").click().run()
     assert app.session_state.run == "finite"
+    assert address(app).view == "overview"
+
+
+def test_runs_are_renamed_duplicated_deleted_and_restored_on_their_page(folder, tmp_path, monkeypatch):
+    shutil.copytree(folder, tmp_path / "runs")
+    monkeypatch.setenv("EXPLORER_CHECKPOINTS", str(tmp_path / "runs"))
+    app = opening("runs", run="small")
+    app.text_input(key="rename.to.small").set_value("finite").run()
+    app.button(key="rename.small").click().run()
+    assert "already a file or folder finite" in app.error[0].value
+    app.text_input(key="rename.to.small").set_value("tiny").run()
+    app.button(key="rename.small").click().run()
+    assert healthy(app)
+    assert app.session_state.run == "tiny"
+    assert Runs(tmp_path / "runs").names() == ["finite", "tiny"]
+
+    app.button(key="delete.finite").click().run()
+    assert Runs(tmp_path / "runs").names() == ["tiny"]
+    assert any(caption.value.startswith("finite is deleted") for caption in app.caption)
+    app.button(key="undo").click().run()
+    assert Runs(tmp_path / "runs").names() == ["finite", "tiny"]
+    assert "undo" not in [button.key for button in app.button]
+
+    app.button(key="duplicate.finite").click().run()
+    assert healthy(app)
+    assert address(app).view == "train"
+    inputs = {one.key.rpartition(".")[2]: one.value for one in app.number_input if "train.of." in one.key}
+    assert (inputs["finite"], inputs["steps"], inputs["seed"], inputs["n_digits"]) == (40, 30, 1, 2)
+    assert "momentum" not in inputs  # it has no effect on AdamW
+    assert "batch_size" not in inputs  # nor has this where each update is on all examples
+    assert "test_batch_size" in inputs
+
+
+def test_a_server_that_is_read_only_changes_no_runs(opened, monkeypatch):
+    monkeypatch.setenv("EXPLORER_READ_ONLY", "1")
+    app = opened("runs", run="small")
+    assert healthy(app)
+    assert [button.label for button in app.button] == ["Explore", "Explore"]
 
 
 @pytest.mark.parametrize("how", HOW)

@@ -86,7 +86,10 @@ def test_a_run_that_was_only_created_says_that_it_has_no_snapshot(tmp_path, caps
         assert main([*command, "--checkpoints", str(tmp_path)]) == 2
         assert "No snapshot of new can be read; train it" in capsys.readouterr().err
     assert main(["runs", "--checkpoints", str(tmp_path)]) == 0
-    assert "new  2-digit addition  new examples at every step  stopped  0 of 40 steps  0 snapshots" in capsys.readouterr().out
+    assert (
+        "new  2-digit addition  new examples at every step  stopped  0 of 40 steps  0 snapshots"
+        in capsys.readouterr().out
+    )
 
 
 def test_the_command_line_reads_a_run_without_losses(tmp_path, capsys):

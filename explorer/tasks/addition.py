@@ -336,9 +336,9 @@ class Addition(Task):
         through = 9 - some
         through[-1] += 1
         variations = {
-            "no carry": text(x, (9 - x) // 2),
             "one carry through nines": text(some, through),
             "a carry from every column": text(some, 10 - some),
+            "no carry": text(x, (9 - x) // 2),
         }
         return {label: sibling for label, sibling in variations.items() if sibling != example.text}
 
