@@ -160,7 +160,7 @@ def test_train_list_and_ask(tmp_path, capsys):
     assert row["name"] == "addition-finite"
     assert row["status"] == "done"
     assert main(["runs", *root]) == 0
-    assert "addition-finite  2-digit addition  30 training examples  done" in capsys.readouterr().out
+    assert "addition-finite  2-digit addition  the same 30 examples  done" in capsys.readouterr().out
 
 
 def test_predict_prints_what_is_promised(small, root, capsys):

@@ -395,7 +395,7 @@ def test_runs_are_listed_and_can_be_selected(opened):
         "small",
         "finite",
         "2\\-digit addition",
-        "40 training examples",
+        "the same 40 examples",
         "new examples at every step",
         "5 snapshots",
     ):

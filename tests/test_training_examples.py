@@ -94,10 +94,10 @@ def test_examples_of_other_tasks_are_written_by_their_tokens(tmp_path, task, tra
 
 def test_infinite_data_have_no_training_examples_to_show(subject, monkeypatch, memorised):
     assert not training_examples.has_few_examples(subject)
-    with pytest.raises(UserError, match="not of infinite data; choose another run"):
+    with pytest.raises(UserError, match="small is trained on new examples at every step, so choose another run"):
         training_examples.film(subject)
     assert training_examples.has_few_examples(memorised)
     monkeypatch.setattr(training_examples, "MAX_EXAMPLES", 39)
     assert not training_examples.has_few_examples(memorised)
-    with pytest.raises(UserError, match="at most 39 of them, not of 40 training examples"):
+    with pytest.raises(UserError, match=r"at most 39 of them; .* is trained on the same 40 examples, so"):
         losses.LossesView().film(memorised, "1+2", losses.Options("examples", None, 0.9))

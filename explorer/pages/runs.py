@@ -7,9 +7,9 @@ import streamlit as st
 from explorer.errors import UserError
 from explorer.pages import places, state
 from explorer.pages.cache import caches
+from explorer.pages.new_run import start_from
 from explorer.pages.plain import plain
 from explorer.pages.run_cards import RunCard, card
-from explorer.pages.train import start_from
 from explorer.runs import Run, shelf
 
 

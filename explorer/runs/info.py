@@ -51,7 +51,7 @@ class RunInfo:
     def data(self) -> str:
         """The training data in words."""
         examples = self.task.n_train(self.training)
-        return f"{examples:,} training examples" if examples else "new examples at every step"
+        return f"the same {examples:,} examples" if examples else "new examples at every step"
 
     @property
     def shape(self) -> str:

@@ -41,8 +41,8 @@ def film(subject: Subject) -> Film:
     examples = task.training_set(subject.info.training) if has_few_examples(subject) else None
     if examples is None:
         raise UserError(
-            f"Single training examples are shown of runs that have at most {MAX_EXAMPLES:,} of them, not of "
-            f"{subject.info.data}; choose another run."
+            f"Single training examples are shown of runs that have at most {MAX_EXAMPLES:,} of them; "
+            f"{subject.name} is trained on {subject.info.data}, so choose another run."
         )
     losses = losses_by_example(subject.ensemble, task, examples)  # (snapshot example)
     uniform, best = task.references[0].mean, task.references[-1].mean
