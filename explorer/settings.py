@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from explorer.errors import UserError, quoted
 
-Given = Mapping[str, Any]  # the other settings by name, and "is_finite": whether there are so many training examples
+Values = Mapping[str, Any]  # all settings of a run by name, and "same_examples": whether its data are finite
 
 
 def setting(
@@ -20,7 +20,7 @@ def setting(
     *,
     default: Any = MISSING,
     label: str = "",
-    when: Callable[[Given], bool] = lambda given: True,
+    when: Callable[[Values], bool] = lambda values: True,
 ) -> Any:
     """A field of a dataclass of settings.
 
@@ -28,22 +28,10 @@ def setting(
         about: what it means, and its unit.
         low, high: its limits, both included; None if it has none.
         default: its value if none is given.
-        label: a plain name, for a setting that is offered first; one without is for those who want to go deeper.
-        when: whether it has an effect beside the other settings.
+        label: its name in plain words, if it is among the few that matter most.
+        when: whether it has an effect beside the values of the other settings.
     """
     return field(default=default, metadata={"about": about, "low": low, "high": high, "label": label, "when": when})
-
-
-def _is_finite(given: Given) -> bool:
-    return given["is_finite"]
-
-
-def _is(optimiser: str) -> Callable[[Given], bool]:
-    return lambda given: given["optimiser"] == optimiser
-
-
-def _where_losses_move(given: Given) -> bool:
-    return not given["snapshot_every"]
 
 
 def check_settings(settings: Any) -> None:
@@ -65,6 +53,14 @@ def check_settings(settings: Any) -> None:
             raise UserError(f"{known.name} is {quoted(value)}; it must be one of {', '.join(choices)}.")
 
 
+def _with_adamw(values: Values) -> bool:
+    return bool(values["optimiser"] == "adamw")
+
+
+def _with_snapshots_that_follow(values: Values) -> bool:
+    return not values["snapshot_every"]
+
+
 @dataclass(frozen=True)
 class TrainingConfig:
     """One training: its data, its optimiser, and when to keep a snapshot."""
@@ -75,24 +71,32 @@ class TrainingConfig:
         1,
         1_000_000,
         default=64,
-        when=lambda given: not (given["is_finite"] and given["full_batch"]),
+        when=lambda values: not (values["same_examples"] and values["full_batch"]),
     )
     finite: int = setting(
-        "training examples, drawn once; 0: new examples at every step",
+        "training examples, drawn once; 0: new ones at every step",
         0,
         10_000_000,
         default=0,
         label="Training examples",
-        when=lambda given: given["finite"] > 0,
+        when=lambda values: values["same_examples"],
     )
     full_batch: bool = setting(
-        "finite data: all of it in each update, instead of shuffled batches", default=True, when=_is_finite
+        "all training examples in each update, instead of shuffled batches of them",
+        default=True,
+        when=lambda values: values["same_examples"],
     )
-    test_batch_size: int = setting("unseen examples at each test", 1, 1_000_000, default=64, when=_is_finite)
-    test_every: int = setting("updates between tests on unseen data", 1, 10_000_000, default=1, when=_is_finite)
-    stop_below: float = setting(
-        "loss on unseen data below which training ends; 0: never", 0, 100, default=0.0, when=_is_finite
+    test_batch_size: int = setting(
+        "unseen examples at each test",
+        1,
+        1_000_000,
+        default=64,
+        when=lambda values: values["same_examples"] or values["snapshot_dtype"] == "float16",
     )
+    test_every: int = setting(
+        "updates between tests on unseen data", 1, 10_000_000, default=1, when=lambda values: values["same_examples"]
+    )
+    stop_below: float = setting("loss on unseen data below which training ends; 0: never", 0, 100, default=0.0)
     seed: int = setting("of weights and training data; test data use seed + 1", 0, 2**32 - 2, default=0, label="Seed")
     optimiser: Literal["adamw", "sgd"] = setting("AdamW, or stochastic gradient descent", default="adamw")
     lr: float = setting("learning rate", 0, 100, default=1e-3, label="Learning rate")
@@ -104,18 +108,30 @@ class TrainingConfig:
         label="Weight decay",
     )
     momentum: float = setting(
-        "of SGD: share of the last update that is repeated", 0, 0.999999, default=0.0, when=_is("sgd")
+        "of SGD: share of the last update that is repeated",
+        0,
+        0.999999,
+        default=0.0,
+        when=lambda values: values["optimiser"] == "sgd",
     )
-    beta1: float = setting("of AdamW's average of gradients", 0, 0.999999, default=0.9, when=_is("adamw"))
-    beta2: float = setting("of AdamW's average of squared gradients", 0, 0.999999, default=0.98, when=_is("adamw"))
+    beta1: float = setting("of AdamW's average of gradients", 0, 0.999999, default=0.9, when=_with_adamw)
+    beta2: float = setting("of AdamW's average of squared gradients", 0, 0.999999, default=0.98, when=_with_adamw)
     warmup: int = setting("updates until the full learning rate; it is 0 in the first", 0, 10_000_000, default=10)
     cooldown: float = setting("share of all updates at the end over which lr falls to 0", 0, 1, default=0.0)
     snapshot_every: int = setting("updates between snapshots; 0: where the losses move", 0, 10_000_000, default=0)
     snapshot_moved: float = setting(
-        "nats that a smoothed loss may move before the next snapshot", 0.001, 100, default=0.2, when=_where_losses_move
+        "nats that a smoothed loss may move before the next snapshot",
+        0.001,
+        100,
+        default=0.2,
+        when=_with_snapshots_that_follow,
     )
     snapshot_share: float = setting(
-        "share of all updates that may pass before the next snapshot", 0.0001, 1, default=0.04, when=_where_losses_move
+        "share of all updates that may pass before the next snapshot",
+        0.0001,
+        1,
+        default=0.04,
+        when=_with_snapshots_that_follow,
     )
     snapshot_dtype: Literal["float32", "float16"] = setting(
         "of the weights on disk; float16 only where losses stay within 1 %", default="float32"

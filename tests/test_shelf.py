@@ -3,7 +3,7 @@
 import pytest
 
 from explorer.errors import UserError
-from explorer.runs import Runs, recorder, shelf
+from explorer.runs import Run, Runs, recorder, shelf
 from explorer.runs.lock import locked
 from tests.conftest import MODEL, TASK, TRAINING
 
@@ -23,18 +23,16 @@ def contents(run) -> dict[str, bytes]:
 
 def test_a_renamed_run_is_the_same_run(runs):
     before = contents(runs.open("one"))
-    renamed = shelf.rename(runs, "one", "first.run")
+    renamed = shelf.rename(runs.open("one"), "first.run")
     assert runs.names() == ["first.run", "two"]
     assert contents(renamed) == before
-    assert shelf.rename(runs, "two", "two").name == "two"
-    assert runs.names() == ["first.run", "two"]
 
 
 @pytest.mark.parametrize("new", ["", "../out", "a/b", ".hidden", "x" * 65, "two"])
 def test_a_name_that_cannot_be_given_is_refused_and_nothing_changes(runs, new):
     before = contents(runs.open("one"))
     with pytest.raises(UserError, match=r"cannot be the name of a run; use up to 64|already a file or folder two"):
-        shelf.rename(runs, "one", new)
+        shelf.rename(runs.open("one"), new)
     assert contents(runs.open("one")) == before
     assert runs.names() == ["one", "two"]
 
@@ -42,60 +40,59 @@ def test_a_name_that_cannot_be_given_is_refused_and_nothing_changes(runs, new):
 def test_a_link_that_leads_nowhere_takes_a_name_too(runs):
     (runs.root / "dangling").symlink_to(runs.root / "nowhere")
     with pytest.raises(UserError, match="already a file or folder dangling"):
-        shelf.rename(runs, "one", "dangling")
-
-
-def test_a_run_that_is_not_there_is_named(runs):
-    for change in (lambda: shelf.rename(runs, "none", "new"), lambda: shelf.delete(runs, "none")):
-        with pytest.raises(UserError, match="There is no run 'none'; there are one and two"):
-            change()
+        shelf.rename(runs.open("one"), "dangling")
 
 
 def test_a_run_in_training_is_neither_renamed_nor_deleted(runs):
-    with locked(runs.open("one").lock_file):
-        for change in (lambda: shelf.rename(runs, "one", "new"), lambda: shelf.delete(runs, "one")):
+    run = runs.open("one")
+    with locked(run.lock_file):
+        for change in (lambda: shelf.rename(run, "new"), lambda: shelf.delete(run)):
             with pytest.raises(UserError, match="one is being trained by another process"):
                 change()
     assert runs.names() == ["one", "two"]
-    assert shelf.deleted(runs) is None
+    assert shelf.deleted(runs) == []
 
 
 def test_a_deleted_run_comes_back_whole_until_another_is_deleted(runs):
     before = contents(runs.open("one"))
-    assert shelf.deleted(runs) is None
-    shelf.delete(runs, "one")
-    assert (runs.names(), runs.others(), shelf.deleted(runs)) == (["two"], [], "one")
-    assert contents(shelf.restore(runs)) == before
-    assert (runs.names(), shelf.deleted(runs)) == (["one", "two"], None)
-    shelf.delete(runs, "one")
-    shelf.delete(runs, "two")
-    assert shelf.deleted(runs) == "two"
-    assert shelf.restore(runs).name == "two"
-    with pytest.raises(UserError, match="No run that was deleted is kept"):
-        shelf.restore(runs)
+    assert shelf.deleted(runs) == []
+    shelf.delete(runs.open("one"))
+    assert (runs.names(), runs.others(), shelf.deleted(runs)) == (["two"], [], ["one"])
+    assert contents(shelf.restore(runs, "one")) == before
+    assert (runs.names(), shelf.deleted(runs)) == (["one", "two"], [])
+    shelf.delete(runs.open("one"))
+    shelf.delete(runs.open("two"))
+    assert shelf.deleted(runs) == ["two"]
+    with pytest.raises(UserError, match="'one' is not among the deleted runs any more"):
+        shelf.restore(runs, "one")
+    assert shelf.restore(runs, "two").name == "two"
 
 
 def test_a_deleted_run_whose_name_is_taken_meanwhile_is_kept(runs):
-    shelf.delete(runs, "one")
-    shelf.rename(runs, "two", "one")
-    with pytest.raises(UserError, match="already a file or folder one"):
-        shelf.restore(runs)
-    shelf.rename(runs, "one", "two")
-    assert shelf.restore(runs).name == "one"
+    shelf.delete(runs.open("one"))
+    shelf.rename(runs.open("two"), "one")
+    with pytest.raises(UserError, match=r"There is a file or folder one in .* again"):
+        shelf.restore(runs, "one")
+    shelf.rename(runs.open("one"), "two")
+    assert shelf.restore(runs, "one").name == "one"
 
 
-def test_what_a_link_leads_to_is_never_deleted(runs, tmp_path_factory):
+def test_what_a_link_leads_to_is_neither_moved_nor_deleted(runs, tmp_path_factory):
     elsewhere = tmp_path_factory.mktemp("elsewhere") / "run"
     runs.open("one").folder.rename(elsewhere)
     (runs.root / "linked").symlink_to(elsewhere)
-    shelf.delete(runs, "linked")
-    shelf.delete(runs, "two")
+    for change in (lambda run: shelf.rename(run, "new"), shelf.delete):
+        with pytest.raises(UserError, match="linked is a link to another folder"):
+            change(Run(runs.root / "linked"))
+    (runs.root / shelf.DELETED).symlink_to(elsewhere)
+    with pytest.raises(UserError, match=r"\.deleted is a link to elsewhere; remove it"):
+        shelf.delete(runs.open("two"))
     assert (elsewhere / "run.json").is_file()
-    assert shelf.deleted(runs) == "two"
+    assert contents(runs.open("two"))
 
 
-def test_a_folder_that_cannot_be_emptied_is_one_sentence(runs):
-    kept = runs.root / shelf.DELETED
-    kept.write_text("a file in its place is replaced")
-    shelf.delete(runs, "one")
-    assert shelf.deleted(runs) == "one"
+def test_a_file_in_place_of_the_shelf_is_one_sentence(runs):
+    (runs.root / shelf.DELETED).write_text("")
+    with pytest.raises(UserError, match=r"cannot be used: .*; see that it is a folder to write to"):
+        shelf.delete(runs.open("one"))
+    assert runs.names() == ["one", "two"]

@@ -77,6 +77,33 @@ def test_invalid_settings_are_refused_and_no_run_is_created(training):
     assert training.names() == []
 
 
+def test_examples_that_stay_the_same_must_be_some(training):
+    app = opening("train")
+    app.get("button_group")[0].set_value("the same N examples").run()
+    finite = next(one for one in app.number_input if one.label == "Training examples")
+    finite.set_value(0).run()
+    assert "No examples stay the same with these settings" in app.error[0].value
+    assert next(button for button in app.button if button.label == "Start training").disabled
+    finite.set_value(100).run()
+    assert healthy(app)
+
+
+def test_settings_without_effect_are_not_offered(training):
+    app = opening("train")
+
+    def offered() -> set[str]:
+        inputs = [*app.number_input, *app.selectbox, *app.toggle]
+        return {one.key.rpartition(".")[2] for one in inputs if one.key.startswith("train.addition.quick.")}
+
+    assert {"steps", "batch_size", "beta1", "d_mlp", "snapshot_moved"} <= offered()
+    assert not {"finite", "full_batch", "test_every", "momentum"} & offered()
+    app.selectbox(key="train.addition.quick.Training.optimiser").set_value("sgd").run()
+    app.toggle(key="train.addition.quick.Model.attn_only").set_value(True).run()
+    app.number_input(key="train.addition.quick.Training.snapshot_every").set_value(5).run()
+    assert "momentum" in offered()
+    assert not {"beta1", "beta2", "d_mlp", "act_fn", "snapshot_moved", "snapshot_share"} & offered()
+
+
 def test_runs_beyond_the_limit_are_refused_before_creation(training, monkeypatch):
     monkeypatch.setattr(jobs, "LIMIT", 1)
     jobs.start(recorder.create(training, "busy", TASK, MODEL, LONG))
@@ -167,7 +194,7 @@ def test_every_preset_can_be_selected_and_shows_its_cost(training):
                 assert healthy(app)
                 assert any("MiB of memory" in caption.value for caption in app.caption)
                 seen.append((task, mode, preset))
-    assert ("modular-addition", "the same examples again", "notebook") in seen
+    assert ("modular-addition", "the same N examples", "notebook") in seen
     assert ("skip-trigram", "new examples at every step", "table") in seen
     assert len(seen) == 17
 

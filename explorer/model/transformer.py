@@ -26,17 +26,17 @@ from torch import Tensor, nn
 
 from explorer.errors import UserError
 from explorer.model.hooks import HookedModel, HookPoint
-from explorer.settings import Given, check_settings, setting
+from explorer.settings import Values, check_settings, setting
 
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {"relu": nn.functional.relu, "gelu": nn.functional.gelu}
 
 
-def _is_transformer(given: Given) -> bool:
-    return given["architecture"] == "transformer"
+def _is_transformer(values: Values) -> bool:
+    return bool(values["architecture"] == "transformer")
 
 
-def _has_mlp(given: Given) -> bool:
-    return _is_transformer(given) and not given["attn_only"]
+def _has_mlp(values: Values) -> bool:
+    return _is_transformer(values) and not values["attn_only"]
 
 
 @dataclass(frozen=True)
@@ -46,9 +46,9 @@ class ModelConfig:
     d_vocab: int = setting("tokens that can be read", 1, 65_536)
     d_vocab_out: int = setting("tokens that can be predicted", 1, 65_536)
     n_ctx: int = setting("positions", 1, 65_536)
-    n_layers: int = setting("blocks", 1, 64, default=1, label="Layers", when=_is_transformer)
-    d_model: int = setting("width of the residual stream", 1, 65_536, default=128, label="Width", when=_is_transformer)
-    n_heads: int = setting("attention heads of each block", 1, 64, default=4, label="Heads", when=_is_transformer)
+    n_layers: int = setting("blocks", 1, 64, default=1, label="Layers")
+    d_model: int = setting("width of the residual stream", 1, 65_536, default=128, when=_is_transformer)
+    n_heads: int = setting("attention heads of each block", 1, 64, default=4, label="Heads")
     d_head: int = setting("width of a head", 1, 65_536, default=32, when=_is_transformer)
     d_mlp: int = setting("neurons of each block; ignored when attn_only", 1, 65_536, default=512, when=_has_mlp)
     act_fn: Literal["relu", "gelu"] = setting("the neurons' activation function", default="relu", when=_has_mlp)

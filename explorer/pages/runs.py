@@ -5,25 +5,22 @@ from collections.abc import Callable
 import streamlit as st
 
 from explorer.errors import UserError
-from explorer.pages import places, state
+from explorer.pages import new_run, places, state
 from explorer.pages.cache import caches
-from explorer.pages.new_run import start_from
 from explorer.pages.plain import plain
 from explorer.pages.run_cards import RunCard, card
 from explorer.runs import Run, shelf
 
 
 def page() -> None:
-    session = st.session_state
-    if (to := session.pop("runs.leads_to", None)) is not None:
-        st.switch_page(session.pages[to])
     places.heading("Which runs are there?", "Each run is one training of a small transformer.")
     runs = state.runs()
     names = runs.names()
-    if problem := session.pop("runs.problem", None):
+    if problem := st.session_state.pop("runs.problem", ""):
         st.error(plain(problem))
     if not state.is_read_only():
-        _offer_undo(shelf.deleted(runs))
+        for name in shelf.deleted(runs):
+            _offer_undo(name)
     if unknown := runs.unknown():
         st.warning(plain(unknown))
     if not names:
@@ -31,7 +28,7 @@ def page() -> None:
     for name in names:
         try:
             run = runs.open(name)
-            _show(_card(run))
+            _show(run, _card(run))
         except UserError as error:
             st.error(plain(str(error)))
 
@@ -45,90 +42,75 @@ def _card(run: Run) -> RunCard:
     return caches().results.get((card, run.folder), run.version(), lambda _: card(run))
 
 
-def _show(run: RunCard) -> None:
+def _show(run: Run, about: RunCard) -> None:
     with st.container(border=True):
-        about, losses, sparkline = st.columns([5, 2, 4], vertical_alignment="center")
-        about.markdown(f"**{plain(run.name)}** · {plain(run.title)}, {plain(run.data)}")
-        if run.about:
-            about.markdown(plain(run.about))
-        about.caption("  \n".join(plain(line) for line in (run.model, run.progress)))
-        with about.container(horizontal=True):
-            st.button(
-                "Explore",
-                key=f"choose.{run.name}",
-                icon=":material/travel_explore:",
-                on_click=_explore,
-                args=(run.name,),
-            )
+        words, losses, sparkline = st.columns([5, 2, 4], vertical_alignment="center")
+        words.markdown(f"**{plain(about.name)}** · {plain(about.title)}, {plain(about.data)}")
+        if about.about:
+            words.markdown(plain(about.about))
+        words.caption("  \n".join(plain(line) for line in (about.model, about.progress)))
+        with words.container(horizontal=True, vertical_alignment="center"):
+            if st.button("Explore", key=f"choose.{run.name}", icon=":material/travel_explore:"):
+                _explore(run)
             if not state.is_read_only():
-                _more(run.name)
+                _menu(run)
         losses.caption("final loss, nats")
-        losses.markdown("  \n".join(f"{name} **{loss:.4g}**" for name, loss in run.final_losses.items()))
-        sparkline.plotly_chart(run.sparkline, key=f"picture.{run.name}", config={"displayModeBar": False})
+        losses.markdown("  \n".join(f"{name} **{loss:.4g}**" for name, loss in about.final_losses.items()))
+        sparkline.plotly_chart(about.sparkline, key=f"picture.{run.name}", config={"displayModeBar": False})
 
 
-def _more(name: str) -> None:
-    """What else can be done with a run."""
-    with st.popover("More", icon=":material/more_horiz:"):
-        new = st.text_input("New name", value=name, key=f"rename.to.{name}", max_chars=64).strip()
-        st.button(
-            "Rename",
-            key=f"rename.{name}",
-            icon=":material/edit:",
-            disabled=new == name,
-            on_click=_rename,
-            args=(name, new),
-        )
-        st.button(
-            "Train another with these settings",
-            key=f"duplicate.{name}",
-            icon=":material/content_copy:",
-            on_click=_duplicate,
-            args=(name,),
-        )
-        st.button("Delete", key=f"delete.{name}", icon=":material/delete:", on_click=_delete, args=(name,))
+def _explore(run: Run) -> None:
+    if run.name != st.session_state.run:
+        state.choose_run(run.name)
+    st.switch_page(st.session_state.pages["overview"])
 
 
-def _offer_undo(name: str | None) -> None:
-    """Offer to bring back the run that was deleted last."""
-    if name is None:
-        return
-    with st.container(horizontal=True, vertical_alignment="center"):
-        st.caption(plain(f"{name} is deleted. It is kept until another run is deleted."), width="content")
-        st.button("Undo", key="undo", icon=":material/undo:", on_click=_restore)
+# --- What can be done with a run, where the server is not read-only ---
 
 
-def _done(action: Callable[[], object]) -> bool:
-    """Whether an action on the folder of runs could be done; why not is shown on the page."""
+def _menu(run: Run) -> None:
+    with st.popover("More", icon=":material/more_horiz:", type="tertiary", key=f"more.{run.name}"):
+        with st.container(horizontal=True, vertical_alignment="bottom"):
+            key = f"name.{run.name}"
+            st.text_input("New name", run.name, key=key, max_chars=64, width=240)
+            st.button("Rename", key=f"rename.{run.name}", on_click=_guarded, args=(_rename, run, key))
+        if st.button("Duplicate settings", key=f"duplicate.{run.name}", icon=":material/content_copy:"):
+            new_run.fill_in(run.info())
+            st.switch_page(st.session_state.pages["train"])
+        st.button("Delete", key=f"delete.{run.name}", icon=":material/delete:", on_click=_guarded, args=(_delete, run))
+        st.caption("Can be undone until another run is deleted.")
+
+
+def _offer_undo(name: str) -> None:
+    with st.container(horizontal=True, vertical_alignment="center", border=True):
+        st.markdown(f"**{plain(name)}** was deleted. It can be restored until another run is deleted.")
+        st.button("Undo", key=f"undo.{name}", icon=":material/undo:", on_click=_guarded, args=(_restore, name))
+
+
+def _guarded(action: Callable[..., None], *args: object) -> None:
+    """Call an action; the sentence of a UserError is shown once."""
     try:
-        action()
+        action(*args)
     except UserError as error:
         st.session_state["runs.problem"] = str(error)
-        return False
-    return True
 
 
-def _delete(name: str) -> None:
-    _done(lambda: shelf.delete(state.runs(), name))
-
-
-def _restore() -> None:
-    _done(lambda: shelf.restore(state.runs()))
-
-
-def _rename(name: str, new: str) -> None:
+def _rename(run: Run, key: str) -> None:
     session = st.session_state
-    if _done(lambda: shelf.rename(state.runs(), name, new)):
-        for key in ("run", "train.last"):
-            if session.get(key) == name:
-                session[key] = new
+    renamed = shelf.rename(run, session[key].strip())
+    for holder in ("run", "train.last"):
+        if session.get(holder) == run.name:
+            session[holder] = renamed.name
 
 
-def _explore(name: str) -> None:
-    state.choose_run(name)
-    st.session_state["runs.leads_to"] = "overview"
+def _delete(run: Run) -> None:
+    session = st.session_state
+    shelf.delete(run)
+    if session.get("train.last") == run.name:
+        del session["train.last"]
+    if session.run == run.name:
+        state.choose_run(next(iter(state.runs().names()), None))
 
 
-def _duplicate(name: str) -> None:
-    start_from(name)
-    st.session_state["runs.leads_to"] = "train"
+def _restore(name: str) -> None:
+    shelf.restore(state.runs(), name)

@@ -135,11 +135,11 @@ def show_notices() -> None:
         st.warning("  \n".join(map(plain, notices)))
 
 
-def choose_run(name: str) -> None:
+def choose_run(name: str | None) -> None:
     """Select another run, at the step where its first phase change begins.
 
     Args:
-        name: of the run.
+        name: of the run; None if there is none.
     """
     session = st.session_state
     session.run, session.step, session.switched, session.notices = name, None, True, []

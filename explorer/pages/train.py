@@ -7,11 +7,12 @@ import streamlit as st
 from explorer.errors import UserError
 from explorer.pages import places, state
 from explorer.pages.explore import show_film
-from explorer.pages.new_run import WIDTH, new_run
+from explorer.pages.new_run import WIDTH, form
 from explorer.pages.plain import plain
 from explorer.pages.training_runs import extendable, progress, unfinished
 from explorer.pages.widgets import example_input
 from explorer.runs import Run, jobs, recorder
+from explorer.training.plan import Plan
 from explorer.views import get_view
 
 REFRESH, IDLE_REFRESH = 2.0, 10.0  # seconds, while a run is training and while none is
@@ -20,15 +21,13 @@ REFRESH, IDLE_REFRESH = 2.0, 10.0  # seconds, while a run is training and while 
 def page() -> None:
     places.heading("Which model shall learn what?", "A new run can be watched from its first snapshot on.")
     session = st.session_state
-    not_done = unfinished(state.runs())
-    watches = session.run is not None and session.run in {session.get("train.last"), *(run.name for run, _ in not_done)}
-    # Beside a run that is watched, the form is folded away.
-    with st.expander("Train another run", icon=":material/add:") if watches else st.container(border=True):
-        new_run(_watch)
+    not_done, last = unfinished(state.runs()), session.get("train.last")
+    running = {run.name for run, info in not_done if info.status == "running"}
+    busy, is_watched = bool(running), session.run in {last, *(run.name for run, _ in not_done)} - {None}
+    _new_run(is_folded=is_watched or last in running)
     _more_steps()
-    busy = any(info.status == "running" for _, info in not_done)
     st.fragment(_progress, run_every=REFRESH if busy else IDLE_REFRESH)(busy)
-    if not watches:
+    if not is_watched:
         return
     try:
         subject = state.subject()
@@ -38,6 +37,26 @@ def page() -> None:
         st.error(plain(str(error)))
     else:
         st.fragment(_film, run_every=REFRESH if busy else None)(text)
+
+
+# --- A new run ---
+
+
+def _new_run(is_folded: bool) -> None:
+    if is_folded:
+        is_filled_in = st.session_state.get("train.filled_in", False)
+        with st.expander("Train another run", icon=":material/add:", expanded=is_filled_in):
+            form(_start)
+    else:
+        with st.container(border=True):
+            form(_start)
+
+
+def _start(plan: Plan, name: str) -> None:
+    jobs.check_room(state.runs())
+    run = recorder.create(state.runs(), name, plan.task, plan.model, plan.training, plan.preset)
+    jobs.start(run)
+    _watch(run)
 
 
 # --- More steps for a run that is done ---

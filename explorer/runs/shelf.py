@@ -1,113 +1,132 @@
-"""Renaming and deleting runs. A run that was deleted last can be restored."""
+"""Renaming, deleting and restoring runs.
 
+A run that is deleted is moved into the hidden folder ``.deleted`` of the folder of runs, from where it can be restored.
+Its files are removed when the next run is deleted, and at no other time.
+"""
+
+import contextlib
 import os
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
-from explorer.errors import UserError, printable
+from filelock import FileLock, Timeout
+
+from explorer.errors import UserError, quoted
 from explorer.runs.lock import locked
 from explorer.runs.store import Run, Runs, check_name
 
-DELETED = ".deleted"  # folder within that of the runs, which holds the run that was deleted last
+DELETED, LOCK = ".deleted", ".lock"
+WAIT = 10  # seconds for another process that deletes or restores a run
 
 
-def rename(runs: Runs, name: str, new: str) -> Run:
+def rename(run: Run, name: str) -> Run:
     """Give a run another name.
 
     Args:
-        runs: the folder of runs.
-        name: of the run.
-        new: its new name.
+        run: which nobody is training.
+        name: the new one.
 
     Returns:
         The run under its new name.
 
     Raises:
-        UserError: there is no such run, it is being trained, the new name cannot be the name of a run or is taken, or
-            the folder cannot be changed.
+        UserError: the name is taken or cannot be that of a run, the run is being trained, it or one of its files is a
+            link to elsewhere, or it cannot be moved.
     """
-    check_name(new)
-    run = _existing(runs, name)
-    if new != name:
-        with locked(run.lock_file):
-            _move(runs, run.folder, runs.root / new)
-    return Run(runs.root / new)
+    check_name(name)
+    renamed = Run(run.folder.parent / name)
+    if os.path.lexists(renamed.folder):
+        raise UserError(Runs(run.folder.parent).taken(name))
+    with _at_rest(run):
+        _move(run.folder, renamed.folder, "renamed")
+    return renamed
 
 
-def delete(runs: Runs, name: str) -> None:
-    """Take a run off the shelf. `restore` brings it back until the next run is deleted; then it is gone for good.
+def delete(run: Run) -> None:
+    """Delete a run. It can be restored until another one is deleted; the one deleted before it is removed for good.
 
     Args:
-        runs: the folder of runs.
-        name: of the run.
+        run: which nobody is training.
 
     Raises:
-        UserError: there is no such run, it is being trained, or the folder cannot be changed.
+        UserError: the run is being trained, it or one of its files is a link to elsewhere, or it cannot be moved.
     """
-    run, kept = _existing(runs, name), runs.root / DELETED
-    with locked(run.lock_file):
-        try:
-            if os.path.lexists(kept):
-                _remove(kept)
-            kept.mkdir()
-        except OSError as error:
-            raise UserError(
-                f"{printable(kept)} cannot be emptied: {error.strerror}; remove it, then try again."
-            ) from error
-        _move(runs, run.folder, kept / name)
+    with _at_rest(run), _shelf(run.folder.parent) as shelf:
+        place = shelf / run.name
+        shutil.rmtree(place, ignore_errors=True)  # one of the same name, deleted before
+        _move(run.folder, place, "deleted")
+        for before in shelf.iterdir():
+            if before.name not in (run.name, LOCK):
+                shutil.rmtree(before, ignore_errors=True)
 
 
-def deleted(runs: Runs) -> str | None:
-    """The name of the run that `restore` would bring back; None if there is none.
+def deleted(runs: Runs) -> list[str]:
+    """The names of the runs that can be restored: that of the run deleted last, if any was.
 
     Args:
         runs: the folder of runs.
+
+    Raises:
+        UserError: they cannot be looked up.
     """
-    try:
-        names = [path.name for path in (runs.root / DELETED).iterdir()]
-    except OSError:
-        return None
-    return names[0] if names else None
+    return Runs(runs.root / DELETED).names()
 
 
-def restore(runs: Runs) -> Run:
-    """Bring back the run that was deleted last.
+def restore(runs: Runs, name: str) -> Run:
+    """Undo the deletion of a run.
 
     Args:
         runs: the folder of runs.
+        name: of the run that was deleted.
 
     Returns:
         The run.
 
     Raises:
-        UserError: there is none, its name is taken meanwhile, or the folder cannot be changed.
+        UserError: it was removed for good or restored meanwhile, its name is taken, or it cannot be moved.
     """
-    name = deleted(runs)
-    if name is None:
-        raise UserError(f"No run that was deleted is kept in {printable(runs.root)}.")
-    check_name(name)
-    _move(runs, runs.root / DELETED / name, runs.root / name)
-    return Run(runs.root / name)
+    if name not in deleted(runs):
+        raise UserError(f"{quoted(name)} is not among the deleted runs any more, so it cannot be restored.")
+    with _shelf(runs.root) as shelf:
+        run = Run(runs.root / name)
+        if os.path.lexists(run.folder):
+            raise UserError(
+                f"There is a file or folder {name} in {runs.root} again; rename it, and then restore the deleted run."
+            )
+        _move(shelf / name, run.folder, "restored")
+    return run
 
 
-def _existing(runs: Runs, name: str) -> Run:
-    """A run of the folder, whether it can be read or not."""
-    return Run(runs.root / name) if name in runs.names() else runs.open(name)
+@contextlib.contextmanager
+def _at_rest(run: Run) -> Iterator[None]:
+    """Holds the lock of a run whose folder can be moved."""
+    if run.folder.is_symlink():
+        raise UserError(f"{run.name} is a link to another folder; rename or remove the link itself.")
+    run.info()  # refuses links among its files, the lock among them
+    with locked(run.lock_file) as held:
+        held.check()
+        yield
 
 
-def _move(runs: Runs, here: Path, there: Path) -> None:
-    if os.path.lexists(there):
-        raise UserError(runs.taken(there.name))
+@contextlib.contextmanager
+def _shelf(root: Path) -> Iterator[Path]:
+    """The folder of deleted runs, which is made if there is none, locked against other processes."""
+    shelf = root / DELETED
     try:
-        here.rename(there)
+        if shelf.is_symlink():
+            raise UserError(f"{shelf} is a link to elsewhere; remove it.")
+        shelf.mkdir(exist_ok=True)
+        with FileLock(shelf / LOCK, timeout=WAIT):
+            yield shelf
+    except Timeout:
+        raise UserError(f"Another process is deleting or restoring runs in {root}; try again.") from None
     except OSError as error:
-        what = f"{printable(here)} cannot be moved to {printable(there)}"
-        raise UserError(f"{what}: {error.strerror}; see that the folder of runs can be written to.") from error
+        raise UserError(f"{shelf} cannot be used: {error.strerror}; see that it is a folder to write to.") from error
 
 
-def _remove(path: Path) -> None:
-    """Remove a file, a link or a folder; what a link leads to stays."""
-    if path.is_symlink() or not path.is_dir():
-        path.unlink()
-    else:
-        shutil.rmtree(path)
+def _move(source: Path, target: Path, done: str) -> None:
+    try:
+        source.rename(target)
+    except OSError as error:
+        raise UserError(f"{source.name} cannot be {done}: {error.strerror}; it is left as it was.") from error

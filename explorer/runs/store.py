@@ -35,11 +35,7 @@ Stamp = tuple[int, ...]  # changes whenever a file is written, replaced or made 
 
 
 def check_name(name: str) -> None:
-    """Check that a run can have this name.
-
-    Raises:
-        UserError: it cannot; the sentence says which names can be given.
-    """
+    """Raises UserError if a run cannot have this name; the sentence says which it can."""
     if not NAME.fullmatch(name):
         raise UserError(f"{quoted(name)} cannot be the name of a run; use {NAMES}.")
 
@@ -124,11 +120,7 @@ class Runs:
         )
 
     def taken(self, name: str) -> str:
-        """A sentence that says that something of this name is there already.
-
-        Args:
-            name: of a run that shall be made.
-        """
+        """A sentence that says that something of this name is there already."""
         return f"There is already a file or folder {name} in {printable(self.root)}; choose another name."
 
     def open(self, name: str) -> "Run":

@@ -72,9 +72,9 @@ NOTEBOOK = TrainingConfig(
 class Induction(Task):
     """Repeated stretches of random tokens."""
 
-    stretch: int = setting("tokens that are repeated", 2, 64, default=16, label="Length of the stretch")
+    stretch: int = setting("tokens that are repeated", 2, 64, default=16, label="Repeated tokens")
     interval: int = setting("tokens of each interval, which holds the stretch or a copy of it", 2, 64, default=28)
-    copies: int = setting("repetitions of the stretch, each in an interval of its own", 1, 8, default=2, label="Copies")
+    copies: int = setting("repetitions of the stretch, each in an interval of its own", 1, 8, default=2)
     vocabulary: int = setting("tokens, the one at the beginning included", 96, 256, default=128)
     answers: Literal["copies", "all"] = setting(
         "what the loss is of: the tokens of the copies that follow from the first occurrence, or all tokens",

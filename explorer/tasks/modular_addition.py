@@ -44,11 +44,12 @@ class ModularAddition(Task):
         "of x and y modulo p: x + y, x - y, x² + xy + y², or a table drawn at random", default="add"
     )
     train_share: float = setting(
-        "share of all pairs to train on, the others are for tests; 1: new examples at every step, of all pairs",
+        "share of all pairs to train on, the others are for tests; 1: new examples at every step, drawn from all pairs",
         0.001,
         1,
         default=0.3,
-        label="Share of pairs to train on",
+        label="Share to train on",
+        when=lambda values: values["same_examples"],
     )
     equals_output: bool = setting("whether = is an output too, so that there are p + 1 of them", default=False)
 
@@ -100,6 +101,11 @@ class ModularAddition(Task):
             raise UserError(
                 f"train_share is {self.train_share}; of {self.p**2:,} pairs that leaves none for training; enlarge it."
             )
+
+    @classmethod
+    def uses(cls, name: str, same_examples: bool) -> bool:
+        """As in `Task.uses`: `train_share` says which pairs are for training, and all others are for tests."""
+        return name != "finite" and not (name == "test_batch_size" and same_examples)
 
     # --- What it looks like ---
 

@@ -41,7 +41,7 @@ class SkipTrigram(Task):
 
     # With 16 letters there are more than 10^16 texts, so that drawn ones differ.
     n_triggers: int = setting("triggers, and as many answers", 2, 26, default=10, label="Triggers")
-    n_letters: int = setting("letters of a text, one of them the trigger", 16, 160, default=40, label="Letters")
+    n_letters: int = setting("letters of a text, one of them the trigger", 16, 160, default=40)
 
     name: ClassVar[str] = "skip-trigram"
     noun: ClassVar[str] = "text"

@@ -360,6 +360,18 @@ class Task(ABC):
         """
         return None
 
+    # --- Its settings ---
+
+    @classmethod
+    def uses(cls, name: str, same_examples: bool) -> bool:
+        """Whether a setting has an effect on this task, as far as that depends on the task.
+
+        Args:
+            name: of a setting of the task, its model or its training.
+            same_examples: whether the training data are finite.
+        """
+        return True
+
     # --- Its models ---
 
     def model_config(self, **settings: Any) -> ModelConfig:
