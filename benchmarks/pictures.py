@@ -24,7 +24,7 @@ SCENES = {  # file -> address, and height in pixels
 STORIES = {"story-copy": ("copy", 2), "story-understand": ("understand", 5), "story-digits": ("digits", 2)}
 STORIES |= {"story-facts": ("facts", 7)}  # file -> story and beat
 MOVING = ("overview?run=addition&step=0", 860)
-FRAMES, LASTS, WIDTH, COLOURS = 44, 90, 900, 96  # of the moving picture: frames, ms of each, pixels, colours
+FRAMES, LASTS, WIDTH, QUALITY = 44, 90, 1000, 70  # of the moving picture: frames, ms of each, pixels, of 100
 TOLD = """() => {
     const deck = [...document.querySelectorAll('*')].map((n) => n.shadowRoot?.querySelector('.deck')).find(Boolean);
     return deck?.dataset.beat && !deck.classList.contains('waiting')
@@ -50,7 +50,7 @@ def moving(page: Page) -> list[Image.Image]:
         page.wait_for_function(f"() => {FILM}.player.painted === {FILM}.player.index")
         shot = Image.open(io.BytesIO(page.screenshot()))
         height = round(shot.height * WIDTH / shot.width)
-        frames.append(shot.convert("RGB").resize((WIDTH, height), Image.Resampling.LANCZOS).quantize(COLOURS))
+        frames.append(shot.convert("RGB").resize((WIDTH, height), Image.Resampling.LANCZOS))
     return frames
 
 
@@ -71,7 +71,12 @@ def main() -> None:
                 first, *others = moving(opened(browser, *MOVING))
                 durations = [LASTS] * len(others) + [2000]
                 first.save(
-                    ROOT / "docs" / "moving.gif", save_all=True, append_images=others, duration=durations, loop=0
+                    ROOT / "docs" / "moving.webp",
+                    save_all=True,
+                    append_images=others,
+                    duration=durations,
+                    loop=0,
+                    quality=QUALITY,
                 )
             browser.close()
     finally:
