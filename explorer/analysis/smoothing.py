@@ -10,7 +10,6 @@ import pandas as pd
 import torch
 from jaxtyping import Float, Float64
 from scipy.ndimage import median_filter
-from scipy.signal import lfilter
 from torch import Tensor
 
 
@@ -124,9 +123,10 @@ def centred_average(losses: Float64[np.ndarray, "step token"], beta: float) -> F
     n = len(losses)
     if beta <= 0:
         return losses.copy()
-    before = lfilter([1], [1, -beta], losses, axis=0)  # sum of beta^k times the loss k rows before
-    after = lfilter([1], [1, -beta], losses[::-1], axis=0)[::-1]
     rows = np.arange(n)
+    weights = ((1 - beta ** (rows + 1)) / (1 - beta))[:, None]  # of all rows up to each
+    before = _weighted(losses, beta) * weights  # sum of beta^k times the loss k rows before
+    after = (_weighted(losses[::-1], beta) * weights)[::-1]
     reaches = np.minimum(rows, n - 1 - rows)  # (step,) to the nearer end
     beyond = (beta ** (reaches + 1))[:, None]
     # What lies beyond the reach is one of the sums at another row, on the side that has such a row.
@@ -134,3 +134,8 @@ def centred_average(losses: Float64[np.ndarray, "step token"], beta: float) -> F
     before = before - beyond * np.where((left >= 0)[:, None], before[left.clip(0)], 0)
     after = after - beyond * np.where((right < n)[:, None], after[right.clip(max=n - 1)], 0)
     return (before + after - losses) * (1 - beta) / (1 + beta - 2 * beyond)
+
+
+def _weighted(losses: Float64[np.ndarray, "step token"], beta: float) -> Float64[np.ndarray, "step token"]:
+    """The average of each row and those before it, with weights beta^k for the loss k rows before."""
+    return pd.DataFrame(losses).ewm(alpha=1 - beta).mean().to_numpy()
