@@ -20,6 +20,20 @@ const LEAST_TYPE = 14; // pixels, of a drawing on a narrow screen
 const IN_APP = 0.8; // of the height of the window, which the app's bars share
 const IN_FILE = 0.96;
 
+/** @type {import("./player.js").Controls} */
+const CONTROLS = {
+  keys: { play: "P", back: ",", forward: "." },
+  shortcuts: [
+    ["← →, Space", "the beat before or after"],
+    ["r, Enter", "reveal what is covered"],
+    ["p", "play or pause"],
+    [", .", "one snapshot back or forward"],
+    ["Home, End", "the first or the last snapshot"],
+    ["f", "fill the screen, or leave it"],
+    ["?", "these keys"],
+  ],
+};
+
 /**
  * The panels of a film that a slide shows: one large, and below it a slim timeline, unless the large one is a timeline.
  * @param {FilmData} film
@@ -84,7 +98,7 @@ export class Deck {
     words.append(element("nav", { "aria-label": "Beats" }, back, next, this.dots));
     const film = element("div", { class: "film", tabindex: -1 });
     root.append(words, film);
-    this.player = new Player(film, kinds, false);
+    this.player = new Player(film, kinds, false, CONTROLS);
     this.player.stage.toggle = () => this.fill();
     this.player.bindings = {
       ArrowLeft: () => this.go(this.at - 1),

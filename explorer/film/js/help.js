@@ -38,7 +38,8 @@ export const shortcuts = (isAsked) => [...ALWAYS, ...ON_STAGE, ...(isAsked ? ASK
  * @param {import("./player.js").Player} player
  */
 export const help = (player) => {
-  const rows = shortcuts(Boolean(player.onAsk)).map(([keys, what]) =>
+  const listed = player.controls.shortcuts ?? shortcuts(Boolean(player.onAsk));
+  const rows = listed.map(([keys, what]) =>
     element("tr", {}, element("th", { scope: "row" }, element("kbd", {}, keys)), element("td", {}, what)),
   );
   const close = element("button", { type: "button", class: "switch" }, "Close");

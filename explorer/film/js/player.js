@@ -19,6 +19,11 @@ const ALL = "all"; // the id under which a choice is kept that all panels share
 
 /** @typedef {"next view" | "previous view" | "next example" | "previous example" | `ablate ${string}`} Ask */
 
+/** @typedef {{ keys: Record<"play" | "back" | "forward", string>, shortcuts: import("./help.js").Shortcut[] | null }} Controls */
+
+/** @type {Controls} */
+const USUAL = { keys: { play: "Space", back: "←", forward: "→" }, shortcuts: null };
+
 export class Player {
   position = 0; // in snapshots; whole while paused
   playing = false;
@@ -44,9 +49,11 @@ export class Player {
    * @param {HTMLElement} root
    * @param {Record<string, import("./types.d.ts").PanelClass>} kinds of panels, by name
    * @param {boolean} linked whether the page's address can be opened by others
+   * @param {Controls} [controls] the names of its keys, where they are others than usual
    */
-  constructor(root, kinds, linked) {
+  constructor(root, kinds, linked, controls = USUAL) {
     this.root = root;
+    this.controls = controls;
     this.kinds = kinds;
     this.linked = linked;
     this.transport = new Transport(this, linked);

@@ -39,9 +39,10 @@ export class Transport {
    */
   constructor(player, linked) {
     this.player = player;
-    this.playButton = this.button("play", "Play, Space", () => player.toggle());
-    this.playButton.title = "Play or pause (Space)";
-    this.playButton.append(element("kbd", {}, "Space"));
+    const { keys } = player.controls;
+    this.playButton = this.button("play", `Play, ${keys.play}`, () => player.toggle());
+    this.playButton.title = `Play or pause (${keys.play})`;
+    this.playButton.append(element("kbd", {}, keys.play));
     this.range = element("input", { type: "range", min: 0, step: 1, "aria-label": "Snapshot" });
     this.range.oninput = () => {
       player.pause();
@@ -60,9 +61,9 @@ export class Transport {
     this.root = element(
       "div",
       { class: "transport", role: "group", "aria-label": "Playback" },
-      this.button("back", "Step back (←)", () => player.nudge(-1)),
+      this.button("back", `Step back (${keys.back})`, () => player.nudge(-1)),
       this.playButton,
-      this.button("forward", "Step forward (→)", () => player.nudge(1)),
+      this.button("forward", `Step forward (${keys.forward})`, () => player.nudge(1)),
       this.speeds,
       this.range,
       element("div", { class: "where" }, this.step, this.frame),
@@ -132,6 +133,9 @@ export class Transport {
   /** @param {"play" | "pause"} name what the button does now */
   offer(name) {
     this.playButton.firstChild?.replaceWith(icon(name));
-    this.playButton.setAttribute("aria-label", name === "play" ? "Play, Space" : "Pause, Space");
+    this.playButton.setAttribute(
+      "aria-label",
+      `${name === "play" ? "Play" : "Pause"}, ${this.player.controls.keys.play}`,
+    );
   }
 }
