@@ -17,6 +17,7 @@ from explorer.film.film import Film
 from explorer.film.panels.bars import Bars
 from explorer.film.panels.columns import Columns
 from explorer.film.panels.curves import Curves, Line
+from explorer.film.panels.diagram import Diagram
 from explorer.film.panels.heatmaps import Heatmaps
 from explorer.film.panels.panel import GAP
 from explorer.film.panels.raster import Raster
@@ -100,6 +101,10 @@ def test_a_gap_is_hatched_and_said_to_be_one(play):
             Heatmaps("maps", "Maps", ["L0H0"], np.ones((2, 1, 2, 2)), labels, labels, "query", "key", 0.0, 1.0),
             Scatter("scatter", "Scatter", labels, rng.random((2, 2)), rng.random((2, 2)), "x", "y"),
             Text("text", "Text", ["one", "two"]),
+            Diagram(
+                *("diagram", "Diagram", labels, ["one"], ["a"], 0, [1], ["L0H0"], [0], [0]),
+                *(np.ones((2, 1, 1, 2)), np.ones((2, 1, 1)), np.ones((2, 1)), 1.0, "logits"),
+            ),
         ],
     )
     page = play(whole.with_gaps([10]))
@@ -279,6 +284,38 @@ def test_a_panel_is_taken_away_as_it_is_on_screen(play, subject, tmp_path):
     page.keyboard.press("ArrowRight")
     expect(table.locator("caption")).to_contain_text("step 20")
     expect(figure.locator(".unseen")).to_contain_text("step 20: ")
+
+
+def test_a_part_that_is_clicked_stands_out_in_every_panel_and_follows_the_answer(play, subject):
+    page = play(overview.film(subject, "48+76"), 10)
+    diagram = f"{PLAYER}.panels.find(({{ panel }}) => panel.kind === 'diagram')"
+
+    def click(place: str) -> None:
+        x, y = page.evaluate(f"(() => {{ const {{ x, y, w, h }} = {place}; return [x + w / 2, y + h / 2]; }})()")
+        page.locator(".panel.diagram .stage").click(position={"x": x, "y": y})
+
+    def frame_of_map() -> bool:
+        """Whether the frame of the map of L1H0 has the colour of what is chosen."""
+        return page.evaluate(
+            f"(() => {{ const panel = {PLAYER}.panels.find(({{ panel }}) => panel.kind === 'heatmaps');"
+            "const box = panel.boxes[2], ratio = devicePixelRatio;"
+            "const [r, g, b] = panel.base.getImageData((box.x - 1) * ratio, (box.y + box.h / 2) * ratio, 1, 1).data;"
+            "return `rgb(${r}, ${g}, ${b})` === panel.theme.cursor; })()"
+        )
+
+    assert not frame_of_map()
+    click(f"{diagram}.at.parts[{diagram}.panel.parts.indexOf('L1H0')]")
+    assert page.evaluate(f"{PLAYER}.chosen") == "L1H0"
+    assert frame_of_map()
+    assert page.evaluate("window.phaseChangeExplorer.switchesText()") == "all.chosen:L1H0"
+    expect(page.get_by_role("button", name="ablate")).to_have_count(0)  # a file cannot compute anything anew
+    first = page.evaluate(f"{diagram}.answer")
+    click(f"{diagram}.at.answers[{(first + 1) % 3}]")
+    assert page.evaluate(f"{diagram}.answer") == (first + 1) % 3
+    assert page.evaluate(f"{diagram}.summary()").startswith(subject.task.encode("48+76").places[(first + 1) % 3])
+    page.keyboard.press("Escape")
+    assert page.evaluate(f"{PLAYER}.chosen") is None
+    assert not frame_of_map()
 
 
 def test_on_a_stage_no_type_is_smaller_than_28_pixels_and_leaving_restores_all(play, subject):
