@@ -18,6 +18,7 @@ from explorer.film.panels import KINDS
 from explorer.film.panels.bars import Bars
 from explorer.film.panels.columns import Columns
 from explorer.film.panels.curves import Curves, Line
+from explorer.film.panels.diagram import Diagram
 from explorer.film.panels.heatmaps import Heatmaps
 from explorer.film.panels.panel import GAP, Panel
 from explorer.film.panels.raster import Raster
@@ -37,6 +38,7 @@ MOVING = {  # what differs between frames
     Columns: ("values",),
     Heatmaps: ("values",),
     Scatter: ("x", "y"),
+    Diagram: ("attention", "added", "probability"),
     Tokens: ("answers", "probabilities"),
     Text: ("blocks",),
 }
