@@ -7,6 +7,7 @@ from tests.browser import FILM, SECOND, free_port, needs_chromium, served, stand
 from tests.conftest import until
 
 pytestmark = needs_chromium
+SEEDS = "[...document.querySelectorAll('input[aria-label=Seed]')].map((input) => input.value).join()"
 
 
 def test_training_is_watched_scrubbed_and_survives_the_app(chromium, tmp_path):
@@ -21,8 +22,7 @@ def test_training_is_watched_scrubbed_and_survives_the_app(chromium, tmp_path):
         page.get_by_label("Task").click()
         page.get_by_role("option", name="skip-trigram").click()
         page.get_by_text("Advanced").click()
-        seeds = "[...document.querySelectorAll('input[aria-label=Seed]')].map((input) => input.value).join()"
-        page.wait_for_function(f"{seeds} === '6798'")  # those of the task before are gone
+        page.wait_for_function(f"{SEEDS} === '6798'")  # those of the task before are gone
         for name, value in (("Steps", "1000000"), ("batch_size", "8"), ("snapshot_every", "100")):
             page.get_by_label(name, exact=True).fill(value)
             page.get_by_label(name, exact=True).press("Enter")
@@ -74,7 +74,7 @@ def test_address_player_and_session_agree_when_a_run_has_ended(chromium, tmp_pat
         page.goto(f"http://localhost:{port}/train")
         page.get_by_label("Task").click()
         page.get_by_role("option", name="skip-trigram").click()
-        page.wait_for_function("document.querySelector('input[aria-label=Seed]')?.value === '6798'")
+        page.wait_for_function(f"{SEEDS} === '6798'")
         page.get_by_label("Steps", exact=True).fill("300")
         page.get_by_label("Steps", exact=True).press("Enter")
         expect(page.get_by_text("300 steps")).to_be_visible()
@@ -83,10 +83,11 @@ def test_address_player_and_session_agree_when_a_run_has_ended(chromium, tmp_pat
         expect(page.get_by_text("Train another run")).to_be_visible()  # the form is folded away
         run = Run(tmp_path / "skip-trigram")
         until(lambda: run.info().status == "done")
-        page.wait_for_function(f"() => {FILM}.dataset.step === '300'")
-        told(page, 300)
+        page.wait_for_function(f"() => {FILM}?.player?.film?.steps.length === {len(run.steps())}")
+        step = int(page.evaluate(f"{FILM}.dataset.step"))
+        told(page, step)
         page.get_by_role("link", name="Explore", exact=True).click()
         page.wait_for_url("**/overview?*")
-        stands_at(page, 300)
-        assert "step=300" in page.url
+        stands_at(page, step)
+        assert f"step={step}&" in page.url
     page.context.close()
