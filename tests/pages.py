@@ -1,14 +1,17 @@
-"""Helpers of the tests that run pages with Streamlit's AppTest, without a browser."""
+"""Helpers and fixtures of the tests that run pages with Streamlit's AppTest, without a browser."""
 
 import json
+import shutil
 from collections.abc import Iterator
 from typing import Any
 
+import pytest
 from streamlit.testing.v1 import AppTest
 from streamlit.util import calc_hash
 
+from explorer.runs import Runs, recorder
 from explorer.scene import Scene, read
-from tests.conftest import SHIPPED
+from tests.conftest import FINITE, MODEL, SHIPPED, TASK
 from tests.films import unpacked
 
 APP = str(SHIPPED.parent / "streamlit_app.py")
@@ -16,6 +19,22 @@ PAGES = {"Overview": "overview", "Losses": "losses", "Heads": "heads", "Activati
 PAGES |= {"Answers": "answers"}
 INSIDE = ("components", "circuits", "weights", "cut", "fourier", "compare")
 EXAMPLES = ("choice.example.named", "cut.second.named")  # they select an example, not a way of showing it
+
+
+@pytest.fixture(scope="session")
+def folder(root, tmp_path_factory):
+    """The small run and one on finite data. Not to be changed."""
+    folder = tmp_path_factory.mktemp("pages")
+    shutil.copytree(root / "small", folder / "small")
+    recorder.train(recorder.create(Runs(folder), "finite", TASK, MODEL, FINITE))
+    return folder
+
+
+@pytest.fixture
+def opened(folder, monkeypatch):
+    """`opening`, on these runs."""
+    monkeypatch.setenv("EXPLORER_CHECKPOINTS", str(folder))
+    return opening
 
 
 def opening(page: str = "", **query: str) -> AppTest:

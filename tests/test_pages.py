@@ -4,8 +4,8 @@ import shutil
 
 import pytest
 
-from explorer.runs import Runs, recorder
-from tests.conftest import FINITE, MODEL, SHIPPED, TASK
+from explorer.runs import Runs
+from tests.conftest import SHIPPED
 from tests.pages import (
     INSIDE,
     PAGES,
@@ -20,22 +20,6 @@ from tests.pages import (
     warnings,
 )
 from tests.test_runs import HOW, spoil
-
-
-@pytest.fixture(scope="module")
-def folder(root, tmp_path_factory):
-    """The small run and one on finite data. Not to be changed."""
-    folder = tmp_path_factory.mktemp("pages")
-    shutil.copytree(root / "small", folder / "small")
-    recorder.train(recorder.create(Runs(folder), "finite", TASK, MODEL, FINITE))
-    return folder
-
-
-@pytest.fixture
-def opened(folder, monkeypatch):
-    """`opening`, on the small runs."""
-    monkeypatch.setenv("EXPLORER_CHECKPOINTS", str(folder))
-    return opening
 
 
 @pytest.mark.parametrize("run", ["small", "finite"])

@@ -2,27 +2,8 @@
 
 import shutil
 
-import pytest
-
-from explorer.runs import Runs, recorder
-from tests.conftest import FINITE, MODEL, TASK
+from explorer.runs import Runs
 from tests.pages import address, healthy, opening
-
-
-@pytest.fixture(scope="module")
-def folder(root, tmp_path_factory):
-    """The small run and one on finite data. Not to be changed."""
-    folder = tmp_path_factory.mktemp("pages")
-    shutil.copytree(root / "small", folder / "small")
-    recorder.train(recorder.create(Runs(folder), "finite", TASK, MODEL, FINITE))
-    return folder
-
-
-@pytest.fixture
-def opened(folder, monkeypatch):
-    """`opening`, on these runs."""
-    monkeypatch.setenv("EXPLORER_CHECKPOINTS", str(folder))
-    return opening
 
 
 def test_runs_are_listed_and_can_be_selected(opened):
