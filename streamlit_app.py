@@ -30,9 +30,12 @@ current = st.navigation(list(pages.values()), position="hidden")
 name = current.url_path or OPENING
 state.begin(name)
 places.bar(name, pages)
-st.session_state.scene = Scene(name, st.session_state.run, st.session_state.step, st.session_state.example)
+st.session_state.scene = None
 if name not in all_views():
-    state.show_notices()
+    with st.container():
+        state.show_notices()
 current.run()
+if st.session_state.scene is None:
+    st.session_state.scene = Scene(name, st.session_state.run, st.session_state.step, st.session_state.example)
 places.title(st.session_state.scene)
 address.write(st.session_state.scene, st.session_state.opened)

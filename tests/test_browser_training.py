@@ -66,7 +66,7 @@ def test_training_is_watched_scrubbed_and_survives_the_app(chromium, tmp_path):
 
 
 def test_address_player_and_session_agree_when_a_run_has_ended(chromium, tmp_path):
-    """The run is followed from its first snapshot; at its end the player stays where it is."""
+    """The run is followed from its first snapshot to its last, where the player stays."""
     page = chromium.new_context(viewport={"width": 1400, "height": 1000}).new_page()
     page.set_default_timeout(60 * SECOND)
     port = free_port()
@@ -84,7 +84,8 @@ def test_address_player_and_session_agree_when_a_run_has_ended(chromium, tmp_pat
         run = Run(tmp_path / "skip-trigram")
         until(lambda: run.info().status == "done")
         page.wait_for_function(f"() => {FILM}?.player?.film?.steps.length === {len(run.steps())}")
-        step = int(page.evaluate(f"{FILM}.dataset.step"))
+        step = run.steps()[-1]
+        stands_at(page, step)
         told(page, step)
         page.get_by_role("link", name="Explore", exact=True).click()
         page.wait_for_url("**/overview?*")

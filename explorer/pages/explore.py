@@ -85,7 +85,7 @@ def _show(view: View) -> None:
     if growing.share < 1:
         st.fragment(_grow, run_every=GROW)(growing)
     else:
-        show_film(growing.film)
+        _show_film(growing.film)
     for item in state.cached(view.below, session.example, options):
         _show_item(item, widgets)
 
@@ -129,7 +129,7 @@ def _grow(growing: Growing) -> None:
     """A film whose sample grows, until the page is run again with the final one."""
     stopped = state.sync_step()
     growing.grow()
-    show_film(growing.film)
+    _show_film(growing.film)
     st.progress(growing.share, "Measuring on more examples, until the intervals are small…")
     if stopped or growing.share == 1:
         st.rerun()
@@ -246,24 +246,23 @@ def _show_table(table: Table) -> None:
     st.dataframe(pd.DataFrame(columns), hide_index=True, column_config=config)
 
 
-def show_film(film: Film, figures: bool = True) -> None:
+def play_film(film: Film, asks: bool) -> None:
     """Play a film at the session's step.
 
     Args:
         film: the film.
-        figures: offer each panel as a plotly figure of the current snapshot.
+        asks: as for `play`.
     """
     session = st.session_state
-    play(
-        film,
-        key=state.PLAYER,
-        step=session.step,
-        switches=session.switches,
-        opened=session.opened,
-        asks=session.scene.view in all_views(),
-    )
+    play(film, state.PLAYER, session.step, session.switches, session.opened, asks)
+
+
+def _show_film(film: Film) -> None:
+    """Play a film, and offer each panel as a plotly figure of the current snapshot."""
+    session = st.session_state
+    play_film(film, asks=True)
     titles = film.figures()
-    if not figures or not titles:
+    if not titles:
         return
     if st.toggle("Show a panel of this snapshot as a figure, to zoom and download", key="still"):
         if session.get("still.panel") not in titles:

@@ -6,7 +6,7 @@ import streamlit as st
 
 from explorer.errors import UserError
 from explorer.pages import places, state
-from explorer.pages.explore import show_film
+from explorer.pages.explore import play_film
 from explorer.pages.new_run import WIDTH, form
 from explorer.pages.plain import plain
 from explorer.pages.training_runs import extendable, progress, unfinished
@@ -24,15 +24,22 @@ def page() -> None:
     not_done, last = unfinished(state.runs()), session.get("train.last")
     running = {run.name for run, info in not_done if info.status == "running"}
     busy, is_watched = bool(running), session.run in {last, *(run.name for run, _ in not_done)} - {None}
-    _new_run(is_folded=is_watched or last in running)
-    _more_steps()
-    st.fragment(_progress, run_every=REFRESH if busy else IDLE_REFRESH)(busy)
+    # A film at another place on the page is another player to the browser: it does not follow the run, and Python does
+    # not hear where the reader stopped it. So what stands above has its place whether there is something in it or not.
+    with st.container():
+        _new_run(is_folded=is_watched or last in running)
+    with st.container():
+        _more_steps()
+    with st.container():
+        st.fragment(_progress, run_every=REFRESH if busy else IDLE_REFRESH)(busy)
     if not is_watched:
         return
+    above = st.container()
     try:
         subject = state.subject()
         state.validate(subject)
-        text = example_input(subject).text
+        with above:
+            text = example_input(subject).text
     except UserError as error:
         st.error(plain(str(error)))
     else:
@@ -121,11 +128,12 @@ def _film(text: str) -> None:
     try:
         subject = state.subject(quiet=True)
         state.validate(subject)
-        if st.session_state.pop("train.newest", False):  # at the newest step, the player follows the run
-            st.session_state.step = subject.frames[-1]
         view = get_view("overview")
         options = state.current_options(view, subject)
-        show_film(state.cached(view.whole_film, text, options, quiet=True), figures=False)
+        film = state.cached(view.whole_film, text, options, quiet=True)  # its run may have grown since
+        if st.session_state.pop("train.newest", False):  # at the newest step, the player follows the run
+            st.session_state.step = film.steps[-1]
+        play_film(film, asks=False)
     except UserError as error:
         st.error(plain(str(error)))
     if stopped:  # updates the sidebar and the URL; last, since elements not drawn before a rerun vanish
