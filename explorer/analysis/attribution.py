@@ -40,8 +40,9 @@ def direct_logit_attribution(
     """Direct logit attribution: the output of each component times the unembedding of the right answer.
 
     A final layer norm is applied to each component with the scale of the whole residual stream: the component is
-    centred, divided by the scale and multiplied by the norm's weights. The norm's bias is the component "bias". The
-    bias of an MLP belongs to the MLP. The only component of a table model is its head.
+    centred, divided by the scale and multiplied by the norm's weights. The bias of an MLP belongs to the MLP; all other
+    biases, those of attention, of the norm and of the logits, are the component "bias". The only component of a table
+    model is its head.
 
     Source: Elhage et al. 2021, A Mathematical Framework for Transformer Circuits; ARENA 1.2.
 
@@ -95,10 +96,13 @@ def attributed(
     direction = rearrange(W_U[:, :, example.targets], "snapshot d_model answer -> snapshot answer d_model")
     if centred:
         direction = direction - W_U.mean(-1)[:, None]
-    bias = None
+    biases: list[Tensor] = []  # each (snapshot answer)
+    if cfg.unembed_bias:
+        b_U = ensemble.weights["unembed.b_U"]
+        biases.append(b_U[:, example.targets] - (b_U.mean(-1, keepdim=True) if centred else 0))
     if cfg.layer_norm:
         w, b = ensemble.weights["ln_final.w"][:, None], ensemble.weights["ln_final.b"][:, None]
-        bias = (direction * b).sum(-1)  # (snapshot answer)
+        biases.append((direction * b).sum(-1))
         direction = direction * w
         direction = (direction - direction.mean(-1, keepdim=True)) / at_answers["ln_final.hook_scale"]
 
@@ -113,9 +117,13 @@ def attributed(
             added = (output * direction).sum(-1)[..., None]  # (snapshot answer 1)
         names += labels
         values.append(gain * added)
-    if bias is not None:
+    if cfg.attn_bias:
+        for layer in range(cfg.n_layers):
+            b_O = ensemble.weights[f"blocks.{layer}.attn.b_O"][:, None]
+            biases.append(cfg.residual_gain ** (cfg.n_layers - 1 - layer) * (direction * b_O).sum(-1))
+    if biases:
         names.append("bias")
-        values.append(bias[..., None])
+        values.append(torch.stack(biases).sum(0)[..., None])
     right = _right_logits(logits[:, 0, example.positions], example.targets, centred)
     return Attribution(tuple(names), torch.cat(values, -1), right)
 
@@ -123,7 +131,7 @@ def attributed(
 def _sources(cfg: ModelConfig) -> dict[str, tuple[list[str], float]]:
     """Hook point -> the names of the components read there, and the gain from there to the unembedding."""
     sources = {"hook_embed": (["embedding"], cfg.residual_gain**cfg.n_layers)}
-    if cfg.positions != "none":
+    if cfg.positions not in ("none", "shortformer"):  # others are in the residual stream
         sources["hook_pos_embed"] = (["positions"], cfg.residual_gain**cfg.n_layers)
     for component in components(cfg):
         gain = cfg.residual_gain ** (cfg.n_layers - 1 - component.layer)

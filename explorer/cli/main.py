@@ -107,7 +107,7 @@ def program() -> str:
 def commands() -> dict[str, ModuleType]:
     """Name -> module of every command."""
     names = [module.name for module in pkgutil.iter_modules(cli.__path__) if module.name != "main"]
-    return {name.replace("_", "-"): importlib.import_module(f"{cli.__name__}.{name}") for name in names}
+    return {name.rstrip("_").replace("_", "-"): importlib.import_module(f"{cli.__name__}.{name}") for name in names}
 
 
 def parser() -> argparse.ArgumentParser:

@@ -94,7 +94,7 @@ def activation_shapes(cfg: ModelConfig, n_pos: int) -> Mapping[str, tuple[int, .
 
 
 def activation_bytes(cfg: ModelConfig, n_pos: int) -> int:
-    """The memory that all activations of one example take, in float32.
+    """The memory that all activations and logits of one example take, in float32.
 
     Args:
         cfg: the configuration of a model.
@@ -103,4 +103,5 @@ def activation_bytes(cfg: ModelConfig, n_pos: int) -> int:
     Returns:
         Bytes.
     """
-    return 4 * sum(math.prod(shape) for shape in activation_shapes(cfg, n_pos).values())
+    values = sum(math.prod(shape) for shape in activation_shapes(cfg, n_pos).values())
+    return 4 * (values + n_pos * cfg.d_vocab_out)

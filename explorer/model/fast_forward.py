@@ -27,7 +27,7 @@ Axes as in `explorer.model.transformer`, and
 
 import functools
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeGuard
 
 import torch
 from einops import rearrange
@@ -53,7 +53,8 @@ def logits_at(
     """The logits of ``model(tokens)`` at ``positions``, computed faster.
 
     Hooks at attention patterns are called; in the last block, the pattern has only these queries. If there are hooks at
-    other hook points, or if the model is not a transformer, ``model(tokens)`` is computed.
+    other hook points, or if the model is not a transformer or has biases or positions that none of the tasks' presets
+    has, ``model(tokens)`` is computed.
 
     Args:
         model: one model, not a stack.
@@ -61,7 +62,7 @@ def logits_at(
         positions: those whose logits are returned.
     """
     listening = model.listening
-    if not isinstance(model, Transformer) or not all(name.endswith(PATTERN) for name in listening):
+    if not _is_fast(model) or not all(name.endswith(PATTERN) for name in listening):
         example = torch.arange(len(tokens), device=tokens.device)[:, None]
         return model(tokens)[example, positions]
     if (
@@ -83,6 +84,12 @@ def logits_at(
         x = _after_attention(block, rows, factors, [W_U] if last and not norms else [])
     logits = model.ln_final(x[None])[0] @ W_U if norms else x
     return logits.contiguous().view(*positions.shape, -1)
+
+
+def _is_fast(model: HookedModel) -> TypeGuard[Transformer]:
+    if not isinstance(model, Transformer):
+        return False
+    return not (model.cfg.attn_bias or model.cfg.unembed_bias or model.cfg.positions == "shortformer")
 
 
 class _Lookups:

@@ -14,6 +14,7 @@ work on both. `explorer.model.ensemble` builds such stacks.
 Weights and hook points have the names and layouts of TransformerLens.
 """
 
+import functools
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -28,7 +29,11 @@ from explorer.errors import UserError
 from explorer.model.hooks import HookedModel, HookPoint
 from explorer.settings import Values, check_settings, setting
 
-ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {"relu": nn.functional.relu, "gelu": nn.functional.gelu}
+LEARNED = ("learned", "shortformer")  # kinds of positions whose embeddings are weights
+ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
+    **{"relu": nn.functional.relu, "gelu": nn.functional.gelu},
+    "gelu_new": functools.partial(nn.functional.gelu, approximate="tanh"),
+}
 
 
 def _is_transformer(values: Values) -> bool:
@@ -37,6 +42,14 @@ def _is_transformer(values: Values) -> bool:
 
 def _has_mlp(values: Values) -> bool:
     return _is_transformer(values) and not values["attn_only"]
+
+
+def _has_norm(values: Values) -> bool:
+    return _is_transformer(values) and bool(values["layer_norm"])
+
+
+def _has_variance(values: Values) -> bool:
+    return _has_norm(values) and values["norm_scale"] == "variance"
 
 
 @dataclass(frozen=True)
@@ -51,12 +64,24 @@ class ModelConfig:
     n_heads: int = setting("attention heads of each block", 1, 64, default=4, label="Heads")
     d_head: int = setting("width of a head", 1, 65_536, default=32, when=_is_transformer)
     d_mlp: int = setting("neurons of each block; ignored when attn_only", 1, 65_536, default=512, when=_has_mlp)
-    act_fn: Literal["relu", "gelu"] = setting("the neurons' activation function", default="relu", when=_has_mlp)
+    act_fn: Literal["relu", "gelu", "gelu_new"] = setting(
+        "the neurons' activation function; gelu_new: approximated by tanh", default="relu", when=_has_mlp
+    )
     attn_only: bool = setting("blocks without an MLP", default=False, when=_is_transformer)
-    positions: Literal["learned", "sinusoidal", "none"] = setting(
-        "position embedding", default="learned", when=_is_transformer
+    attn_bias: bool = setting("biases of queries, keys, values and attention", default=False, when=_is_transformer)
+    unembed_bias: bool = setting("a bias of the logits", default=False, when=_is_transformer)
+    positions: Literal["learned", "sinusoidal", "shortformer", "none"] = setting(
+        "position embedding; shortformer: learned, and added to the inputs of queries and keys only",
+        default="learned",
+        when=_is_transformer,
     )
     layer_norm: bool = setting("normalise before attention, MLP and unembedding", default=False, when=_is_transformer)
+    norm_scale: Literal["deviation", "variance"] = setting(
+        "a layer norm divides by: deviation + 1e-4, which is unbiased, or sqrt(variance + eps)",
+        default="deviation",
+        when=_has_norm,
+    )
+    eps: float = setting("of layer norms that divide by sqrt(variance + eps)", 0, 1, default=1e-5, when=_has_variance)
     residual_gain: float = setting(
         "each block computes gain * x + its outputs", -100, 100, default=1.0, when=_is_transformer
     )
@@ -72,6 +97,8 @@ class ModelConfig:
         check_settings(self)
         if self.positions == "sinusoidal" and self.d_model % 2:
             raise UserError(f"d_model is {self.d_model}; sinusoidal positions need an even d_model.")
+        if self.positions == "shortformer" and self.residual_gain != 1:
+            raise UserError(f"residual_gain is {self.residual_gain:g}; with shortformer positions it must be 1.")
         if self.architecture == "table" and (self.n_layers, self.n_heads) != (1, 1):
             raise UserError("A table has one layer with one head; set n_layers=1 and n_heads=1.")
 
@@ -94,10 +121,11 @@ def future_mask(n_pos: int, device: torch.device | None = None) -> Bool[Tensor, 
 
 
 class LayerNorm(nn.Module):
-    """(x - mean) / (std + 1e-4) * w + b, with the unbiased standard deviation."""
+    """(x - mean) / scale * w + b, where the scale is the unbiased standard deviation + 1e-4 or sqrt(variance + eps)."""
 
     def __init__(self, cfg: ModelConfig):
         super().__init__()
+        self.eps = cfg.eps if cfg.norm_scale == "variance" else None
         self.w = _weight(cfg.d_model)
         self.b = _weight(cfg.d_model)
         self.hook_scale = HookPoint()
@@ -105,12 +133,16 @@ class LayerNorm(nn.Module):
 
     def forward(self, x: Float[Tensor, "... batch pos d_model"]) -> Float[Tensor, "... batch pos d_model"]:
         x = x - x.mean(-1, keepdim=True)
-        x = x / self.hook_scale(x.std(-1, keepdim=True) + 1e-4)
+        if self.eps is None:
+            scale = x.std(-1, keepdim=True) + 1e-4
+        else:
+            scale = (x.square().mean(-1, keepdim=True) + self.eps).sqrt()
+        x = x / self.hook_scale(scale)
         return self.hook_normalized(x * self.w[..., None, None, :] + self.b[..., None, None, :])
 
 
 class Attention(nn.Module):
-    """Causal multi-head attention without biases."""
+    """Causal multi-head attention."""
 
     def __init__(self, cfg: ModelConfig):
         super().__init__()
@@ -119,6 +151,12 @@ class Attention(nn.Module):
         self.W_K = _weight(cfg.n_heads, cfg.d_model, cfg.d_head)
         self.W_V = _weight(cfg.n_heads, cfg.d_model, cfg.d_head)
         self.W_O = _weight(cfg.n_heads, cfg.d_head, cfg.d_model)
+        self.has_bias = cfg.attn_bias
+        if cfg.attn_bias:
+            self.b_Q = _weight(cfg.n_heads, cfg.d_head)
+            self.b_K = _weight(cfg.n_heads, cfg.d_head)
+            self.b_V = _weight(cfg.n_heads, cfg.d_head)
+            self.b_O = _weight(cfg.d_model)
         self.hook_q = HookPoint()
         self.hook_k = HookPoint()
         self.hook_v = HookPoint()
@@ -127,11 +165,27 @@ class Attention(nn.Module):
         self.hook_z = HookPoint()
         self.hook_result = HookPoint()
 
-    def forward(self, x: Float[Tensor, "... batch pos d_model"]) -> Float[Tensor, "... batch pos d_model"]:
+    def forward(
+        self,
+        x: Float[Tensor, "... batch pos d_model"],
+        positions: Float[Tensor, "... #batch pos d_model"] | None = None,
+    ) -> Float[Tensor, "... batch pos d_model"]:
+        """What the heads write.
+
+        Args:
+            x: what they read.
+            positions: added to what queries and keys are made from; None for nothing.
+        """
         project = "... batch pos d_model, ... head d_model d_head -> ... batch pos head d_head"
-        q = self.hook_q(einsum(x, self.W_Q, project))
-        k = self.hook_k(einsum(x, self.W_K, project))
-        v = self.hook_v(einsum(x, self.W_V, project))
+        placed = x if positions is None else x + positions
+        q, k, v = (
+            einsum(read, weight, project) for read, weight in ((placed, self.W_Q), (placed, self.W_K), (x, self.W_V))
+        )
+        if self.has_bias:
+            q, k, v = (
+                made + bias[..., None, None, :, :] for made, bias in ((q, self.b_Q), (k, self.b_K), (v, self.b_V))
+            )
+        q, k, v = self.hook_q(q), self.hook_k(k), self.hook_v(v)
 
         dots = "... batch query head d_head, ... batch key head d_head -> ... batch head query key"
         scores = einsum(q / self.scale, k, dots)
@@ -142,8 +196,10 @@ class Attention(nn.Module):
         z = self.hook_z(einsum(pattern, v, mix))
         if self.hook_result.listening:  # takes n_heads times the memory of the sum
             split = "... batch pos head d_head, ... head d_head d_model -> ... batch pos head d_model"
-            return self.hook_result(einsum(z, self.W_O, split)).sum(-2)
-        return einsum(z, self.W_O, "... batch pos head d_head, ... head d_head d_model -> ... batch pos d_model")
+            out = self.hook_result(einsum(z, self.W_O, split)).sum(-2)
+        else:
+            out = einsum(z, self.W_O, "... batch pos head d_head, ... head d_head d_model -> ... batch pos d_model")
+        return out + self.b_O[..., None, None, :] if self.has_bias else out
 
 
 class MLP(nn.Module):
@@ -187,9 +243,19 @@ class Block(nn.Module):
             self.hook_mlp_out = HookPoint()
         self.hook_resid_post = HookPoint()
 
-    def forward(self, x: Float[Tensor, "... batch pos d_model"]) -> Float[Tensor, "... batch pos d_model"]:
+    def forward(
+        self,
+        x: Float[Tensor, "... batch pos d_model"],
+        positions: Float[Tensor, "... #batch pos d_model"] | None = None,
+    ) -> Float[Tensor, "... batch pos d_model"]:
+        """The residual stream after this block.
+
+        Args:
+            x: before it.
+            positions: as in `Attention.forward`.
+        """
         x = self.hook_resid_pre(x)
-        return self.after_attention(self.gain * x + self.hook_attn_out(self.attn(self.ln1(x))))
+        return self.after_attention(self.gain * x + self.hook_attn_out(self.attn(self.ln1(x), positions)))
 
     def after_attention(self, x: Float[Tensor, "... batch pos d_model"]) -> Float[Tensor, "... batch pos d_model"]:
         """The rest of the block, on the residual stream to which attention has been added."""
@@ -232,7 +298,7 @@ class PosEmbed(nn.Module):
 
     def __init__(self, cfg: ModelConfig):
         super().__init__()
-        if cfg.positions == "learned":
+        if cfg.positions in LEARNED:
             self.W_pos = _weight(cfg.n_ctx, cfg.d_model)
             return
         rate = 10_000 ** (-torch.arange(cfg.d_model // 2) / cfg.d_model)
@@ -245,14 +311,18 @@ class PosEmbed(nn.Module):
 
 
 class Unembed(nn.Module):
-    """The map from the residual stream to logits, without a bias."""
+    """The map from the residual stream to logits."""
 
     def __init__(self, cfg: ModelConfig):
         super().__init__()
         self.W_U = _weight(cfg.d_model, cfg.d_vocab_out)
+        self.has_bias = cfg.unembed_bias
+        if cfg.unembed_bias:
+            self.b_U = _weight(cfg.d_vocab_out)
 
     def forward(self, x: Float[Tensor, "... batch pos d_model"]) -> Float[Tensor, "... batch pos d_vocab_out"]:
-        return einsum(x, self.W_U, "... batch pos d_model, ... d_model d_vocab_out -> ... batch pos d_vocab_out")
+        logits = einsum(x, self.W_U, "... batch pos d_model, ... d_model d_vocab_out -> ... batch pos d_vocab_out")
+        return logits + self.b_U[..., None, None, :] if self.has_bias else logits
 
 
 class Transformer(HookedModel):
@@ -294,27 +364,36 @@ class Transformer(HookedModel):
         if tokens.shape[-1] > self.cfg.n_ctx:
             raise UserError(f"The input has {tokens.shape[-1]} tokens; this model reads at most {self.cfg.n_ctx}.")
         x = self.hook_embed(self.embed(tokens))
-        if self.cfg.positions != "none":
-            positions = self.pos_embed(tokens.shape[-1])  # (... 1 pos d_model)
-            if self.hook_pos_embed.listening:  # a hook may change it in place, and it is a view of the weights
-                positions = positions.expand(*positions.shape[:-3], tokens.shape[-2], -1, -1).clone()
-            x = x + self.hook_pos_embed(positions)  # (... batch pos d_model)
-        return self.after_block(-1, x)
+        if self.cfg.positions == "none":
+            return self.after_block(-1, x)
+        positions = self.pos_embed(tokens.shape[-1])  # (... 1 pos d_model)
+        if self.hook_pos_embed.listening:  # a hook may change it in place, and it is a view of the weights
+            positions = positions.expand(*positions.shape[:-3], tokens.shape[-2], -1, -1).clone()
+        positions = self.hook_pos_embed(positions)
+        if self.cfg.positions == "shortformer":
+            return self.after_block(-1, x, positions)
+        return self.after_block(-1, x + positions)
 
     def after_block(
-        self, layer: int, x: Float[Tensor, "... batch pos d_model"]
+        self,
+        layer: int,
+        x: Float[Tensor, "... batch pos d_model"],
+        positions: Float[Tensor, "... #batch pos d_model"] | None = None,
     ) -> Float[Tensor, "... batch pos d_vocab_out"]:
         """The rest of the forward pass.
 
         Args:
             layer: the block whose output is given; -1 for the embedding.
             x: the residual stream after it. After the last block these may be any positions.
+            positions: what shortformer blocks add to the inputs of queries and keys; None for the position embeddings.
 
         Returns:
             Logits.
         """
+        if positions is None and self.cfg.positions == "shortformer" and layer + 1 < self.cfg.n_layers:
+            positions = self.pos_embed(x.shape[-2])
         for block in self.blocks[layer + 1 :]:
-            x = block(x)
+            x = block(x, positions)
         return self.unembed(self.ln_final(x))
 
     @torch.no_grad()
@@ -332,7 +411,7 @@ class Transformer(HookedModel):
             weight.copy_(rearrange(drawn / math.sqrt(width), pattern))
 
         draw(self.embed.W_E, cfg.d_model, "d_model d_vocab -> d_vocab d_model")
-        if cfg.positions == "learned":
+        if cfg.positions in LEARNED:
             draw(self.pos_embed.W_pos, cfg.d_model, "pos d_model -> pos d_model")
         for block in self.blocks:
             width = size[cfg.init]
@@ -345,10 +424,10 @@ class Transformer(HookedModel):
             if not cfg.attn_only:
                 draw(block.mlp.W_in, cfg.d_model, "d_mlp d_model -> d_model d_mlp")
                 draw(block.mlp.W_out, cfg.d_model, "d_model d_mlp -> d_mlp d_model")
-                block.mlp.b_in.zero_()
-                block.mlp.b_out.zero_()
         draw(self.unembed.W_U, cfg.d_vocab_out, "d_model d_vocab_out -> d_model d_vocab_out")
         for module in self.modules():
             if isinstance(module, LayerNorm):
                 module.w.fill_(1.0)
-                module.b.zero_()
+        for name, weight in self.named_parameters():
+            if name.rsplit(".", 1)[-1].startswith("b"):  # a bias
+                weight.zero_()

@@ -45,8 +45,10 @@ def card(run: Run) -> RunCard:
     """
     info = run.info()
     training = info.training
-    metrics = run.metrics() if info.steps_done else {"train_loss": torch.empty(0)}
-    measured = {"train": (torch.arange(len(metrics["train_loss"])), metrics["train_loss"])}
+    metrics = run.metrics() if info.steps_done or info.origin else {"train_loss": torch.empty(0)}
+    measured = {}
+    if len(metrics["train_loss"]) or not info.origin:
+        measured["train"] = (torch.arange(len(metrics["train_loss"])), metrics["train_loss"])
     if "test_loss" in metrics:
         measured["test"] = (metrics["test_step"], metrics["test_loss"])
     smoothed = {

@@ -7,6 +7,7 @@ import streamlit as st
 from explorer.errors import UserError
 from explorer.pages import new_run, places, state
 from explorer.pages.cache import caches
+from explorer.pages.drop_zone import drop_zone
 from explorer.pages.plain import plain
 from explorer.pages.run_cards import RunCard, card
 from explorer.runs import Run, shelf
@@ -21,6 +22,7 @@ def page() -> None:
     if not state.is_read_only():
         for name in shelf.deleted(runs):
             _offer_undo(name)
+        drop_zone()
     if unknown := runs.unknown():
         st.warning(plain(unknown))
     if not names:
@@ -74,8 +76,10 @@ def _menu(run: Run) -> None:
             key = f"name.{run.name}"
             st.text_input("New name", run.name, key=key, max_chars=64, width=240)
             st.button("Rename", key=f"rename.{run.name}", on_click=_guarded, args=(_rename, run, key))
-        if st.button("Duplicate settings", key=f"duplicate.{run.name}", icon=":material/content_copy:"):
-            new_run.fill_in(run.info())
+        info = run.info()
+        is_known = not info.origin  # how a run from elsewhere was trained is not
+        if is_known and st.button("Duplicate settings", key=f"duplicate.{run.name}", icon=":material/content_copy:"):
+            new_run.fill_in(info)
             st.switch_page(st.session_state.pages["train"])
         st.button("Delete", key=f"delete.{run.name}", icon=":material/delete:", on_click=_guarded, args=(_delete, run))
         st.caption("Can be undone until another run is deleted.")

@@ -13,7 +13,7 @@ from explorer.model.architectures import n_weights
 from explorer.model.transformer import ModelConfig
 from explorer.runs.files import parsed_json
 from explorer.settings import TrainingConfig, from_dict
-from explorer.tasks import task_named
+from explorer.tasks import kind_named
 from explorer.tasks.task import Task
 
 FORMAT = 1  # of run.json
@@ -35,6 +35,7 @@ class RunInfo:
     steps_per_second: float = 0.0  # of the latest process that trained it; 0 before the first
     threads: int = 0  # torch threads to train with; 0 if run.json does not say
     ended_at: tuple[int, ...] = ()  # the steps at which it was done before it was given more, ascending
+    origin: str = ""  # where it comes from, if it was not trained here; its training settings are then unknown
 
     def stack_bytes(self, n_snapshots: int) -> int:
         """The size of an `Ensemble`, whose weights are float32.
@@ -49,7 +50,9 @@ class RunInfo:
 
     @property
     def data(self) -> str:
-        """The training data in words."""
+        """The training data in words, or where the run comes from."""
+        if self.origin:
+            return self.origin
         examples = self.task.n_train(self.training)
         return f"the same {examples:,} examples" if examples else "new examples at every step"
 
@@ -88,7 +91,7 @@ class RunInfo:
             raise UserError(f"{what} is not a JSON object that describes a run; restore the file.")
         if values.get("format") != FORMAT:
             raise UserError(f"{what} has format {quoted(values.get('format'))}; this explorer reads format {FORMAT}.")
-        task = _task_from(values.get("task"), what)
+        task = task_in(values.get("task"), what)
         model = from_dict(ModelConfig, values.get("model"), what)
         task.model_config(**dataclasses.asdict(model))
         training = from_dict(TrainingConfig, values.get("training"), what)
@@ -119,6 +122,7 @@ class RunInfo:
             steps_per_second=float(rate),
             threads=threads,
             ended_at=tuple(ended_at),
+            origin=printable(values.get("origin")),
         )
 
 
@@ -155,11 +159,20 @@ def unreadable(shown: str) -> str:
     return f"{shown} cannot be read; restore the file or remove the folder."
 
 
-def _task_from(values: Any, what: str) -> Task:
+def task_in(values: Any, what: str) -> Task:
+    """The task that an object of run.json describes.
+
+    Args:
+        values: the object, or anything else.
+        what: where it comes from, for error messages.
+
+    Raises:
+        UserError: it describes none.
+    """
     if not isinstance(values, Mapping) or not isinstance(values.get("name"), str):
         raise UserError(f"{what} does not name its task; restore the file.")
     settings = {name: value for name, value in values.items() if name != "name"}
-    return from_dict(task_named(values["name"]), settings, what)
+    return from_dict(kind_named(values["name"]), settings, what)
 
 
 def snapshot_metadata(info: RunInfo, step: int) -> dict[str, str]:
@@ -193,7 +206,7 @@ def is_of_run(metadata: Mapping[str, str], info: RunInfo) -> bool:
     """
     earlier = (dataclasses.replace(info.training, steps=steps) for steps in info.ended_at)
     readers: dict[str, tuple[Callable[[Any, str], Any], tuple[Any, ...]]] = {
-        "task": (_task_from, (info.task,)),
+        "task": (task_in, (info.task,)),
         "model": (functools.partial(from_dict, ModelConfig), (info.model,)),
         "training": (functools.partial(from_dict, TrainingConfig), (info.training, *earlier)),
     }

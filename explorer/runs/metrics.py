@@ -26,7 +26,7 @@ def read_metrics(path: Path, shown: str, info: RunInfo) -> dict[str, Tensor]:
         UserError: the file is missing or damaged, or does not hold what was measured in this run.
     """
     found, _ = read_tensors(path, shown, lambda found, _: _check(found, info, shown))
-    tested, last = found.get("test_step", torch.empty(0, dtype=torch.int64)), info.training.steps - 1
+    tested, last = found.get("test_step", torch.empty(0, dtype=torch.int64)), info.training.steps
     if len(tested) and not (tested[0] >= 0 and (tested.diff() > 0).all() and tested[-1] <= last):
         raise UserError(f"The test_step of {shown} does not ascend from 0 to at most {last:,}; restore the file.")
     allowed = _allowed(found, info)
@@ -40,7 +40,7 @@ def _check(found: Mapping[str, Tensor], info: RunInfo, shown: str) -> None:
     if "test_loss" in found:
         required |= {"test_step", "test_loss", "test_loss_per_token"}
     fits = required <= found.keys() and all(
-        (values.dtype, tuple(values.shape)) == allowed[name] and len(values) <= info.training.steps
+        (values.dtype, tuple(values.shape)) == allowed[name] and len(values) <= info.training.steps + 1
         for name, values in found.items()
         if name in allowed
     )

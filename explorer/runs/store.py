@@ -6,9 +6,11 @@
   snapshots/step-000640.safetensors   the weights at step 640, with task, model and training in the file's header
   resume.safetensors                  everything that determines what training does next, also after its last step
   train.log                           the output of the process that trains it, if it is a job
+  tokenizer.json                      how text becomes tokens, for a model of somebody else's vocabulary
   about.md                            what there is to see in the run, if somebody wrote it down
 """
 
+import contextlib
 import dataclasses
 import os
 import re
@@ -26,6 +28,7 @@ from explorer.runs.info import RunInfo, is_of_run, parsed_info, unreadable
 from explorer.runs.lock import is_locked
 from explorer.runs.metrics import read_metrics
 from explorer.runs.sentences import MOST_NAMED, of_alike
+from explorer.tasks.tokenizer import known, remember
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 NAMES = "up to 64 letters, digits, dots, dashes and underscores, beginning with a letter or a digit"
@@ -180,6 +183,11 @@ class Run:
         return self.folder / "about.md"
 
     @property
+    def tokenizer_file(self) -> Path:
+        """The tokenizer of a model whose vocabulary is somebody else's."""
+        return self.folder / "tokenizer.json"
+
+    @property
     def lock_file(self) -> Path:
         """Locked by the process that trains the run; the operating system unlocks it when that process ends."""
         return self.folder / ".lock"
@@ -211,14 +219,18 @@ class Run:
         shown = f"{self.name}/{self.info_file.name}"
         for path in (
             *(self.info_file, self.metrics_file, self.snapshots_folder, self.resume_file),
-            *(self.log, self.about_file, self.lock_file, self.stop_file),
+            *(self.log, self.about_file, self.lock_file, self.stop_file, self.tokenizer_file),
         ):
             self._check_inside(path)
         try:
             text = read_text(self.info_file)
         except (OSError, ValueError) as error:
             raise UserError(unreadable(shown)) from error
-        return parsed_info(text, shown)
+        info = parsed_info(text, shown)
+        if info.task.tokenizer and known(info.task.tokenizer) is None:
+            with contextlib.suppress(OSError, ValueError, UserError):  # without it, tokens are written as numbers
+                remember(read_text(self.tokenizer_file))
+        return info
 
     def _check_inside(self, path: Path) -> None:
         """Refuse a file that is a link to elsewhere: what it leads to would be shown, or written."""

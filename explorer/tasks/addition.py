@@ -13,7 +13,7 @@ import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -83,6 +83,12 @@ class Addition(Task):
 
     def __post_init__(self) -> None:
         check_settings(self)
+
+    @classmethod
+    def fitting(cls, model: Mapping[str, Any]) -> list[Task]:
+        """As in `Task.fitting`: a sum of n digits has 3n + 3 tokens."""
+        n_digits = (model.get("n_ctx") or 18) // 3 - 1
+        return [cls(n_digits)] if 1 <= n_digits <= 10 else []
 
     # --- What it looks like ---
 

@@ -9,12 +9,13 @@ The training pairs are memorised within a few hundred steps. Thousands of steps 
 others.
 """
 
+import contextlib
 import math
 import random
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import Tensor
@@ -106,6 +107,13 @@ class ModularAddition(Task):
     def uses(cls, name: str, same_examples: bool) -> bool:
         """As in `Task.uses`: `train_share` says which pairs are for training, and all others are for tests."""
         return name != "finite" and not (name == "test_batch_size" and same_examples)
+
+    @classmethod
+    def fitting(cls, model: Mapping[str, Any]) -> list[Task]:
+        """As in `Task.fitting`: there is a token for each number modulo p, and one for the equals sign."""
+        with contextlib.suppress(UserError):
+            return [cls(p=model["d_vocab"] - 1, equals_output=model["d_vocab_out"] == model["d_vocab"])]
+        return []
 
     # --- What it looks like ---
 

@@ -87,6 +87,11 @@ class Task(ABC):
         """How each input token is written."""
 
     @property
+    def tokenizer(self) -> str:
+        """The hash of the tokenizer.json that splits typed text; "" if the task does that itself."""
+        return ""
+
+    @property
     @abstractmethod
     def answer_tokens(self) -> tuple[str, ...]:
         """How each output token is written. Where answers are also inputs, output token i is input token i."""
@@ -373,6 +378,15 @@ class Task(ABC):
         return True
 
     # --- Its models ---
+
+    @classmethod
+    def fitting(cls, model: Mapping[str, Any]) -> list["Task"]:
+        """The tasks of this kind that a model of unknown origin may have been trained on.
+
+        Args:
+            model: its ``d_vocab``, ``d_vocab_out`` and, if it is known, ``n_ctx``.
+        """
+        return [cls()]
 
     def model_config(self, **settings: Any) -> ModelConfig:
         """A model that fits this task.

@@ -199,6 +199,8 @@ class Subject:
             steps, values = self.metrics["test_step"], self.metrics["test_loss_per_token"]
             found.append(Losses("test", steps, values, names, uniform, best))
         values = self.metrics["train_loss_per_token"]
+        if found and values.isnan().all():  # of a run that was not trained here
+            return found
         kind = "train" if found else ""
         return [*found, Losses(kind, torch.arange(len(values)), values, names, uniform, best)]
 
@@ -317,7 +319,7 @@ def _metrics(run: Run, info: RunInfo, problems: list[str]) -> dict[str, Tensor]:
             problems.append(str(error))
     else:
         n = len(metrics["train_loss"])
-        if n < info.steps_done:
+        if n < info.steps_done and not info.origin:
             problems.append(
                 f"{run.name} has the losses of {n:,} of its {info.steps_done:,} steps only; restore "
                 f"{run.name}/{run.metrics_file.name}."

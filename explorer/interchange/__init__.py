@@ -1,0 +1,1 @@
+"""Other people's weights: their names, layouts and configurations, to ours and from ours, in memory."""
