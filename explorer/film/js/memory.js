@@ -11,6 +11,7 @@ export const newMemory = () => {
     move: null,
     step: null,
     reported: null,
+    steps: null,
     speed: 1,
     switches: new Map(),
     declared: new Map(),

@@ -12,6 +12,7 @@ import { Transport } from "./transport.js";
 /** @typedef {import("./types.d.ts").FilmData} FilmData */
 /** @typedef {import("./types.d.ts").Message} Message */
 
+const FOLLOW_DELAY = 5000; // ms, longer than from one film of a run in training to the next
 const REPORT_DELAY = 150; // ms without a key until the step is reported
 const SETTLE_DELAY = 150; // ms without another frame until it is summed up in words
 
@@ -106,16 +107,17 @@ export class Player {
       if (switches) takeUp(memory, switches);
     }
     const { steps } = film;
-    const old = this.film?.steps;
+    const old = memory.steps; // also of a player that Streamlit has put into the place of this one
     // While a run is being trained, a player at its last snapshot follows to the newest.
     const grown = !isMoved && old && steps.length > old.length && old.every((step, i) => step === steps[i]);
-    // The step is reported below like any other, so that the address and the page agree with the player.
-    if (grown && !this.playing && memory.step === old.at(-1)) memory.step = steps[steps.length - 1];
+    const follows = grown && !this.playing && memory.step === old.at(-1);
+    if (follows) memory.step = steps[steps.length - 1];
     const between = this.position % 1; // the way to the next snapshot, while playing
     const buttons = () => [...this.grid.querySelectorAll("button")];
     const active = /** @type {Document | ShadowRoot} */ (this.root.getRootNode()).activeElement;
     const focused = buttons().findIndex((button) => button === active);
     this.film = film;
+    memory.steps = steps;
     this.look.hidden = !film.look.length;
     this.transport.range.max = String(steps.length - 1);
     memory.declared.clear();
@@ -127,7 +129,9 @@ export class Player {
     this.retheme();
     this.paint(); // at once, so that the page does not flicker
     if (focused >= 0) buttons()[focused]?.focus();
-    if (!this.playing) this.reportSoon(); // the last page may have closed before its step was reported
+    // The last page may have closed before its step was reported. A player that follows reports where it has come to
+    // rest: each report makes Python compute the page again, and the next film is on its way already.
+    if (!this.playing) this.reportSoon(follows ? FOLLOW_DELAY : REPORT_DELAY);
   }
 
   /** Show the film that came during a drag. */
@@ -312,8 +316,8 @@ export class Player {
     memory.onSwitches?.();
   }
 
-  reportSoon() {
+  reportSoon(delay = REPORT_DELAY) {
     clearTimeout(this.reporting);
-    this.reporting = setTimeout(() => this.report(), REPORT_DELAY);
+    this.reporting = setTimeout(() => this.report(), delay);
   }
 }

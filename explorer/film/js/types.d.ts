@@ -92,6 +92,7 @@ export interface Memory {
   move: number | null; // counts how often Python set the position
   step: number | null; // the step last shown
   reported: number | null; // the step last reported to Python
+  steps: number[] | null; // of the film last shown
   speed: number;
   switches: Map<string, Map<string, SwitchValue>>; // panel id -> name -> value, of those that a link or the reader set
   declared: Map<string, Map<string, Declared>>; // panel id -> name -> switch, of the panels on screen
