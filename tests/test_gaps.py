@@ -106,6 +106,9 @@ def is_empty(panel: Panel, frame: int) -> bool:
             return all(np.isnan(values).all() for values in in_frame(panel, frame))
 
 
+FEW_WAYS = ("infinite", "logits overflow")  # of which each view is opened in its first way only
+
+
 @pytest.fixture
 def two(small, copies, tmp_path) -> Runs:
     """A folder with a run of addition, with MLPs, and one of induction, without, that may be spoilt."""
@@ -132,10 +135,13 @@ def test_a_bad_snapshot_is_a_gap_and_every_film_is_otherwise_that_of_the_run_wit
     assert subject.frames == (0, 10, 20, 30, 40)
     assert subject.steps == reference.steps
     partner = Subject.load(two.open({"small": "copies", "copies": "small"}[name]))
-    shown = set()
+    shown, opened = set(), set()
     for view, options in every_way(subject):
+        if how in FEW_WAYS and view.name in opened:
+            continue
         if view.unavailable(subject, subject.first_example, options):
             continue
+        opened.add(view.name)
         second = partner if view.second_run(options) else None
         film, expected = (view.whole_film(one, one.first_example, options, second) for one in (subject, reference))
         gap = film.steps.index(step)
@@ -153,7 +159,7 @@ def test_a_bad_snapshot_is_a_gap_and_every_film_is_otherwise_that_of_the_run_wit
             else:
                 assert not panel.gaps
         assert film.packed  # strict JSON
-    assert shown == set(KINDS)
+    assert how in FEW_WAYS or shown == set(KINDS)
 
 
 def test_a_second_run_has_its_own_gaps(two):

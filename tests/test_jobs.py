@@ -33,7 +33,8 @@ def command(run: Run) -> list[str]:
 
 
 def test_a_run_is_trained_stopped_and_resumed_to_the_same_end(runs, small):
-    run = recorder.create(runs, "job", TASK, MODEL, replace(TRAINING, steps=2000))
+    training = replace(TRAINING, steps=2000, snapshot_every=500)
+    run = recorder.create(runs, "job", TASK, MODEL, training)
     jobs.start(run)
     assert run.info().status == "running"
     assert jobs.in_training(runs) == ["job"]
@@ -43,7 +44,7 @@ def test_a_run_is_trained_stopped_and_resumed_to_the_same_end(runs, small):
     assert 0 < run.info().steps_done < 2000
     jobs.start(run)
     until(lambda: run.info().status == "done")
-    straight = recorder.create(runs, "straight", TASK, MODEL, replace(TRAINING, steps=2000))
+    straight = recorder.create(runs, "straight", TASK, MODEL, training)
     recorder.train(straight)
     assert same(run, straight)
 

@@ -64,7 +64,9 @@ def _choices(option: Option, context: Context) -> Iterator[str]:
 
 
 def forms(option: Option, context: Context) -> list[str]:
-    """All for one hook point of each shape, the first for the others."""
+    """All for one hook point of each shape, the first for the others and for runs whose siblings have the same."""
+    if context.subject.name in LARGE:
+        return first(option, context)
     shapes = ("blocks.0.hook_resid_post", "attn.hook_pattern", "attn.hook_z", "mlp.hook_post")
     hook = context.chosen["hook"].removeprefix("blocks.0.")
     return [*_choices(option, context)] if f"blocks.0.{hook}" in shapes or hook in shapes else first(option, context)
