@@ -30,7 +30,7 @@ def test_the_table_of_the_notebook_names_functions_that_exist(path, names):
 
 
 def test_settings_that_the_readme_changes_are_settings_of_a_task():
-    fields = {name for task in TASKS.values() for name in task.__dataclass_fields__} | {"d_model"}
+    fields = {name for task in TASKS.values() for name in task.__dataclass_fields__} | {"d_model", "n_heads"}
     changed = re.findall(r"--set (\w+)=", TEXT)
     assert len(changed) > 5
     assert set(changed) <= fields

@@ -31,68 +31,79 @@ from explorer.errors import UserError
 from explorer.model.ensemble import Ensemble
 from explorer.model.transformer import ModelConfig, future_mask
 
+MOST_ROWS = 512  # rows of a circuit that are compared
 RANDOM_DRAWS = 300  # random heads over which the baseline of composition scores is averaged
 
 # --- QK: which token attends to which ---
 
 
-def qk_circuit(ensemble: Ensemble, layer: int) -> Float[Tensor, "snapshot head query key"]:
-    """The full QK circuit, W_E W_QK W_E^T / sqrt(d_head): attention scores between tokens, positions left out.
+def qk_circuit(
+    ensemble: Ensemble, layer: int, tokens: Sequence[int] | None = None
+) -> Float[Tensor, "snapshot head query key"]:
+    """The full QK circuit, W_E W_QK W_E^T / sqrt(d_head): attention scores between tokens.
+
+    Positions and biases are left out.
 
     Args:
         ensemble: the snapshots.
         layer: whose heads.
+        tokens: the queries and keys; None for all d_vocab tokens.
 
     Returns:
-        Scores before the softmax, between all d_vocab tokens.
+        Scores before the softmax.
     """
+    rows = slice(None) if tokens is None else list(tokens)
     if _is_table(ensemble.cfg):
-        scores = ensemble.weights["blocks.0.attn.QK"]
-        return repeat(scores, "snapshot key -> snapshot 1 query key", query=ensemble.cfg.d_vocab)
-    W_E = ensemble.weights["embed.W_E"]
+        scores = ensemble.weights["blocks.0.attn.QK"][:, rows]
+        return repeat(scores, "snapshot key -> snapshot 1 query key", query=scores.shape[1])
+    W_E = ensemble.weights["embed.W_E"][:, rows]
     return _scores(ensemble, layer, W_E, W_E)
 
 
-def positional_qk_circuit(ensemble: Ensemble, layer: int) -> Float[Tensor, "snapshot head query key"]:
-    """The QK circuit of positions, W_pos W_QK W_pos^T / sqrt(d_head): attention scores, tokens left out.
+def positional_qk_circuit(
+    ensemble: Ensemble, layer: int, n: int | None = None
+) -> Float[Tensor, "snapshot head query key"]:
+    """The QK circuit of positions, W_pos W_QK W_pos^T / sqrt(d_head): attention scores, tokens and biases left out.
 
     Args:
         ensemble: the snapshots.
         layer: whose heads.
+        n: the first how many positions; None for all n_ctx.
 
     Returns:
-        Scores before the softmax, between all n_ctx positions; nan where the causal mask hides the key.
+        Scores before the softmax; nan where the causal mask hides the key.
 
     Raises:
         UserError: the model has no positions.
     """
     if _is_table(ensemble.cfg) or ensemble.cfg.positions == "none":
         raise UserError("This model has no positions, so it has no QK circuit between them; choose the one of tokens.")
-    W_pos = ensemble.weights["pos_embed.W_pos"]
+    W_pos = ensemble.weights["pos_embed.W_pos"][:, :n]
     return _scores(ensemble, layer, W_pos, W_pos).masked_fill(future_mask(W_pos.shape[1]), torch.nan)
 
 
 def scores_from_token(
-    ensemble: Ensemble, layer: int, token: int, position: int
-) -> Float[Tensor, "snapshot head d_vocab"]:
-    """Attention scores of one query, a token at a position, with every token as key.
+    ensemble: Ensemble, layer: int, token: int, position: int, keys: Sequence[int] | None = None
+) -> Float[Tensor, "snapshot head key"]:
+    """Attention scores of one query, a token at a position, with tokens as keys.
 
     Args:
         ensemble: the snapshots.
         layer: whose heads.
         token: the query's token.
         position: the query's position; ignored by a model without positions.
+        keys: None for all d_vocab tokens.
 
     Returns:
-        Scores before the softmax; the positions of the keys are left out.
+        Scores before the softmax; the positions of the keys and all biases are left out.
     """
     if _is_table(ensemble.cfg):
-        return qk_circuit(ensemble, layer)[:, :, token]
+        return qk_circuit(ensemble, layer, keys)[:, :, 0]  # the same for every query
     W_E = ensemble.weights["embed.W_E"]
     query = W_E[:, token]  # (snapshot d_model)
     if ensemble.cfg.positions != "none":
         query = query + ensemble.weights["pos_embed.W_pos"][:, position]
-    return _scores(ensemble, layer, query[:, None], W_E)[:, :, 0]
+    return _scores(ensemble, layer, query[:, None], W_E if keys is None else W_E[:, list(keys)])[:, :, 0]
 
 
 def _scores(
@@ -111,15 +122,18 @@ def _scores(
 # --- OV: what attention to a token adds to the logits ---
 
 
-def ov_circuit(ensemble: Ensemble, layer: int) -> Float[Tensor, "snapshot head d_vocab d_vocab_out"]:
+def ov_circuit(
+    ensemble: Ensemble, layer: int, inputs: Sequence[int] | None = None, outputs: Sequence[int] | None = None
+) -> Float[Tensor, "snapshot head input output"]:
     """The full OV circuit, W_E W_OV W_U: the logits that a head adds when it attends to one token alone.
 
     Args:
         ensemble: the snapshots.
         layer: whose heads.
+        inputs, outputs: tokens; None for all d_vocab and all d_vocab_out.
     """
-    into, out = _ov_factors(ensemble, layer, range(ensemble.cfg.d_vocab))
-    return into @ out
+    into, out = _ov_factors(ensemble, layer, range(ensemble.cfg.d_vocab) if inputs is None else inputs)
+    return into @ (out if outputs is None else out[..., list(outputs)])
 
 
 def copying_scores(
@@ -137,16 +151,18 @@ def copying_scores(
 
     Returns:
         The sum of the real parts of the eigenvalues over the sum of their absolute values, from -1 to 1, nan where all
-        are 0; and the share of ``inputs`` whose own logit is the largest of their row. Both of all heads of the model.
+        are 0; and the share of ``inputs`` whose own logit is the largest of their row, of `MOST_ROWS` of them, evenly
+        spaced, if there are more. Both of all heads of the model.
     """
+    rows = torch.arange(0, len(inputs), -(-len(inputs) // MOST_ROWS))
     scores, shares = [], []
     for layer in range(ensemble.cfg.n_layers):
         into, out = _ov_factors(ensemble, layer, inputs)
-        square = into @ out  # (snapshot head d_vocab_out d_vocab_out)
         # The nonzero eigenvalues of A B are those of B A, which is only d_head wide.
-        (values,) = of_finite(torch.linalg.eigvals, min(square, out @ into, key=lambda matrix: matrix.shape[-1]))
+        (values,) = of_finite(torch.linalg.eigvals, into @ out if len(inputs) <= into.shape[-1] else out @ into)
         scores.append(values.real.sum(-1) / values.abs().sum(-1))
-        shares.append((square.argmax(-1) == torch.arange(len(inputs))).float().mean(-1))
+        largest = torch.stack([(a @ b).argmax(-1) for a, b in zip(into[:, :, rows], out, strict=True)])
+        shares.append((largest == rows).float().mean(-1))
     return torch.cat(scores, -1), torch.cat(shares, -1)
 
 

@@ -38,7 +38,8 @@ def run(options: argparse.Namespace) -> None:
 
 def _row(run: Run) -> dict[str, Any]:
     info = run.info()
-    loss = run.metrics()["train_loss"].tolist() if info.steps_done else []
+    metrics = run.metrics() if info.steps_done else {}
+    loss = metrics["test_loss" if info.origin else "train_loss"].tolist() if metrics else []
     return {
         "name": run.name,
         "task": info.task.name,

@@ -22,17 +22,20 @@ from explorer.runs.files import WriteError, parsed_json, read_text, write_tensor
 from explorer.runs.foreign import Snapshot, read_object, snapshots_in
 from explorer.runs.info import RunInfo, snapshot_metadata, task_in
 from explorer.runs.keeper import write_info
+from explorer.runs.matching import matching
 from explorer.runs.store import Run, Runs, check_name
 from explorer.settings import TrainingConfig, from_dict, parse_assignments
-from explorer.tasks import TASKS, kind_named
-from explorer.tasks.plain_tokens import PlainTokens
+from explorer.tasks import kind_named
 from explorer.tasks.task import Task
-from explorer.tasks.tokenizer import remember
 
 MOST_STEPS = 10_000_000  # the largest step of a run
 MOST_FILES = 5_000
-MEASURED, LOGITS_ROOM = 256, 2**26  # examples that losses are measured on, and bytes of their logits
+MEASURED, LOGITS_ROOM = 256, 2**25  # examples that losses are measured on, and bytes of their logits
 TEMPORARY = ".importing-"
+NAMERS = {  # whose names the weights of a dialect have
+    **{"property": "TransformerLens", "bridge": "TransformerLens' bridge"},
+    **{"notebook": "the notebook", "explorer": "this explorer"},
+}
 
 
 @dataclass(frozen=True)
@@ -106,7 +109,7 @@ class Offer:
         steps, info = [step for step, _ in self.snapshots], self.info
         several = f"{len(steps):,} snapshots, steps {steps[0]:,} to {steps[-1]:,}"
         lines = [
-            f"{info.task.title}: {info.shape}, {n_weights(info.model):,} weights, in the names of {self.dialect}",
+            f"{info.task.title}: {info.shape}, {n_weights(info.model):,} weights, with the names of {NAMERS[self.dialect]}",
             several if len(steps) > 1 else f"one snapshot, step {steps[0]:,}",
         ]
         if self.guessed:
@@ -148,9 +151,9 @@ def look(paths: Sequence[Path], told: Given = Given()) -> Offer:
     for snapshot in snapshots:
         _converted(snapshot, model, dialect, only_header=True)
     tokenizer = ""
-    if isinstance(task, PlainTokens):
+    if task.takes_tokenizer:
         tokenizer = _tokenizer_beside(snapshots[0].path, told.tokenizer)
-        task = dataclasses.replace(task, tokenizer=remember(tokenizer) if tokenizer else "")
+        task = task.split_by(tokenizer) if tokenizer else task
     ordered = tuple(sorted(zip(steps, snapshots, strict=True), key=lambda pair: pair[0]))
     last = ordered[-1][0]
     files = f"{snapshots[0].shown} and {len(snapshots) - 1:,} more" if len(snapshots) > 1 else snapshots[0].shown
@@ -254,22 +257,8 @@ def _config_beside(path: Path, given: Path | None) -> dict[str, Any]:
 
 def _completed(known: Mapping[str, Any], told: Given, shown: str) -> tuple[ModelConfig, Task]:
     """The model, and the task that it fits."""
-    if told.task:
-        tasks = [_task_of(kind_named(told.task), known, told.task_settings)]
-    else:
-        tasks = [task for kind in TASKS.values() for task in kind.fitting(known) if _fits(task, known)]
-    if not tasks:
-        tasks = [_task_of(PlainTokens, known, told.task_settings)]
-    if len(tasks) > 1:
-        likely = listed([task.name for task in tasks])
-        raise UserError(f"By its shapes, {shown} can be a model of {likely}; say which with --task.")
-    (task,) = tasks
+    task = matching(known, told.task, told.task_settings, shown)
     settings = {name: value for name, value in known.items() if name not in ("d_vocab", "d_vocab_out", "n_ctx")}
-    for name, width in (("d_vocab", len(task.tokens)), ("d_vocab_out", len(task.answer_tokens)), ("n_ctx", task.n_ctx)):
-        if known.get(name, width) != width:
-            raise UserError(
-                f"{shown} has {name} {known[name]:,}; for {task.title} it is {width:,}; name another --task."
-            )
     return task.model_config(**_checked(settings, shown)), task
 
 
@@ -278,28 +267,6 @@ def _checked(settings: Mapping[str, Any], shown: str) -> dict[str, Any]:
     widths = {"d_vocab": 2, "d_vocab_out": 2, "n_ctx": 1}
     model = from_dict(ModelConfig, {**widths, **settings}, shown)
     return {name: getattr(model, name) for name in settings}
-
-
-def _task_of(kind: type[Task], known: Mapping[str, Any], settings: Mapping[str, Any]) -> Task:
-    """The task with settings that are given, or else those that fit the model."""
-    if kind is PlainTokens:
-        if known["d_vocab"] != known["d_vocab_out"]:
-            raise UserError(
-                f"This model reads {known['d_vocab']:,} tokens and predicts {known['d_vocab_out']:,} others; a model "
-                "of plain tokens predicts those that it reads, so name another --task."
-            )
-        if "n_ctx" not in known:
-            raise UserError("The model has no positions, so nothing tells how long a text may be; give --set n_ctx=N.")
-        return PlainTokens(known["d_vocab"], known["n_ctx"])
-    if settings:
-        return kind(**settings)
-    return next((task for task in kind.fitting(known) if _fits(task, known)), kind())
-
-
-def _fits(task: Task, known: Mapping[str, Any]) -> bool:
-    widths = (len(task.tokens), len(task.answer_tokens), task.n_ctx)
-    there = tuple(known.get(name) for name in ("d_vocab", "d_vocab_out", "n_ctx"))
-    return there[:2] == widths[:2] and there[2] in (widths[2], None)
 
 
 def _steps(snapshots: Sequence[Snapshot], given: Sequence[int]) -> list[int]:

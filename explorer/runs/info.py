@@ -1,9 +1,11 @@
 """What run.json holds."""
 
+import contextlib
 import dataclasses
 import functools
 import json
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any, TypeGuard
 
 import torch
@@ -11,10 +13,11 @@ import torch
 from explorer.errors import UserError, printable, quoted
 from explorer.model.architectures import n_weights
 from explorer.model.transformer import ModelConfig
-from explorer.runs.files import parsed_json
+from explorer.runs.files import parsed_json, read_text
 from explorer.settings import TrainingConfig, from_dict
 from explorer.tasks import kind_named
 from explorer.tasks.task import Task
+from explorer.tasks.tokenizer import known, remember
 
 FORMAT = 1  # of run.json
 STATUSES = ("running", "stopped", "done", "failed")
@@ -148,6 +151,19 @@ def parsed_info(text: str, shown: str) -> RunInfo:
     except (ValueError, RecursionError) as error:
         raise UserError(unreadable(shown)) from error
     return RunInfo.from_json(values, shown)
+
+
+def with_tokenizer(info: RunInfo, path: Path) -> RunInfo:
+    """The same, with the tokenizer of its task in memory. Where it cannot be read, tokens are written as numbers.
+
+    Args:
+        info: of a run.
+        path: of its tokenizer.json, if it has one.
+    """
+    if info.task.tokenizer and known(info.task.tokenizer) is None:
+        with contextlib.suppress(OSError, ValueError, UserError):
+            remember(read_text(path))
+    return info
 
 
 def unreadable(shown: str) -> str:

@@ -10,7 +10,6 @@
   about.md                            what there is to see in the run, if somebody wrote it down
 """
 
-import contextlib
 import dataclasses
 import os
 import re
@@ -24,11 +23,10 @@ from explorer.model.architectures import check_weights, model_from_weights
 from explorer.model.ensemble import Ensemble
 from explorer.model.hooks import HookedModel
 from explorer.runs.files import leads_outside, read_tensors, read_text
-from explorer.runs.info import RunInfo, is_of_run, parsed_info, unreadable
+from explorer.runs.info import RunInfo, is_of_run, parsed_info, unreadable, with_tokenizer
 from explorer.runs.lock import is_locked
 from explorer.runs.metrics import read_metrics
 from explorer.runs.sentences import MOST_NAMED, of_alike
-from explorer.tasks.tokenizer import known, remember
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 NAMES = "up to 64 letters, digits, dots, dashes and underscores, beginning with a letter or a digit"
@@ -226,11 +224,7 @@ class Run:
             text = read_text(self.info_file)
         except (OSError, ValueError) as error:
             raise UserError(unreadable(shown)) from error
-        info = parsed_info(text, shown)
-        if info.task.tokenizer and known(info.task.tokenizer) is None:
-            with contextlib.suppress(OSError, ValueError, UserError):  # without it, tokens are written as numbers
-                remember(read_text(self.tokenizer_file))
-        return info
+        return with_tokenizer(parsed_info(text, shown), self.tokenizer_file)
 
     def _check_inside(self, path: Path) -> None:
         """Refuse a file that is a link to elsewhere: what it leads to would be shown, or written."""

@@ -1,11 +1,12 @@
 """Models of somebody else's vocabulary: the next token of a text, and of random tokens that are repeated."""
 
+import dataclasses
 import functools
 import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -14,7 +15,7 @@ from explorer.errors import UserError, quoted
 from explorer.settings import TrainingConfig, check_settings, setting
 from explorer.tasks.data import Batch, Example, SampledStream, Stream
 from explorer.tasks.task import Preset, Reference, Task
-from explorer.tasks.tokenizer import Tokenizer, known
+from explorer.tasks.tokenizer import Tokenizer, known, remember
 from explorer.tasks.typed import check_length
 
 MOST = 64  # tokens of a typed text
@@ -43,9 +44,30 @@ class PlainTokens(Task):
     noun: ClassVar[str] = "text"
     token_noun: ClassVar[str] = "token"
     presets: ClassVar[Mapping[str, Preset]] = {}  # it is not trained here
+    takes_tokenizer: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         check_settings(self)
+
+    @classmethod
+    def fitting(cls, model: Mapping[str, Any]) -> list[Task]:
+        """As in `Task.fitting`.
+
+        Raises:
+            UserError: the model does not predict the tokens that it reads, or nothing tells its longest text.
+        """
+        d_vocab, d_vocab_out = model["d_vocab"], model["d_vocab_out"]
+        if d_vocab != d_vocab_out:
+            raise UserError(
+                f"This model reads {d_vocab:,} tokens and predicts {d_vocab_out:,} others; a model of plain tokens "
+                "predicts those that it reads, so name another task."
+            )
+        if "n_ctx" not in model:
+            raise UserError("The model has no positions, so nothing tells how long a text may be; set n_ctx=N.")
+        return [cls(d_vocab, model["n_ctx"])]
+
+    def split_by(self, tokenizer: str) -> Task:
+        return dataclasses.replace(self, tokenizer=remember(tokenizer))
 
     # --- What it looks like ---
 

@@ -64,6 +64,7 @@ class Task(ABC):
     noun: ClassVar[str]  # for an example, such as "sum"
     token_noun: ClassVar[str]  # for what a per-token loss belongs to, such as "digit"
     presets: ClassVar[Mapping[str, Preset]]  # the first is the default
+    takes_tokenizer: ClassVar[bool] = False  # whether a tokenizer.json may split typed text
     watched_gradients: ClassVar[tuple[str, ...]] = ()  # hook points whose gradients are given to `measure`
 
     # --- Names ---
@@ -90,6 +91,17 @@ class Task(ABC):
     def tokenizer(self) -> str:
         """The hash of the tokenizer.json that splits typed text; "" if the task does that itself."""
         return ""
+
+    def split_by(self, tokenizer: str) -> "Task":
+        """The same task with a tokenizer; tasks that do not take any return themselves.
+
+        Args:
+            tokenizer: the text of a tokenizer.json.
+
+        Raises:
+            UserError: it is no such file, or the package that reads it is missing.
+        """
+        return self
 
     @property
     @abstractmethod

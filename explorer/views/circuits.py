@@ -1,7 +1,7 @@
 """QK and OV circuits, composition and singular values, from the weights alone, at every snapshot."""
 
 import itertools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -15,6 +15,9 @@ from explorer.options import Context, choice
 from explorer.views import panels
 from explorer.views.subject import Subject
 from explorer.views.view import View
+
+MOST_TOKENS = 300  # with more, circuits are between the tokens of the example
+MOST_POSITIONS = 128  # the first of them are shown
 
 
 def _layers(context: Context) -> dict[int, str]:
@@ -60,15 +63,27 @@ def film(subject: Subject, circuit: str, layer: int, text: str) -> Film:
     return Film(subject.steps, [panels.timeline(subject), *CIRCUITS[circuit].panels(subject, layer, text)])
 
 
+def _shown(subject: Subject, text: str) -> list[int] | None:
+    """The tokens between which a circuit is shown: None for all, or those of the text where there are too many."""
+    if subject.info.model.d_vocab <= MOST_TOKENS:
+        return None
+    return sorted(set(subject.task.encode(text).tokens.tolist()))
+
+
+def _written(tokens: Sequence[str], some: list[int] | None) -> Sequence[str]:
+    return tokens if some is None else [tokens[token] for token in some]
+
+
 def _qk(subject: Subject, layer: int, text: str) -> list[Panel]:
-    values = circuits.qk_circuit(subject.ensemble, layer)
-    tokens, heads = subject.task.tokens, panels.head_names(subject.info.model, [layer])
+    some = _shown(subject, text)
+    values = circuits.qk_circuit(subject.ensemble, layer, some)
+    tokens, heads = _written(subject.task.tokens, some), panels.head_names(subject.info.model, [layer])
     title = "Full QK circuit: attention scores between tokens, without positions"
     return [panels.signed_maps("qk", title, heads, values, tokens, tokens, "query", "key")]
 
 
 def _qk_positions(subject: Subject, layer: int, text: str) -> list[Panel]:
-    values = circuits.positional_qk_circuit(subject.ensemble, layer)
+    values = circuits.positional_qk_circuit(subject.ensemble, layer, MOST_POSITIONS)
     positions = [str(position) for position in range(values.shape[-1])]
     heads = panels.head_names(subject.info.model, [layer])
     title = "QK circuit of positions: attention scores between positions, without tokens"
@@ -76,14 +91,12 @@ def _qk_positions(subject: Subject, layer: int, text: str) -> list[Panel]:
 
 
 def _ov(subject: Subject, layer: int, text: str) -> list[Panel]:
-    values = circuits.ov_circuit(subject.ensemble, layer)
+    some = _shown(subject, text)
+    values = circuits.ov_circuit(subject.ensemble, layer, some, some)
     heads = panels.head_names(subject.info.model, [layer])
+    tokens, logits = _written(subject.task.tokens, some), _written(subject.task.answer_tokens, some)
     title = "Full OV circuit: what attention to a token adds to each logit on the direct path"
-    return [
-        panels.signed_maps(
-            "ov", title, heads, values, subject.task.tokens, subject.task.answer_tokens, "attended token", "logit"
-        )
-    ]
+    return [panels.signed_maps("ov", title, heads, values, tokens, logits, "attended token", "logit")]
 
 
 def _trigrams(subject: Subject, layer: int, text: str) -> list[Panel]:
@@ -92,11 +105,12 @@ def _trigrams(subject: Subject, layer: int, text: str) -> list[Panel]:
     position = int(example.positions[0])
     # The first answer is always predicted at a position of the prompt.
     token = int(example.tokens[position])
-    scores = circuits.scores_from_token(subject.ensemble, layer, token, position)  # (snapshot head token)
-    outputs = circuits.ov_circuit(subject.ensemble, layer)
+    some = _shown(subject, text)
+    scores = circuits.scores_from_token(subject.ensemble, layer, token, position, some)  # (snapshot head token)
+    outputs = circuits.ov_circuit(subject.ensemble, layer, some, some)
     heads = panels.head_names(subject.info.model, [layer])
-    tokens = subject.task.tokens
-    query = f"{tokens[token]} at position {position}"
+    tokens = _written(subject.task.tokens, some)
+    query = f"{subject.task.tokens[token]} at position {position}"
     return [
         panels.signed_maps(
             "trigram-scores",
@@ -114,7 +128,7 @@ def _trigrams(subject: Subject, layer: int, text: str) -> list[Panel]:
             heads,
             outputs,
             tokens,
-            subject.task.answer_tokens,
+            _written(subject.task.answer_tokens, some),
             "key",
             "logit",
         ),

@@ -152,6 +152,8 @@ def _losses_of_both(subject: Subject, other: Subject) -> Curves:
         if finite:
             test = f"{run.name}, test"
             lines.append(panels.curve(test, metrics["test_step"], metrics["test_loss"], colour, smoothing=SMOOTHING))
+            if run.info.origin:  # was not trained here
+                continue
         name = f"{run.name}, train" if finite else run.name
         lines.append(panels.curve(name, steps, metrics["train_loss"], colour, finite, smoothing=SMOOTHING))
     return Curves("losses-together", "Loss of both runs", lines, smoothing=SMOOTHING, height=240)

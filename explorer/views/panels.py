@@ -55,6 +55,8 @@ def losses(
     overall, loss = "" if alone else "all, ", metrics["train_loss"]
     line = functools.partial(curve, smoothing=smoothing, gaps=~loss.isfinite())
     lines = [line(f"{overall}train" if finite else "all", train_steps, loss, 0, finite, not alone)]
+    if finite and subject.info.origin:  # was not trained here
+        lines, detail = [], False
     if finite:
         tested = metrics["test_step"], metrics["test_loss"]
         test_line = functools.partial(curve, smoothing=smoothing, gaps=~metrics["test_loss"].isfinite())

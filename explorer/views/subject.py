@@ -20,6 +20,7 @@ from explorer.tasks.data import Batch
 from explorer.tasks.task import Task
 
 SMOOTHING = 0.9  # of the exponential average of losses, a step, where nobody says
+LOGITS_ROOM, LEAST_UNSEEN = 2**27, 16  # bytes of the logits of one snapshot, and examples even if they take more
 UNSEEN = 64  # examples over which attention and activations are averaged
 
 
@@ -208,10 +209,12 @@ class Subject:
         """Examples that were not trained on.
 
         Args:
-            n: how many; fewer if there are no more.
+            n: how many; fewer if there are no more, or if their logits would not fit into `LOGITS_ROOM`.
         """
         training = dataclasses.replace(self.info.training, test_batch_size=n)
-        return self.task.test_stream(training).next().rows(slice(n))
+        batch = self.task.test_stream(training).next()
+        fitting = LOGITS_ROOM // (4 * batch.tokens.shape[1] * self.info.model.d_vocab_out)
+        return batch.rows(slice(min(n, max(fitting, LEAST_UNSEEN))))
 
     def thinned(self, most: int) -> "Subject":
         """The same run with no more than ``most`` of its snapshots, evenly, the last among them."""
