@@ -5,6 +5,7 @@ import itertools
 import re
 import struct
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -247,7 +248,7 @@ def test_a_film_plays_offline_from_one_file(play, subject):
 
 
 def test_a_panel_is_taken_away_as_it_is_on_screen(play, subject, tmp_path):
-    film = overview.film(subject, "48+76")
+    film = replace(overview.film(subject, "48+76"), origin=subject.origin)
     page = play(film, 10)
     panel = maps_of(film)
 
@@ -274,6 +275,7 @@ def test_a_panel_is_taken_away_as_it_is_on_screen(play, subject, tmp_path):
     # By keyboard: the table of numbers, and an enlarged map.
     page.get_by_role("button", name=f"Take away: {panel.title}").press("Enter")
     page.keyboard.press("ArrowUp")
+    page.keyboard.press("ArrowUp")
     page.keyboard.press("Enter")
     table = page.get_by_role("region", name=f"Numbers: {panel.title}")
     expect(table.locator("caption")).to_contain_text("step 10")
@@ -284,6 +286,16 @@ def test_a_panel_is_taken_away_as_it_is_on_screen(play, subject, tmp_path):
     page.keyboard.press("ArrowRight")
     expect(table.locator("caption")).to_contain_text("step 20")
     expect(figure.locator(".unseen")).to_contain_text("step 20: ")
+    # Where it comes from takes the place of the table.
+    page.get_by_role("button", name=f"Take away: {panel.title}").press("Enter")
+    page.keyboard.press("ArrowUp")
+    page.keyboard.press("Enter")
+    expect(table).to_have_count(0)
+    told = page.get_by_role("region", name=f"Where this comes from: {panel.title}")
+    rows = told.locator("tr").evaluate_all("(rows) => rows.map((row) => [...row.cells].map((cell) => cell.innerText))")
+    assert rows[0] == ["Shown", panel.title]
+    assert ["Step", "20"] in rows
+    assert dict(rows)["Run"] == film.origin["Run"]
 
 
 def test_a_part_that_is_clicked_stands_out_in_every_panel_and_follows_the_answer(play, subject):

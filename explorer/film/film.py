@@ -4,7 +4,7 @@ import json
 import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any
 
@@ -31,6 +31,7 @@ class Film:
     steps: Sequence[int]  # (frame,) ascending
     panels: Sequence[Panel]
     look: Sequence[str] = ()  # (frame,) what to look at, a sentence or two; empty: nothing is said
+    origin: Mapping[str, str] = field(default_factory=dict)  # where the numbers come from: what is told -> in words
 
     def __post_init__(self) -> None:
         if not self.steps or list(self.steps) != sorted(set(self.steps)):
@@ -85,7 +86,9 @@ class Film:
 
         with np.errstate(over="ignore"):  # what is beyond float32 is infinite
             panels = [{"kind": panel.kind, **plain(panel.packed(self.steps))} for panel in self.panels]
-        header = prefixed({"steps": list(self.steps), "look": list(self.look), "panels": panels})
+        header = prefixed(
+            {"steps": list(self.steps), "look": list(self.look), "panels": panels, "origin": dict(self.origin)}
+        )
         return b"".join([header, *arrays])
 
     def figures(self) -> dict[str, str]:

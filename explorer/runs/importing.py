@@ -108,8 +108,9 @@ class Offer:
         """What would be imported, in a few lines."""
         steps, info = [step for step, _ in self.snapshots], self.info
         several = f"{len(steps):,} snapshots, steps {steps[0]:,} to {steps[-1]:,}"
+        size, namer = f"{n_weights(info.model):,} weights", NAMERS[self.dialect]
         lines = [
-            f"{info.task.title}: {info.shape}, {n_weights(info.model):,} weights, with the names of {NAMERS[self.dialect]}",
+            f"{info.task.title}: {info.shape}, {size}, with the names of {namer}",
             several if len(steps) > 1 else f"one snapshot, step {steps[0]:,}",
         ]
         if self.guessed:

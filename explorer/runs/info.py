@@ -8,8 +8,6 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeGuard
 
-import torch
-
 from explorer.errors import UserError, printable, quoted
 from explorer.model.architectures import n_weights
 from explorer.model.transformer import ModelConfig
@@ -20,6 +18,7 @@ from explorer.tasks.task import Task
 from explorer.tasks.tokenizer import known, remember
 
 FORMAT = 1  # of run.json
+MOST_TOLD = 12  # things that a run was made with
 STATUSES = ("running", "stopped", "done", "failed")
 
 
@@ -38,6 +37,8 @@ class RunInfo:
     steps_per_second: float = 0.0  # of the latest process that trained it; 0 before the first
     threads: int = 0  # torch threads to train with; 0 if run.json does not say
     ended_at: tuple[int, ...] = ()  # the steps at which it was done before it was given more, ascending
+    # What it was made with, by name: versions, the code, the device. Empty where nobody wrote it down.
+    made_with: Mapping[str, str] = dataclasses.field(default_factory=dict, hash=False)
     origin: str = ""  # where it comes from, if it was not trained here; its training settings are then unknown
 
     def stack_bytes(self, n_snapshots: int) -> int:
@@ -74,7 +75,8 @@ class RunInfo:
         values["task"] = {"name": self.task.name, **dataclasses.asdict(self.task)}
         values["model"] = dataclasses.asdict(self.model)
         values["training"] = dataclasses.asdict(self.training)
-        return {"format": FORMAT, **values, "versions": {"torch": torch.__version__}}
+        values["made_with"] = dict(self.made_with)
+        return {"format": FORMAT, **values}
 
     @classmethod
     def from_json(cls, values: Any, what: str) -> "RunInfo":
@@ -125,8 +127,17 @@ class RunInfo:
             steps_per_second=float(rate),
             threads=threads,
             ended_at=tuple(ended_at),
+            made_with=_made_with(values),
             origin=printable(values.get("origin")),
         )
+
+
+def _made_with(values: Mapping[str, Any]) -> dict[str, str]:
+    """What a run.json says of that, as texts; older ones have the version of torch alone."""
+    found = values.get("made_with", values.get("versions"))
+    if not isinstance(found, Mapping):
+        return {}
+    return {printable(name, 40): printable(text, 80) for name, text in list(found.items())[:MOST_TOLD]}
 
 
 def _are_steps(values: Any, most: int) -> TypeGuard[list[int]]:

@@ -20,7 +20,7 @@ from explorer.settings import TrainingConfig
 from explorer.tasks.task import Task
 from explorer.training.loop import Measured, Training
 from explorer.training.memory import check_memory
-from explorer.training.process import device_named, run_apart, threads_for
+from explorer.training.process import device_named, made_with, run_apart, threads_for
 
 # Signals that ask a process to end: from the system, and from a terminal that is closed, which not every system has.
 ENDINGS = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name))
@@ -149,6 +149,8 @@ def _train_locked(
             )
         try:
             training = Training(info.task, info.model, info.training, device)
+            made = made_with(device_named(device), torch.get_num_threads())
+            info = dataclasses.replace(info, made_with=made)
             return _train(run, held, training, info, on_update, should_stop)
         except WriteError as error:
             held.check()

@@ -1,10 +1,14 @@
 """How a process trains: on which device, on how many threads, and set up to be fast."""
 
 import ctypes
+import functools
+import hashlib
+import platform
 import sys
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future, wait
+from pathlib import Path
 from typing import TypeVar
 
 import torch
@@ -38,6 +42,32 @@ def device_named(name: str) -> torch.device:
     if name == "cuda" and not torch.cuda.is_available():
         raise UserError("torch sees no GPU on this machine; leave --device out, or install a torch that has CUDA.")
     return torch.device(name, 0) if name == "cuda" else torch.device(name)
+
+
+def made_with(device: torch.device, threads: int) -> dict[str, str]:
+    """What a run is made with: what to look at if it turns out otherwise elsewhere.
+
+    Args:
+        device: on which it is trained.
+        threads: of torch.
+
+    Returns:
+        Name -> version, or another text. The code is that which determines a run, as the first digits of its SHA-256.
+    """
+    on = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.processor() or platform.machine()
+    return {
+        **{"torch": torch.__version__, "Python": platform.python_version(), "code": _code()},
+        **{"device": f"{device.type} ({on})", "threads": str(threads)},
+    }
+
+
+@functools.cache
+def _code() -> str:
+    digest = hashlib.sha256()
+    for folder in ("model", "tasks", "training"):
+        for path in sorted((Path(__file__).parents[1] / folder).glob("*.py")):
+            digest.update(path.read_bytes())
+    return digest.hexdigest()[:12]
 
 
 def threads_for(task: Task, model_config: ModelConfig, training: TrainingConfig) -> int:

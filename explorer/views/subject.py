@@ -11,6 +11,7 @@ from torch import Tensor
 
 from explorer.analysis.phases import Change, changes, deepest, remaining_share
 from explorer.errors import UserError
+from explorer.model.architectures import n_weights
 from explorer.model.ensemble import Ensemble
 from explorer.model.soundness import identical, sound
 from explorer.runs import Run, RunInfo
@@ -186,6 +187,21 @@ class Subject:
         for token, group in enumerate(self.task.loss_groups):
             groups.setdefault(group, []).append(token)
         return groups
+
+    @property
+    def origin(self) -> dict[str, str]:
+        """Where the numbers of the run come from: what is told -> in words."""
+        info, steps = self.info, self.frames
+        seed = "" if info.origin else f", seed {info.training.seed}"
+        made = ", ".join(f"{name} {text}" for name, text in info.made_with.items())
+        told = {
+            "Run": f"{self.name}: {info.task.title}, {info.data}{seed}",
+            "Settings": f"preset {info.preset}" if info.preset else "",
+            "Model": f"{info.shape}, {n_weights(info.model):,} weights",
+            "Snapshots": f"{len(steps):,}, from step {steps[0]:,} to {steps[-1]:,}, in {info.training.snapshot_dtype}",
+            "Made with": made,
+        }
+        return {name: text for name, text in told.items() if text}
 
     def losses(self) -> list[Losses]:
         """The per-token losses: on unseen data, if they were measured, and then on training data."""

@@ -176,7 +176,7 @@ class View(ABC, Generic[Options]):
         look = self.look(subject, film)
         if self.inside:
             look = looking.from_first_fall(subject, film.steps, look)
-        return replace(film, look=look).with_gaps(subject.gaps)
+        return replace(film, look=look, origin=subject.origin).with_gaps(subject.gaps)
 
     def above(self, subject: Subject, example: str, options: Options) -> Sequence[Item]:
         """The items above the film. Arguments as for `film`."""

@@ -47,6 +47,7 @@ export const shown = (film, id, isTimeline) => {
   return {
     steps: film.steps,
     look: [],
+    origin: film.origin,
     panels: [
       ...large.map((panel) => ({ ...panel, span: 12 })),
       ...slim.slice(0, 1).map((panel) => ({ ...panel, span: 12, height: SCRUB, slim: true })),

@@ -5,6 +5,7 @@ import { element } from "./dom.js";
 import { download, fileName, placeOf } from "./files.js";
 import { Menu } from "./menu.js";
 import { count } from "./numbers.js";
+import { Origin } from "./origin.js";
 import { onCanvas, picture } from "./picture.js";
 import { Sheet } from "./sheet.js";
 import { svgOf } from "./svg.js";
@@ -14,7 +15,7 @@ const MOST_ROWS = 3_000_000; // of a file; about 100 MB
 const CSV = "text/csv;charset=utf-8";
 
 export class TakeAway {
-  sheet = /** @type {Sheet | null} */ (null);
+  sheet = /** @type {Sheet | Origin | null} */ (null); // what is open beneath the panel
 
   /** @param {import("./panel.js").Panel} panel */
   constructor(panel) {
@@ -27,6 +28,7 @@ export class TakeAway {
   /** @returns {import("./menu.js").Choice[]} */
   choices() {
     const { panel } = this;
+    /** @type {import("./menu.js").Choice[]} */
     const choices = [
       { label: "Picture of this frame (PNG)", act: () => this.png() },
       { label: "Drawing of this frame (SVG)", act: () => this.save(svgOf(picture(panel)), "svg", "image/svg+xml") },
@@ -36,7 +38,12 @@ export class TakeAway {
     const type = videoType();
     if (type && panel.player.film.steps.length > 1)
       choices.push({ label: "Video of the film (WebM)", act: () => this.video(type) });
-    return [...choices, { label: "Show the numbers", act: () => this.toggleSheet(), isOn: Boolean(this.sheet) }];
+    for (const [label, Kind] of /** @type {const} */ ([
+      ["Show the numbers", Sheet],
+      ["Show where this comes from", Origin],
+    ]))
+      choices.push({ label, act: () => this.toggle(Kind), isOn: this.sheet instanceof Kind });
+    return choices;
   }
 
   /**
@@ -88,9 +95,14 @@ export class TakeAway {
     if (blob) this.save(blob, "webm", blob.type, null);
   }
 
-  toggleSheet() {
-    if (this.sheet) this.sheet.root.remove();
-    this.sheet = this.sheet ? null : new Sheet(this.panel);
+  /**
+   * Open what is not open, and close what is.
+   * @param {typeof Sheet | typeof Origin} Kind
+   */
+  toggle(Kind) {
+    const wasOpen = this.sheet instanceof Kind;
+    this.sheet?.root.remove();
+    this.sheet = wasOpen ? null : new Kind(this.panel);
     if (!this.sheet) return;
     this.sheet.update();
     this.panel.root.append(this.sheet.root);

@@ -36,6 +36,7 @@ export interface FilmData {
   steps: number[];
   look: string[]; // what to look at in each frame; empty: nothing is said
   panels: PanelData[];
+  origin: Record<string, string>; // where the numbers come from: what is told -> in words
 }
 
 export type SwitchValue = boolean | string | null | string[];
