@@ -55,6 +55,7 @@ KNOWN_BY = {
     "yaml": {"stories"},
     "tqdm": {"cli"},
     "psutil": {"training"},
+    "fsspec": {"runs"},
 }
 LONGEST = {"py": 450, "js": 400}  # lines
 
