@@ -59,6 +59,7 @@ KNOWN_BY = {
     "yaml": {"runs", "stories"},
     "tqdm": {"cli"},
     "psutil": {"training"},
+    "fsspec": {"runs"},
     "tokenizers": {"tasks"},
 }
 LONGEST = {"py": 450, "js": 400}  # lines

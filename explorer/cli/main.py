@@ -17,7 +17,7 @@ from typing import Any, NoReturn
 
 from explorer import cli
 from explorer.errors import UserError, printable
-from explorer.runs.store import default_folder, folder_named
+from explorer.runs.place import default_folder, folder_named
 
 PIPE_CLOSED = 141  # the exit status of Unix tools that write to a pipe that nobody reads: 128 + SIGPIPE
 
@@ -90,11 +90,11 @@ def _discard(*streams: Any) -> None:
             os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
-def where(checkpoints: Path) -> str:
-    """The option that a command needs to find the runs in a folder, after a space; "" if it is the default.
+def where(checkpoints: Path | str) -> str:
+    """The option that a command needs to find the runs in a place, after a space; "" if it is the default.
 
     Args:
-        checkpoints: the folder.
+        checkpoints: the path of the folder, or the address.
     """
     return "" if checkpoints == default_folder() else f" --checkpoints {shlex.quote(str(checkpoints))}"
 
@@ -121,7 +121,8 @@ def parser() -> argparse.ArgumentParser:
         sub.add_argument(
             "--checkpoints",
             metavar="DIR",
-            help="the folder of runs; default: EXPLORER_CHECKPOINTS, or checkpoints below the current folder",
+            help="the folder of runs, or an address where they are read; default: EXPLORER_CHECKPOINTS, or checkpoints "
+            "below the current folder",
         )
         module.add_arguments(sub)
     return top

@@ -32,7 +32,8 @@ def run(options: argparse.Namespace) -> None:
             )
         if not runs.names():
             no_runs, train = runs.emptiness(), f"{program()} train addition{where(options.checkpoints)}"
-            say(f"No runs in {options.checkpoints} yet: {no_runs[0].lower()}{no_runs[1:]}; train one with: {train}")
+            remedy = runs.remedy(f"train one with: {train}")
+            say(f"No runs in {options.checkpoints} yet: {no_runs[0].lower()}{no_runs[1:]}; {remedy}")
     warn(broken)
 
 

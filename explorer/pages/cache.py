@@ -153,7 +153,7 @@ class Caches:
             UserError: the run cannot be read.
         """
         version = run.version()
-        return version, self.runs.get(run.folder, version, lambda before: Subject.load(run, before))
+        return version, self.runs.get(run.address, version, lambda before: Subject.load(run, before))
 
     def result(self, run: Run, make: Callable[..., Value], *parameters: Hashable, second: Run | None = None) -> Value:
         """The cached result of ``make(subject, *parameters)`` for a run.
@@ -170,7 +170,7 @@ class Caches:
         """
         runs = (run,) if second is None else (run, second)
         versions, (subject, *others) = zip(*map(self.load, runs), strict=True)
-        key = (make, *(each.folder for each in runs), *parameters)
+        key = (make, *(each.address for each in runs), *parameters)
         return self.results.get(key, versions, lambda _: make(subject, *parameters, *others))
 
 

@@ -41,7 +41,7 @@ def _card(run: Run) -> RunCard:
     Raises:
         UserError: run.json or the metrics cannot be read.
     """
-    return caches().results.get((card, run.folder), run.version(), lambda _: card(run))
+    return caches().results.get((card, run.address), run.version(), lambda _: card(run))
 
 
 def _show(run: Run, about: RunCard) -> None:

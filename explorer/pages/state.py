@@ -21,7 +21,7 @@ from explorer.options import options_of, resolve, texts_of
 from explorer.pages.cache import Growing, caches
 from explorer.pages.plain import code, plain
 from explorer.runs import Runs
-from explorer.runs.store import default_folder
+from explorer.runs.place import default_folder
 from explorer.scene import Scene, read_pairs
 from explorer.views.opening import TRAIN, fit_to_run
 from explorer.views.subject import Subject
@@ -35,19 +35,31 @@ OptionKey = str | tuple[str, str]  # the name of an option; if it depends on ano
 
 
 def runs() -> Runs:
-    """The runs in the folder named by ``EXPLORER_CHECKPOINTS``, or in the project's own ``checkpoints``."""
+    """The runs in the place named by ``EXPLORER_CHECKPOINTS``, or in the project's own ``checkpoints``.
+
+    Raises:
+        UserError: the place can never be read, such as one that needs a package that is missing.
+    """
     return Runs(default_folder(beside=PROJECT))
 
 
 def is_read_only() -> bool:
     """Whether this server shows runs without training any: it was started with ``-- --read-only``, or with the
-    environment variable ``EXPLORER_READ_ONLY`` set to anything but 0."""
-    return READ_ONLY in sys.argv[1:] or os.environ.get("EXPLORER_READ_ONLY", "0") not in ("", "0")
+    environment variable ``EXPLORER_READ_ONLY`` set to anything but 0, or its runs are where they can only be read."""
+    if READ_ONLY in sys.argv[1:] or os.environ.get("EXPLORER_READ_ONLY", "0") not in ("", "0"):
+        return True
+    try:
+        return runs().read_only
+    except UserError:
+        return False  # `begin` reports it
 
 
 def no_runs() -> str:
     """Says, as markdown, that there are no runs, where they would be, and how to train one."""
     folder = runs()
+    if folder.read_only:
+        remedy = folder.remedy("")
+        return f"{plain(folder.emptiness())}. {plain(remedy[0].upper() + remedy[1:])}."
     command = code(f"{TRAIN} {shlex.quote(printable(folder.root.absolute()))}")
     page = "" if is_read_only() else "on the page Train, or "
     return f"{plain(folder.emptiness())}. Train one {page}with {command}."

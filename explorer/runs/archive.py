@@ -8,7 +8,8 @@ from typing import IO
 from explorer.errors import UserError, printable, quoted
 from explorer.runs.files import LARGEST_TEXT, WriteError, writing
 from explorer.runs.importing import new_run
-from explorer.runs.store import SNAPSHOT, Run, Runs
+from explorer.runs.place import SNAPSHOT
+from explorer.runs.store import Run, Runs
 
 # What an archive may hold, and how many bytes of each. The state of the optimiser, locks and logs stay at home.
 PARTS = {"run.json": LARGEST_TEXT, "metrics.safetensors": 2**31, "tokenizer.json": LARGEST_TEXT, "about.md": 2**20}

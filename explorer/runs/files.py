@@ -37,6 +37,7 @@ TEMPORARY = (".writing-", ".tmp")  # prefixes of the names of incomplete files: 
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 Check = Callable[[Mapping[str, Tensor], Mapping[str, str]], object]
+Source = Path | Callable[[], BinaryIO]  # a file, or what opens one
 
 
 class WriteError(OSError):
@@ -74,12 +75,12 @@ def writing(path: Path) -> Iterator[None]:
 
 
 def read_tensors(
-    path: Path, shown: str, check: Check = lambda tensors, metadata: None, only_header: bool = False
+    source: Source, shown: str, check: Check = lambda tensors, metadata: None, only_header: bool = False
 ) -> tuple[dict[str, Tensor], dict[str, str]]:
     """Read a safetensors file into memory. It is not mapped: a process dies if a file that it has mapped is cut short.
 
     Args:
-        path: the file.
+        source: the file, or what opens it.
         shown: its name in error messages.
         check: is called with the tensors on the meta device and the metadata, before any tensor is read; it raises
             UserError if they are not what they should be.
@@ -93,7 +94,7 @@ def read_tensors(
             if it has one; or as ``check``.
     """
     try:
-        with _regular(path) as file:
+        with _opened(source) as file:
             tensors, begins, metadata = _read_header(file, shown)
             check(tensors, metadata)
             if only_header:
@@ -116,20 +117,20 @@ def read_tensors(
     return tensors, metadata
 
 
-def read_text(path: Path) -> str:
+def read_text(source: Source) -> str:
     """Read a UTF-8 text file of at most `LARGEST_TEXT` bytes.
 
     Args:
-        path: the file.
+        source: the file, or what opens it.
 
     Raises:
         OSError: it cannot be read.
         ValueError: it is not a file, too large, or not UTF-8.
     """
-    with _regular(path) as file:
+    with _opened(source) as file:
         data = file.read(LARGEST_TEXT + 1)
     if len(data) > LARGEST_TEXT:
-        raise ValueError(f"{path} has more than {LARGEST_TEXT} bytes.")
+        raise ValueError(f"The file has more than {LARGEST_TEXT} bytes.")
     return data.decode()
 
 
@@ -143,8 +144,15 @@ def leads_outside(path: Path, folder: Path) -> bool:
     return path.is_symlink() and not Path(os.path.realpath(path)).is_relative_to(os.path.realpath(folder))
 
 
-def _regular(path: Path) -> BinaryIO:
-    """Open a file for reading.
+def _opened(source: Source) -> BinaryIO:
+    return regular(source) if isinstance(source, Path) else source()
+
+
+def regular(path: Path) -> BinaryIO:
+    """Open a regular file for reading.
+
+    Args:
+        path: the file.
 
     Raises:
         OSError: it cannot be opened.

@@ -5,13 +5,12 @@ import dataclasses
 import functools
 import json
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import Any, TypeGuard
 
 from explorer.errors import UserError, printable, quoted
 from explorer.model.architectures import n_weights
 from explorer.model.transformer import ModelConfig
-from explorer.runs.files import parsed_json, read_text
+from explorer.runs.files import Source, parsed_json, read_text
 from explorer.settings import TrainingConfig, from_dict
 from explorer.tasks import kind_named
 from explorer.tasks.task import Task
@@ -164,16 +163,16 @@ def parsed_info(text: str, shown: str) -> RunInfo:
     return RunInfo.from_json(values, shown)
 
 
-def with_tokenizer(info: RunInfo, path: Path) -> RunInfo:
+def with_tokenizer(info: RunInfo, source: Source) -> RunInfo:
     """The same, with the tokenizer of its task in memory. Where it cannot be read, tokens are written as numbers.
 
     Args:
         info: of a run.
-        path: of its tokenizer.json, if it has one.
+        source: its tokenizer.json, if it has one.
     """
     if info.task.tokenizer and known(info.task.tokenizer) is None:
         with contextlib.suppress(OSError, ValueError, UserError):
-            remember(read_text(path))
+            remember(read_text(source))
     return info
 
 

@@ -1,21 +1,20 @@
 """What metrics.safetensors holds."""
 
 from collections.abc import Mapping
-from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from explorer.errors import UserError
-from explorer.runs.files import read_tensors
+from explorer.runs.files import Source, read_tensors
 from explorer.runs.info import RunInfo
 
 
-def read_metrics(path: Path, shown: str, info: RunInfo) -> dict[str, Tensor]:
+def read_metrics(source: Source, shown: str, info: RunInfo) -> dict[str, Tensor]:
     """Read and check the losses and measures of a run.
 
     Args:
-        path: the file.
+        source: the file, or what opens it.
         shown: its name in error messages.
         info: of the run.
 
@@ -25,7 +24,7 @@ def read_metrics(path: Path, shown: str, info: RunInfo) -> dict[str, Tensor]:
     Raises:
         UserError: the file is missing or damaged, or does not hold what was measured in this run.
     """
-    found, _ = read_tensors(path, shown, lambda found, _: _check(found, info, shown))
+    found, _ = read_tensors(source, shown, lambda found, _: _check(found, info, shown))
     tested, last = found.get("test_step", torch.empty(0, dtype=torch.int64)), info.training.steps
     if len(tested) and not (tested[0] >= 0 and (tested.diff() > 0).all() and tested[-1] <= last):
         raise UserError(f"The test_step of {shown} does not ascend from 0 to at most {last:,}; restore the file.")

@@ -53,8 +53,8 @@ def create(
             not fit in memory, or nothing can be written.
     """
     check_name(name)
-    run, threads = Run(runs.root / name), threads or threads_for(task, model, training)
-    taken = runs.taken(name)
+    run, taken = Run(runs.root / name), runs.taken(name)
+    threads = threads or threads_for(task, model, training)
     if not _is_free(run):
         raise UserError(taken)
     check_memory(task, model, training)

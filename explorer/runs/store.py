@@ -1,4 +1,4 @@
-"""Runs on disk, for reading. `explorer.runs.recorder` creates, trains and writes them.
+"""Runs, for reading. `explorer.runs.recorder` creates, trains and writes them.
 
 <root>/<run>/
   run.json                            what is trained, how, and how far training got
@@ -11,10 +11,11 @@
 """
 
 import dataclasses
-import os
+import functools
 import re
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from pathlib import Path
+from typing import BinaryIO
 
 from torch import Tensor
 
@@ -22,17 +23,16 @@ from explorer.errors import UserError, listed, printable, quoted
 from explorer.model.architectures import check_weights, model_from_weights
 from explorer.model.ensemble import Ensemble
 from explorer.model.hooks import HookedModel
-from explorer.runs.files import leads_outside, read_tensors, read_text
+from explorer.runs.files import read_tensors, read_text
 from explorer.runs.info import RunInfo, is_of_run, parsed_info, unreadable, with_tokenizer
-from explorer.runs.lock import is_locked
 from explorer.runs.metrics import read_metrics
+from explorer.runs.place import ABOUT, INFO, METRICS, NAME, SNAPSHOTS, TOKENIZER, Stamp, UnreachableError, place_of
 from explorer.runs.sentences import MOST_NAMED, of_alike
 
-NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 NAMES = "up to 64 letters, digits, dots, dashes and underscores, beginning with a letter or a digit"
-SNAPSHOT = re.compile(r"step-(\d{6,})\.safetensors")
+RESUME, LOG, LOCK, STOP = "resume.safetensors", "train.log", ".lock", ".stop"
+FILES = (INFO, METRICS, SNAPSHOTS, RESUME, LOG, ABOUT, TOKENIZER, LOCK, STOP)
 LONGEST = 1000  # bytes of what is read of about.md
-Stamp = tuple[int, ...]  # changes whenever a file is written, replaced or made readable
 
 
 def check_name(name: str) -> None:
@@ -41,46 +41,43 @@ def check_name(name: str) -> None:
         raise UserError(f"{quoted(name)} cannot be the name of a run; use {NAMES}.")
 
 
-def default_folder(beside: Path = Path()) -> Path:
-    """The default folder of runs: the value of the environment variable ``EXPLORER_CHECKPOINTS``, or ``checkpoints``.
-
-    Args:
-        beside: the folder that contains ``checkpoints``.
-
-    Raises:
-        UserError: the variable names the home folder of somebody unknown.
-    """
-    return folder_named(os.environ.get("EXPLORER_CHECKPOINTS") or str(beside / "checkpoints"))
-
-
-def folder_named(text: str) -> Path:
-    """The folder that somebody has named; ``~`` is the home folder.
-
-    Args:
-        text: as typed.
-
-    Raises:
-        UserError: it begins with ``~`` and the name of somebody unknown.
-    """
-    try:
-        return Path(text).expanduser()
-    except RuntimeError as error:
-        raise UserError(f"{quoted(text)} begins with a home folder that is not known; write it in full.") from error
-
-
 class Runs:
-    """All runs in one folder."""
+    """All runs in one place.
+
+    Args:
+        root: the path of their folder, or the address or zip file where they can be read.
+
+    Raises:
+        UserError: a package is missing that reads such an address.
+    """
 
     def __init__(self, root: str | Path):
-        self.root = Path(root)
+        self.place = place_of(root)
+
+    def __str__(self) -> str:
+        return str(self.place)
+
+    @property
+    def root(self) -> Path:
+        """The folder of the runs.
+
+        Raises:
+            UserError: they can only be read.
+        """
+        return self.place.root
+
+    @property
+    def read_only(self) -> bool:
+        """Whether runs can only be read there."""
+        return self.place.read_only
 
     def names(self) -> list[str]:
         """The names of all runs in alphabetical order, whether they can be read or not.
 
         Raises:
-            UserError: there is a file in place of the folder, or it cannot be read.
+            UserError: there is a file in place of the folder, or the place cannot be read.
         """
-        return [path.name for path in self._entries() if NAME.fullmatch(path.name) and _holds_run(path)]
+        return [name for name in self.place.entries() if NAME.fullmatch(name) and self.place.holds_run(name)]
 
     def others(self) -> list[str]:
         """The names of everything else in the folder, in alphabetical order, but for what is hidden.
@@ -89,21 +86,19 @@ class Runs:
             UserError: as `names`.
         """
         runs = set(self.names())
-        return [path.name for path in self._entries() if path.name not in runs and not path.name.startswith(".")]
-
-    def _entries(self) -> list[Path]:
-        try:
-            return sorted(self.root.iterdir())
-        except FileNotFoundError:
-            return []
-        except (OSError, ValueError) as error:
-            why = error.strerror if isinstance(error, OSError) else str(error)
-            raise UserError(f"{printable(self.root)} cannot be read as a folder of runs: {why}.") from error
+        return [name for name in self.place.entries() if name not in runs and not name.startswith(".")]
 
     def emptiness(self) -> str:
         """A sentence without a full stop, which says that the folder holds no runs, or does not exist."""
-        state = "holds no runs yet" if self.root.exists() else "does not exist"
-        return f"The folder {printable(self.root.absolute())} {state}"
+        return self.place.emptiness()
+
+    def remedy(self, train: str) -> str:
+        """What to do where there are no runs.
+
+        Args:
+            train: the words for a place in which runs can be trained.
+        """
+        return "name the place of others with EXPLORER_CHECKPOINTS" if self.read_only else train
 
     def unknown(self) -> str:
         """A sentence about everything in the folder that is no run; "" if there is nothing.
@@ -116,8 +111,7 @@ class Runs:
             return ""
         are = "is no run" if len(others) == 1 else "are no runs"
         return (
-            f"In {printable(self.root)}, {listed(others, MOST_NAMED)} {are}: a run is a folder with a run.json, whose "
-            f"name has {NAMES}."
+            f"In {self}, {listed(others, MOST_NAMED)} {are}: a run is a folder with a run.json, whose name has {NAMES}."
         )
 
     def taken(self, name: str) -> str:
@@ -135,65 +129,90 @@ class Runs:
         """
         names = self.names()
         if name not in names:
-            there = f"there are {listed(names)}" if names else f"{printable(self.root)} holds none yet"
+            there = f"there are {listed(names)}" if names else f"{self} holds none yet"
             raise UserError(f"There is no run {quoted(name)}; {there}.")
-        run = Run(self.root / name)
+        run = Run.of(self, name)
         run.info()
         return run
 
 
 class Run:
-    """One run on disk. Nothing here changes it."""
+    """One run, in a folder of this machine. Nothing here changes it."""
 
     def __init__(self, folder: Path):
-        self.folder = folder
-        self.name = folder.name
+        self.runs, self.name = Runs(folder.parent), folder.name
 
-    # --- Its files ---
+    @classmethod
+    def of(cls, runs: Runs, name: str) -> "Run":
+        """A run in any place.
+
+        Args:
+            runs: all that are there.
+            name: of the run, which may not exist.
+        """
+        run = cls(Path(name))
+        run.runs = runs
+        return run
+
+    @property
+    def address(self) -> str:
+        """What tells the run from all others."""
+        return f"{self.runs}/{self.name}"
+
+    # --- Its files, where they can be written ---
+
+    @property
+    def folder(self) -> Path:
+        """Where the run's files are.
+
+        Raises:
+            UserError: they can only be read. So do all paths of files.
+        """
+        return self.runs.root / self.name
 
     @property
     def info_file(self) -> Path:
-        return self.folder / "run.json"
+        return self.folder / INFO
 
     @property
     def metrics_file(self) -> Path:
-        return self.folder / "metrics.safetensors"
+        return self.folder / METRICS
 
     @property
     def snapshots_folder(self) -> Path:
-        return self.folder / "snapshots"
+        return self.folder / SNAPSHOTS
 
     def snapshot_file(self, step: int) -> Path:
         """Where the weights at ``step`` are, or would be."""
-        return self.snapshots_folder / f"step-{step:06d}.safetensors"
+        return self.folder / _snapshot_name(step)
 
     @property
     def resume_file(self) -> Path:
-        return self.folder / "resume.safetensors"
+        return self.folder / RESUME
 
     @property
     def log(self) -> Path:
         """The output of a job."""
-        return self.folder / "train.log"
+        return self.folder / LOG
 
     @property
     def about_file(self) -> Path:
-        return self.folder / "about.md"
+        return self.folder / ABOUT
 
     @property
     def tokenizer_file(self) -> Path:
         """The tokenizer of a model whose vocabulary is somebody else's."""
-        return self.folder / "tokenizer.json"
+        return self.folder / TOKENIZER
 
     @property
     def lock_file(self) -> Path:
         """Locked by the process that trains the run; the operating system unlocks it when that process ends."""
-        return self.folder / ".lock"
+        return self.folder / LOCK
 
     @property
     def stop_file(self) -> Path:
         """Its presence asks the process that trains the run to save everything and stop."""
-        return self.folder / ".stop"
+        return self.folder / STOP
 
     # --- Its state ---
 
@@ -214,32 +233,23 @@ class Run:
         return info
 
     def _read_info(self) -> RunInfo:
-        shown = f"{self.name}/{self.info_file.name}"
-        for path in (
-            *(self.info_file, self.metrics_file, self.snapshots_folder, self.resume_file),
-            *(self.log, self.about_file, self.lock_file, self.stop_file, self.tokenizer_file),
-        ):
-            self._check_inside(path)
+        shown = f"{self.name}/{INFO}"
+        self.runs.place.check_inside(self.name, FILES)
         try:
-            text = read_text(self.info_file)
+            text = read_text(self._opening(INFO))
+        except UserError:
+            raise
         except (OSError, ValueError) as error:
             raise UserError(unreadable(shown)) from error
-        return with_tokenizer(parsed_info(text, shown), self.tokenizer_file)
+        return with_tokenizer(parsed_info(text, shown), self._opening(TOKENIZER))
 
-    def _check_inside(self, path: Path) -> None:
-        """Refuse a file that is a link to elsewhere: what it leads to would be shown, or written."""
-        if leads_outside(path, self.folder):
-            raise UserError(
-                f"{self.name}/{path.relative_to(self.folder)} is a link out of the folder of the run; put what it "
-                "leads to in its place."
-            )
+    def _opening(self, file: str) -> Callable[[], BinaryIO]:
+        """What opens one of the files."""
+        return functools.partial(self.runs.place.open, self.name, file)
 
     def is_training(self) -> bool:
         """Whether a process is training the run now."""
-        try:
-            return is_locked(self.lock_file)
-        except OSError:
-            return False  # no process trains a run that has no lock, or a folder that cannot be read
+        return self.runs.place.is_training(self.name, LOCK)
 
     def last_words(self) -> str:
         """The last line of the log: why the latest training process failed. A general sentence if the log is empty."""
@@ -257,13 +267,17 @@ class Run:
         )
 
     def about(self) -> str:
-        """What about.md says, as one line without its comments; "" if there is none. It is untrusted text."""
-        if not self.about_file.is_file():
-            return ""
+        """What about.md says, as one line without its comments; "" if there is none. It is untrusted text.
+
+        Raises:
+            UserError: it is a link to elsewhere, or cannot be fetched.
+        """
         try:
-            with self.about_file.open("rb") as file:
+            with self.runs.place.open(self.name, ABOUT) as file:
                 text = file.read(LONGEST).decode(errors="replace")
-        except OSError:
+        except UserError:
+            raise
+        except (OSError, ValueError):
             return ""
         return printable(" ".join(re.sub(r"<!--.*?-->", "", text, flags=re.DOTALL).split()))
 
@@ -278,29 +292,22 @@ class Run:
         Raises:
             UserError: run.json cannot be read or understood.
         """
-        paths = (self.info_file, self.metrics_file, self.about_file)
-        return (self.info().status, *map(_stamp, paths), *self.stamps().items())
+        stamps = (self.runs.place.stamp(self.name, file) for file in (INFO, METRICS, ABOUT))
+        return (self.info().status, *stamps, *self.stamps().items())
 
     # --- Its snapshots ---
 
     def steps(self) -> tuple[int, ...]:
-        """The steps of all snapshots, ascending: those on disk, and those that run.json lists."""
+        """The steps of all snapshots, ascending: those that are there, and those that run.json lists."""
         return tuple(sorted(self.steps_on_disk() | set(self.info().snapshots)))
 
     def steps_on_disk(self) -> set[int]:
         """The steps of the snapshot files."""
-        return {step for step, _ in self._snapshot_files()}
+        return set(self.runs.place.snapshots(self.name))
 
     def stamps(self) -> dict[int, Stamp | None]:
         """A stamp of each snapshot file, by step, ascending."""
-        return {step: _stamp(entry) for step, entry in sorted(self._snapshot_files(), key=lambda file: file[0])}
-
-    def _snapshot_files(self) -> list[tuple[int, os.DirEntry[str]]]:
-        try:
-            with os.scandir(self.snapshots_folder) as entries:
-                return [(int(match[1]), entry) for entry in entries if (match := SNAPSHOT.fullmatch(entry.name))]
-        except OSError:
-            return []  # reading a snapshot reports which file is missing
+        return dict(sorted(self.runs.place.snapshots(self.name).items()))
 
     def snapshot(self, step: int) -> dict[str, Tensor]:
         """The weights of one snapshot.
@@ -327,8 +334,8 @@ class Run:
             info, known: what `info` and `steps` return.
             only_header: check the file's header only; the weights are then on the meta device.
         """
-        path = self.snapshot_file(step)
-        shown = f"{self.name}/snapshots/{path.name}"
+        file = _snapshot_name(step)
+        shown = f"{self.name}/{file}"
         if step not in known:
             nearest = min(known, key=lambda there: abs(there - step), default="none")
             raise UserError(f"{self.name} has no snapshot at step {step}; the nearest is at {nearest}.")
@@ -343,12 +350,12 @@ class Run:
             except UserError as error:
                 raise UserError(f"{shown} does not belong to this run: {error}") from error
 
-        self._check_inside(path)
-        weights, _ = read_tensors(path, shown, check, only_header)
+        weights, _ = read_tensors(self._opening(file), shown, check, only_header)
         return weights
 
     def readable(self, problems: list[str], unchanged: Collection[int] = ()) -> tuple[int, ...]:
-        """The steps of the snapshots that can be read, according to the headers of their files.
+        """The steps of the snapshots that can be read, according to the headers of their files. Where runs can only be
+        read, those that are there: a damaged one is reported when its weights are read.
 
         Args:
             problems: a sentence about the others is appended to it, one for all that have the same problem.
@@ -358,6 +365,8 @@ class Run:
             UserError: none can be read.
         """
         info, known, readable = self.info(), self.steps(), []
+        if self.runs.read_only:  # a file would be fetched for its header
+            unchanged = self.steps_on_disk()
         refused: dict[int, str] = {}
         for step in known:
             try:
@@ -402,12 +411,15 @@ class Run:
             for step in wanted:
                 try:
                     yield step, self._snapshot(step, info, known)
+                except UnreachableError:
+                    raise  # no problem of the snapshot, which can be read once the place answers
                 except UserError as error:
                     if problems is None:
                         raise
                     refused[step] = str(error)
 
-        ensemble = Ensemble.gathered(info.model, read(), len(wanted))
+        with self.runs.place.ahead(self.name, map(_snapshot_name, wanted)):
+            ensemble = Ensemble.gathered(info.model, read(), len(wanted))
         sentences = of_alike(refused, known)
         if not ensemble:
             raise UserError(" ".join(sentences)) if sentences else self._no_snapshot()
@@ -430,21 +442,8 @@ class Run:
         Raises:
             UserError: the file is missing or damaged, or is not that of this run.
         """
-        return read_metrics(self.metrics_file, f"{self.name}/{self.metrics_file.name}", self.info())
+        return read_metrics(self._opening(METRICS), f"{self.name}/{METRICS}", self.info())
 
 
-def _stamp(path: Path | os.DirEntry[str]) -> Stamp | None:
-    """What changes whenever a file is written, replaced, or made readable, also where the clock has gone backwards or a
-    copy keeps the time of its original; None if the file does not exist or cannot be reached."""
-    try:
-        found = path.stat()
-    except OSError:
-        return None
-    return found.st_mtime_ns, found.st_ctime_ns, found.st_size, found.st_ino
-
-
-def _holds_run(folder: Path) -> bool:
-    try:
-        return (folder / "run.json").is_file()
-    except OSError:
-        return True  # opening the run reports why it cannot be read
+def _snapshot_name(step: int) -> str:
+    return f"{SNAPSHOTS}/step-{step:06d}.safetensors"

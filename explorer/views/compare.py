@@ -31,7 +31,7 @@ def _others(context: Context) -> dict[str, str]:
 
 
 def _runs(subject: Subject) -> Runs:
-    return Runs(subject.run.folder.parent)
+    return subject.run.runs
 
 
 @dataclass(frozen=True)

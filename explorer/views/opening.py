@@ -45,7 +45,7 @@ class Opened:
         if problem := self.view.unavailable(self.subject, example, self.options):
             raise UserError(problem)
         name = self.view.second_run(self.options)
-        second = None if name is None else Subject.load(Runs(self.subject.run.folder.parent).open(name))
+        second = None if name is None else Subject.load(self.subject.run.runs.open(name))
         return self.view.whole_films(self.subject, example, self.options, second)
 
 
@@ -93,7 +93,8 @@ def open_scene(line: str, runs: Runs) -> Opened:
     get_view(scene.view)
     names = runs.names()
     if scene.run is None and not names:
-        raise UserError(f"{runs.emptiness()}; train one with: {TRAIN} {shlex.quote(str(runs.root))}")
+        train = f"train one with: {TRAIN} {shlex.quote(str(runs))}"
+        raise UserError(f"{runs.emptiness()}; {runs.remedy(train)}")
     subject = Subject.load(runs.open(names[0] if scene.run is None else scene.run))
     return open_on(scene, subject, problems)
 

@@ -15,8 +15,8 @@ from explorer.model.architectures import n_weights
 from explorer.model.ensemble import Ensemble
 from explorer.model.soundness import identical, sound
 from explorer.runs import Run, RunInfo
+from explorer.runs.place import METRICS, Stamp, UnreachableError
 from explorer.runs.sentences import named_steps
-from explorer.runs.store import Stamp
 from explorer.tasks.data import Batch
 from explorer.tasks.task import Task
 
@@ -289,7 +289,7 @@ def _stack(
         try:
             new = run.ensemble(frames[n:], problems)
         except UserError as error:
-            if ensemble is None:
+            if ensemble is None or isinstance(error, UnreachableError):
                 raise
             problems.append(str(error))
     if new is not None:
@@ -332,6 +332,8 @@ def _metrics(run: Run, info: RunInfo, problems: list[str]) -> dict[str, Tensor]:
     """
     try:
         metrics = run.metrics()
+    except UnreachableError:
+        raise
     except UserError as error:
         metrics = {}
         if info.steps_done:
@@ -341,7 +343,7 @@ def _metrics(run: Run, info: RunInfo, problems: list[str]) -> dict[str, Tensor]:
         if n < info.steps_done and not info.origin:
             problems.append(
                 f"{run.name} has the losses of {n:,} of its {info.steps_done:,} steps only; restore "
-                f"{run.name}/{run.metrics_file.name}."
+                f"{run.name}/{METRICS}."
             )
     if not len(metrics.get("test_loss", ())):
         metrics = {name: values for name, values in metrics.items() if not name.startswith("test_")}
