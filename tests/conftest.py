@@ -22,7 +22,7 @@ from explorer.tasks.induction import Induction
 from explorer.views.subject import Subject
 from tests.stacks import CONFIGS, stack
 
-pytest_plugins = ["tests.browser", "tests.pages"]
+pytest_plugins = ["tests.browser", "tests.pages", "tests.remote"]
 pytest.register_assert_rewrite("tests.printed")
 
 torch.set_num_threads(1)  # small tensors on shared cores: a second thread only waits

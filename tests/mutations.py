@@ -100,7 +100,9 @@ def other_kind_of_file(rng: random.Random, run: Path) -> None:
             shutil.rmtree(run / "snapshots")
             (run / "snapshots").symlink_to(outside)
         case 7:
-            (run / rng.choice(["train.log", ".lock", ".stop"])).symlink_to(outside / "secret.txt")
+            link = run / rng.choice(["train.log", ".lock", ".stop"])
+            link.unlink(missing_ok=True)
+            link.symlink_to(outside / "secret.txt")
 
 
 def swapped_files(rng: random.Random, run: Path) -> None:

@@ -1,7 +1,5 @@
 """Runs at an address: in a bucket, in memory, on a web server, in a zip file."""
 
-import functools
-import http.server
 import json
 import logging
 import os
@@ -10,16 +8,13 @@ import shutil
 import socket
 import subprocess
 import sys
-import threading
 import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-import boto3
 import fsspec
 import pytest
 import torch
-from moto.server import ThreadedMotoServer
 
 from explorer.cli.main import main
 from explorer.errors import UserError
@@ -28,8 +23,8 @@ from explorer.runs.files import TEMPORARY
 from explorer.views.subject import Subject
 from tests.conftest import MODEL, TASK, TRAINING
 from tests.pages import healthy, opening
+from tests.remote import BUCKET
 
-BUCKET = "models"
 FILES = {"run.json", "metrics.safetensors", *(f"snapshots/step-{step:06d}.safetensors" for step in range(0, 50, 10))}
 
 
@@ -47,33 +42,6 @@ def cache(tmp_path, monkeypatch) -> Iterator[Path]:
 def fresh(monkeypatch) -> None:
     """What is there is listed whenever something is asked."""
     monkeypatch.setattr(elsewhere, "LISTED_FOR", 0.0)
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[str]:
-    """The address of a server that speaks S3."""
-    server = ThreadedMotoServer(port=0)
-    server.start()
-    host, port = server.get_host_and_port()
-    yield f"http://{host}:{port}"
-    server.stop()
-
-
-@pytest.fixture
-def bucket(server, monkeypatch):
-    """An empty bucket on that server."""
-    for name, value in {
-        "AWS_ENDPOINT_URL": server,
-        "AWS_ACCESS_KEY_ID": "key",
-        "AWS_SECRET_ACCESS_KEY": "secret",
-        "AWS_DEFAULT_REGION": "us-east-1",
-    }.items():
-        monkeypatch.setenv(name, value)
-    bucket = boto3.resource("s3").Bucket(BUCKET)
-    bucket.create()
-    yield bucket
-    bucket.objects.all().delete()
-    bucket.delete()
 
 
 def zipped(root: Path, path: Path, **more: str) -> Path:
@@ -99,43 +67,6 @@ def spoilt(root, tmp_path) -> Run:
 def archive(folder, tmp_path) -> Path:
     """A zip file of two runs."""
     return zipped(folder, tmp_path / "runs.zip")
-
-
-@pytest.fixture
-def in_memory(root) -> Iterator[str]:
-    system = fsspec.filesystem("memory")
-    system.put(str(root), "/kept/runs", recursive=True)
-    yield "memory://kept/runs"
-    system.rm("/kept", recursive=True)
-
-
-@pytest.fixture
-def in_bucket(bucket, root) -> str:
-    for file in root.rglob("*"):
-        if file.is_file():
-            bucket.upload_file(str(file), f"shared/runs/{file.relative_to(root)}")
-    return f"s3://{BUCKET}/shared/runs"
-
-
-@pytest.fixture
-def on_web(root) -> Iterator[tuple[str, list[str]]]:
-    """The address of a web server that lists folders, and what it is asked for, which grows."""
-    asked: list[str] = []
-
-    class Handler(http.server.SimpleHTTPRequestHandler):
-        def log_request(self, *_: object) -> None:
-            asked.append(f"{self.command} {self.path}")
-
-        def log_message(self, *_: object) -> None:
-            pass
-
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Handler, directory=str(root)))
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    yield f"http://127.0.0.1:{server.server_port}/", asked
-    server.shutdown()
-    thread.join()
-    server.server_close()
 
 
 @pytest.fixture(params=["zip", "zip of a chain", "zip in memory", "memory", "bucket", "web"])

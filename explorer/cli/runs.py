@@ -40,7 +40,8 @@ def run(options: argparse.Namespace) -> None:
 def _row(run: Run) -> dict[str, Any]:
     info = run.info()
     metrics = run.metrics() if info.steps_done else {}
-    loss = metrics["test_loss" if info.origin else "train_loss"].tolist() if metrics else []
+    measured = metrics.get("test_loss" if info.origin else "train_loss")
+    loss = [] if measured is None else measured.tolist()
     return {
         "name": run.name,
         "task": info.task.name,
