@@ -25,11 +25,16 @@ def read_metrics(source: Source, shown: str, info: RunInfo) -> dict[str, Tensor]
         UserError: the file is missing or damaged, or does not hold what was measured in this run.
     """
     found, _ = read_tensors(source, shown, lambda found, _: _check(found, info, shown))
-    tested, last = found.get("test_step", torch.empty(0, dtype=torch.int64)), info.training.steps
+    tested, last = found.get("test_step", torch.empty(0, dtype=torch.int64)), _last(info)
     if len(tested) and not (tested[0] >= 0 and (tested.diff() > 0).all() and tested[-1] <= last):
         raise UserError(f"The test_step of {shown} does not ascend from 0 to at most {last:,}; restore the file.")
     allowed = _allowed(found, info)
     return {name: values for name, values in found.items() if name in allowed}
+
+
+def _last(info: RunInfo) -> int:
+    """The last step at which something is measured: after the last update only of a run that was not trained here."""
+    return info.training.steps - (not info.origin)
 
 
 def _check(found: Mapping[str, Tensor], info: RunInfo, shown: str) -> None:
@@ -39,7 +44,7 @@ def _check(found: Mapping[str, Tensor], info: RunInfo, shown: str) -> None:
     if "test_loss" in found:
         required |= {"test_step", "test_loss", "test_loss_per_token"}
     fits = required <= found.keys() and all(
-        (values.dtype, tuple(values.shape)) == allowed[name] and len(values) <= info.training.steps + 1
+        (values.dtype, tuple(values.shape)) == allowed[name] and len(values) <= _last(info) + 1
         for name, values in found.items()
         if name in allowed
     )
