@@ -282,7 +282,9 @@ def test_prefixes_nesting_shards_and_pickled_files_come_in(tmp_path):
     places = {name: part for part, held in parts.items() for name in held}
     index = tmp_path / "model_7.safetensors.index.json"
     index.write_text(json.dumps({"metadata": {}, "weight_map": places}))
-    run = imported(tmp_path, index, name="sharded")
+    (tmp_path / "config.json").write_text(json.dumps({"act_fn": "gelu"}))
+    run = imported(tmp_path, index, name="sharded", told=Given(model={"act_fn": "relu"}))
+    assert look([index]).info.model.act_fn == "gelu"
     assert run.steps() == (7,)
     torch.testing.assert_close(run.model(7)(tokens), model(tokens))
 
@@ -312,6 +314,7 @@ def test_the_explorers_own_snapshots_come_in_with_all_that_they_say(tmp_path, sm
         (lambda w: {name: x for name, x in w.items() if "W_U" not in name}, "unembed.W_U missing"),
         (lambda w: {**w, "blocks.0.attn.W_O": torch.ones(2, 4, 9)}, "has shape"),
         (lambda w: {name: x.to(torch.int32) for name, x in w.items()}, "floating-point"),
+        (lambda w: {**w, "blocks.0.attn.W_Q": torch.tensor(1.0)}, "single number"),
         (lambda w: {"a": w["embed.W_E"]}, "no transformer of a known kind"),
         (lambda w: {**w, "copy.embed.W_E": w["embed.W_E"]}, "two weights"),
     ],

@@ -221,7 +221,7 @@ def test_another_example_is_right_too(run):
     example = subject.task.encode(list(subject.task.examples.values())[-1]).text
     for name, view in all_views().items():
         options, _ = resolve(view.options_type, subject, example, {})
-        if view.uses_example(options) and name not in WITHOUT_EXAMPLE:
+        if view.uses_example(subject, options) and name not in WITHOUT_EXAMPLE:
             page = opened(name, run, {}, example)
             assert page
             compare_page(page, f"{name}?run={run}&example={example}")

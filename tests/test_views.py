@@ -355,7 +355,7 @@ def test_the_options_of_a_scatter_plot_follow_the_task(subject, copies):
     assert (other.positions, other.colour) == ((), "position")  # answers are at other positions in every example
     _, problems = resolve(activations.Options, subject, "48+76", {"form": "scatter", "up": "999"})
     assert len(problems) == 1
-    assert not activations.Activations().uses_example(one)
+    assert not activations.Activations().uses_example(subject, one)
 
 
 @pytest.mark.parametrize("kind", activations.KINDS)

@@ -131,7 +131,7 @@ def attributed(
 def _sources(cfg: ModelConfig) -> dict[str, tuple[list[str], float]]:
     """Hook point -> the names of the components read there, and the gain from there to the unembedding."""
     sources = {"hook_embed": (["embedding"], cfg.residual_gain**cfg.n_layers)}
-    if cfg.positions not in ("none", "shortformer"):  # others are in the residual stream
+    if cfg.positions not in ("none", "shortformer"):  # these are added to the residual stream
         sources["hook_pos_embed"] = (["positions"], cfg.residual_gain**cfg.n_layers)
     for component in components(cfg):
         gain = cfg.residual_gain ** (cfg.n_layers - 1 - component.layer)

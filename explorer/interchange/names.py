@@ -141,6 +141,8 @@ def read(tensors: Mapping[str, Tensor], shown: str, settings: Mapping[str, Any] 
     is_bridge = "embed.weight" in tensors
     renamed: dict[str, Tensor] = {}
     for name, tensor in tensors.items():
+        if not tensor.ndim:
+            raise UserError(f"{quoted(name, 80)} in {shown} is a single number, which no weight is; leave it out.")
         ours = _from_bridge(name) if is_bridge else _from_leaf(name)
         if ours in renamed:
             raise UserError(f"{shown} holds two weights for {quoted(ours, 80)}, {quoted(name, 80)} is one; keep one.")
@@ -149,10 +151,9 @@ def read(tensors: Mapping[str, Tensor], shown: str, settings: Mapping[str, Any] 
     if is_bridge:
         return _settled(_split(renamed, shown, settings), "bridge", tensors, shown)
     if _is_reversed(renamed):
-        n_heads = settings.get("n_heads")
-        return _settled(
-            {name: _turned(name, w, shown, n_heads, renamed) for name, w in renamed.items()}, "notebook", tensors, shown
-        )
+        n_heads = renamed["blocks.0.attn.W_Q"].shape[0]
+        turned = {name: _turned(name, weight, shown, n_heads) for name, weight in renamed.items()}
+        return _settled(turned, "notebook", tensors, shown)
     return _settled(renamed, "property", tensors, shown)
 
 
@@ -227,12 +228,9 @@ def _is_reversed(weights: Mapping[str, Tensor]) -> bool:
     return W_Q.ndim == 3 and W_Q.shape[2] == d_model and W_Q.shape[1] != d_model
 
 
-def _turned(name: str, weight: Tensor, shown: str, n_heads: int | None, all_weights: Mapping[str, Tensor]) -> Tensor:
+def _turned(name: str, weight: Tensor, shown: str, n_heads: int) -> Tensor:
     """A weight of the notebook's dialect; W_O may have its heads side by side."""
     if name.endswith("W_O") and weight.ndim == 2:
-        n_heads = (
-            all_weights[name.replace("W_O", "W_Q")].shape[0] if name.replace("W_O", "W_Q") in all_weights else n_heads
-        )
         return _rearranged(weight, {"W_O": "d_model (head d_head) -> head d_head d_model"}, name, shown, n_heads)
     return _rearranged(weight, REVERSED, name, shown, None)
 

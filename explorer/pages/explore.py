@@ -57,7 +57,7 @@ def _show(view: View) -> None:
     _follow(view, subject, take_ask(state.PLAYER))
     options = state.current_options(view, subject)
     with right:
-        example_input(subject, is_used=view.uses_example(options))
+        example_input(subject, is_used=view.uses_example(subject, options))
     _view_links(view, subject)
     places.heading(view.heading, view.sentence)
     state.show_notices()

@@ -249,7 +249,7 @@ def _own(metadata: Mapping[str, str], shown: str) -> tuple[ModelConfig, Task, Tr
 def _config_beside(path: Path, given: Path | None) -> dict[str, Any]:
     """What a configuration says of the model; {} if there is none."""
     beside = (path.with_suffix(".json"), path.parent / "config.json", path.parent / "config.yaml")
-    found = given or next((one for one in beside if one.is_file()), None)
+    found = given or next((one for one in beside if one != path and one.is_file()), None)  # an index ends in .json too
     if found is None:
         return {}
     plain = {name: value for name, value in read_object(found).items() if not isinstance(value, dict | list)}

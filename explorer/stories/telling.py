@@ -107,5 +107,5 @@ def _opened(story: Story, beat: Beat, subject: Subject) -> Opened:
 def _film_of(opened: Opened) -> Scene:
     """What the film of a scene depends on."""
     scene = opened.scene
-    example = scene.example if opened.view.uses_example(opened.options) else None
+    example = scene.example if opened.view.uses_example(opened.subject, opened.options) else None
     return replace(scene, step=None, player="", example=example)

@@ -148,7 +148,7 @@ class Activations(View[Options]):
     sentence = "The activations at one hook point, on one example or over a batch."
     options_type = Options
 
-    def uses_example(self, options: Options) -> bool:
+    def uses_example(self, subject: Subject, options: Options) -> bool:
         return options.form != "scatter"
 
     def film(self, subject: Subject, example: str, options: Options, second: Subject | None = None) -> Film:

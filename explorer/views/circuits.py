@@ -40,8 +40,8 @@ class Circuits(View[Options]):
     )
     options_type = Options
 
-    def uses_example(self, options: Options) -> bool:
-        return options.show in BY_EXAMPLE
+    def uses_example(self, subject: Subject, options: Options) -> bool:
+        return options.show in BY_EXAMPLE or (options.show in BY_TOKENS and not _shows_all(subject))
 
     def film(self, subject: Subject, example: str, options: Options, second: Subject | None = None) -> Film:
         return film(subject, options.show, options.layer, example)
@@ -63,9 +63,13 @@ def film(subject: Subject, circuit: str, layer: int, text: str) -> Film:
     return Film(subject.steps, [panels.timeline(subject), *CIRCUITS[circuit].panels(subject, layer, text)])
 
 
+def _shows_all(subject: Subject) -> bool:
+    return subject.info.model.d_vocab <= MOST_TOKENS
+
+
 def _shown(subject: Subject, text: str) -> list[int] | None:
     """The tokens between which a circuit is shown: None for all, or those of the text where there are too many."""
-    if subject.info.model.d_vocab <= MOST_TOKENS:
+    if _shows_all(subject):
         return None
     return sorted(set(subject.task.encode(text).tokens.tolist()))
 
@@ -221,6 +225,7 @@ CIRCUITS: Mapping[str, Circuit] = {
 }
 BY_LAYER: tuple[str, ...] = ("qk", "positions", "ov", "trigrams", "singular")  # shown one layer at a time
 BY_EXAMPLE = ("trigrams",)
+BY_TOKENS = ("qk", "ov")  # between all tokens, or those of the example
 
 
 def available(subject: Subject) -> dict[str, str]:

@@ -106,7 +106,7 @@ class CutIt(SampledView[Options]):
             or looking.largest_change(film)
         )
 
-    def uses_example(self, options: Options) -> bool:
+    def uses_example(self, subject: Subject, options: Options) -> bool:
         return options.do != "each"
 
     def films(

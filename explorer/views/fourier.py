@@ -150,7 +150,7 @@ class Fourier(View[Options]):
     def unavailable(self, subject: Subject, example: str, options: Options) -> str:
         return "" if self.offered(subject.info) else NOT_CYCLIC
 
-    def uses_example(self, options: Options) -> bool:
+    def uses_example(self, subject: Subject, options: Options) -> bool:
         return False
 
     def film(self, subject: Subject, example: str, options: Options, second: Subject | None = None) -> Film:

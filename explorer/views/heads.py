@@ -73,7 +73,7 @@ class Heads(SampledView[Options]):
     )
     options_type = Options
 
-    def uses_example(self, options: Options) -> bool:
+    def uses_example(self, subject: Subject, options: Options) -> bool:
         return options.show == "one"
 
     def unavailable(self, subject: Subject, example: str, options: Options) -> str:

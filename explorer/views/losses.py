@@ -61,7 +61,7 @@ class LossesView(SampledView[Options]):
     )
     options_type = Options
 
-    def uses_example(self, options: Options) -> bool:
+    def uses_example(self, subject: Subject, options: Options) -> bool:
         return options.show == "losses"
 
     def films(

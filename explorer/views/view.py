@@ -106,7 +106,7 @@ class View(ABC, Generic[Options]):
         """Why the view cannot be shown, and a remedy; empty if it can. Arguments as for `film`."""
         return ""
 
-    def uses_example(self, options: Options) -> bool:
+    def uses_example(self, subject: Subject, options: Options) -> bool:
         """Whether the view depends on the example."""
         return True
 

@@ -15,7 +15,7 @@ class Weights(View[NoOptions]):
     heading = "How far have the weights moved?"
     sentence = "The norm of every parameter, and the path of all weights through their first two principal components."
 
-    def uses_example(self, options: NoOptions) -> bool:
+    def uses_example(self, subject: Subject, options: NoOptions) -> bool:
         return False
 
     def film(self, subject: Subject, example: str, options: NoOptions, second: Subject | None = None) -> Film:
