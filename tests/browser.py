@@ -26,6 +26,8 @@ SECOND = 1000
 WITHOUT_FILM = ("/", "/runs", "/train", "/words")
 FILM = "[...document.querySelectorAll('*')].map((node) => node.shadowRoot?.querySelector('.film')).find(Boolean)"
 
+expect.set_options(timeout=60 * SECOND)  # as long as everything else waits, on a machine that does much beside
+
 needs_chromium = pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium: apt-get install chromium")
 
 
@@ -125,7 +127,7 @@ def browse(app, chromium):
 
 
 def stands_at(page: Page, step: int) -> None:
-    expect(page.locator(".film")).to_have_attribute("data-step", str(step), timeout=30 * SECOND)
+    expect(page.locator(".film")).to_have_attribute("data-step", str(step))
 
 
 def told(page: Page, step: int) -> None:

@@ -119,6 +119,12 @@ def test_no_code_outside_tasks_asks_which_task_it_is():
             assert {name for name in imports(path) if name.startswith("explorer.tasks")} <= allowed, path
 
 
+def test_pages_run_parts_again_by_one_function_only():
+    """Since that keeps the places of what follows on the page."""
+    users = {path.name for path in FILES if "st.fragment(" in path.read_text(encoding="utf-8")}
+    assert users == {"widgets.py"}
+
+
 @pytest.mark.parametrize(("ending", "longest"), LONGEST.items())
 def test_no_file_is_too_long_to_be_read_at_once(ending, longest):
     folders = [ROOT / name for name in ("explorer", "tests", "benchmarks")]

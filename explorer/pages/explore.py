@@ -15,7 +15,7 @@ from explorer.options import Context, Option, Several, options_of, texts_of
 from explorer.pages import places, state
 from explorer.pages.cache import Growing
 from explorer.pages.plain import plain
-from explorer.pages.widgets import example_input, facts, option_input, run_input
+from explorer.pages.widgets import example_input, facts, option_input, rerun_by_itself, run_input
 from explorer.scene import Scene
 from explorer.views import all_views
 from explorer.views.subject import Subject
@@ -83,7 +83,7 @@ def _show(view: View) -> None:
         st.warning(plain(problem))
     growing = state.growing(view, options)
     if growing.share < 1:
-        st.fragment(_grow, run_every=GROW)(growing)
+        rerun_by_itself(_grow, GROW, growing)
     else:
         _show_film(growing.film)
     for item in state.cached(view.below, session.example, options):

@@ -12,6 +12,7 @@ from explorer.film.player import play_deck, take_slide
 from explorer.pages import places, state
 from explorer.pages.cache import caches
 from explorer.pages.plain import plain
+from explorer.pages.widgets import rerun_by_itself
 from explorer.scene import Scene, read
 from explorer.stories import all_stories
 from explorer.stories.reader import Story
@@ -90,7 +91,7 @@ def _tell(telling: Telling) -> None:
     play_deck(deck, DECK, move, at)
     missing = [i for i in range(len(telling.distinct)) if i not in films]
     if missing:
-        st.fragment(_compute, run_every=SOON)(telling, missing, films)
+        rerun_by_itself(_compute, SOON, telling, missing, films)
     else:
         _offer(deck, name)
 

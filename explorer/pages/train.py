@@ -10,7 +10,7 @@ from explorer.pages.explore import play_film
 from explorer.pages.new_run import WIDTH, form
 from explorer.pages.plain import plain
 from explorer.pages.training_runs import extendable, progress, unfinished
-from explorer.pages.widgets import example_input
+from explorer.pages.widgets import example_input, rerun_by_itself
 from explorer.runs import Run, jobs, recorder
 from explorer.training.plan import Plan
 from explorer.views import get_view
@@ -30,8 +30,7 @@ def page() -> None:
         _new_run(is_folded=is_watched or last in running)
     with st.container():
         _more_steps()
-    with st.container():
-        st.fragment(_progress, run_every=REFRESH if busy else IDLE_REFRESH)(busy)
+    rerun_by_itself(_progress, REFRESH if busy else IDLE_REFRESH, busy)
     if not is_watched:
         return
     above = st.container()
@@ -43,7 +42,7 @@ def page() -> None:
     except UserError as error:
         st.error(plain(str(error)))
     else:
-        st.fragment(_film, run_every=REFRESH if busy else None)(text)
+        rerun_by_itself(_film, REFRESH if busy else None, text)
 
 
 # --- A new run ---

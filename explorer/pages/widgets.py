@@ -55,6 +55,21 @@ def facts(subject: Subject) -> str:
     return f"{info.task.title} · {info.data} · {info.shape} · {progress}"
 
 
+def rerun_by_itself(show: Callable[..., None], every: float | None, *args: object) -> None:
+    """Show a part of a page that runs again by itself, as a fragment in a container of its own.
+
+    Without the container, what follows on the page would lose its place: when a fragment begins again, Streamlit drops
+    what it has not sent yet of it, the place on the page included.
+
+    Args:
+        show: draws the part.
+        every: seconds between two runs; None for none.
+        args: of ``show``.
+    """
+    with st.container():
+        st.fragment(show, run_every=every)(*args)
+
+
 def example_input(subject: Subject, is_used: bool = True) -> Example:
     """Choose or type an example.
 
