@@ -18,6 +18,9 @@ logits and gradients. It is faster for six reasons, none of which is an approxim
 6.  After attention the rows are independent. So the MLP is computed for some rows at a time, whose activations fit into
     the processor's cache.
 
+A stack of models has a leading axis, ``snapshot``, and so have its tokens: each model reads its own. It takes what
+every model takes by itself, but for the looked-up places of reason 4.
+
 Axes as in `explorer.model.transformer`, and
     query     the positions of each example at which queries are computed
     row       (batch query)
@@ -48,8 +51,8 @@ PIECE = 512  # the smallest number of rows for which each thread computes the ML
 
 
 def logits_at(
-    model: HookedModel, tokens: Int[Tensor, "batch pos"], positions: Int[Tensor, "batch query"]
-) -> Float[Tensor, "batch query d_vocab_out"]:
+    model: HookedModel, tokens: Int[Tensor, "... batch pos"], positions: Int[Tensor, "... batch query"]
+) -> Float[Tensor, "... batch query d_vocab_out"]:
     """The logits of ``model(tokens)`` at ``positions``, computed faster.
 
     Hooks at attention patterns are called; in the last block, the pattern has only these queries. If there are hooks at
@@ -57,32 +60,32 @@ def logits_at(
     has, ``model(tokens)`` is computed.
 
     Args:
-        model: one model, not a stack.
+        model: one model, or a stack, whose tokens and positions have its leading axis.
         tokens: at most n_ctx for each example.
         positions: those whose logits are returned.
     """
     listening = model.listening
     if not _is_fast(model) or not all(name.endswith(PATTERN) for name in listening):
-        example = torch.arange(len(tokens), device=tokens.device)[:, None]
-        return model(tokens)[example, positions]
+        logits = model(tokens)
+        return logits.gather(-2, positions[..., None].expand(*positions.shape, logits.shape[-1]))
     if (
         tokens.device.type == "cpu" and not listening
     ):  # on a GPU this would wait for the device; hooks are given all keys
-        tokens = tokens[:, : int(positions.max()) + 1]
+        tokens = tokens[..., : int(positions.max()) + 1]
     W_U, norms = model.unembed.W_U, model.cfg.layer_norm
     x: Tensor  # the residual stream, (row d_model)
     for block in model.blocks:
         first, last = block is model.blocks[0], block is model.blocks[-1]
-        at = positions if last else torch.arange(tokens.shape[1], device=tokens.device).expand_as(tokens)
+        at = positions if last else torch.arange(tokens.shape[-1], device=tokens.device).expand_as(tokens)
         rows: Tensor | _Lookups
         if first and (shortcut := _shortcut(model, tokens, at)):
             rows, factors = shortcut(model, tokens, at)
         else:
             if first:
-                x = embedding(tokens, model.embed.W_E) + _positions(model, tokens.shape[1])
+                x = model.embed(tokens) + _positions(model, tokens.shape[-1])[..., None, :, :]
             rows, factors = _attend(block, x.view(*tokens.shape, -1), at if last else None), []
         x = _after_attention(block, rows, factors, [W_U] if last and not norms else [])
-    logits = model.ln_final(x[None])[0] @ W_U if norms else x
+    logits = model.ln_final(x.unsqueeze(-3)).squeeze(-3) @ W_U if norms else x
     return logits.contiguous().view(*positions.shape, -1)
 
 
@@ -98,8 +101,9 @@ class _Lookups:
     def __init__(self, column: Tensor, weight: Tensor, n_columns: int):
         self.column, self.weight, self.n_columns = column, weight, n_columns
 
-    def __len__(self) -> int:
-        return len(self.column)
+    @property
+    def shape(self) -> tuple[int, int]:
+        return len(self.column), self.n_columns
 
     def __matmul__(self, table: Tensor) -> Tensor:
         """sums[row] = sum over n of weight[row, n] * table[column[row, n]]."""
@@ -141,30 +145,31 @@ def _after_attention(block: Block, rows: Tensor | _Lookups, factors: list[Tensor
     """The residual stream after ``block``, times the matrix in ``read``.
 
     Args:
-        rows, factors: their product is the residual stream after attention, (row d_model).
+        rows, factors: their product is the residual stream after attention, (... row d_model).
         read: one matrix, or none; always none in a block with layer norms.
     """
     if not read:  # the residual stream itself is needed, also by layer norms
         rows, factors = _times(rows, factors), []
-    n_rows = len(rows)
-    each = LOOK_UP * rows.column.numel() if isinstance(rows, _Lookups) else rows.numel()  # cost of a column
+    n_rows = rows.shape[-2]
+    # The cost of a column.
+    each = LOOK_UP * rows.column.numel() if isinstance(rows, _Lookups) else n_rows * rows.shape[-1]
     straight = _associated([*factors, *read], n_rows, each)
     if block.attn_only:
         return _times(rows, straight)
-    mlp, b_out = block.mlp, _times(block.mlp.b_out[None], read)
+    mlp, b_out = block.mlp, _times(block.mlp.b_out[..., None, :], read)
     into = _associated([*factors, mlp.W_in], n_rows, each)
-    out = _associated([mlp.W_out, *read], n_rows, n_rows * len(mlp.W_out))
+    out = _associated([mlp.W_out, *read], n_rows, n_rows * mlp.W_out.shape[-2])
     if isinstance(rows, _Lookups):  # lookups in pieces would cost more than they save
         x, pre, straight, into = _times(rows, straight), _times(rows, into), [], []
     else:
         x = pre = rows
 
     def piece(x: Tensor, pre: Tensor) -> Tensor:
-        post = mlp.act_fn(_times(block.ln2(pre[None]).squeeze(0), into) + mlp.b_in)
+        post = mlp.act_fn(_times(block.ln2(pre.unsqueeze(-3)).squeeze(-3), into) + mlp.b_in[..., None, :])
         return (_times(x, straight) + b_out + _times(post, out)).contiguous()
 
     pieces = max(n_rows // (PIECE * torch.get_num_threads()), 1) if x.device.type == "cpu" else 1
-    return torch.cat([piece(*part) for part in zip(x.chunk(pieces), pre.chunk(pieces), strict=True)])
+    return torch.cat([piece(*part) for part in zip(x.chunk(pieces, -2), pre.chunk(pieces, -2), strict=True)], -2)
 
 
 def _associated(factors: list[Tensor], n_rows: int, each: int) -> list[Tensor]:
@@ -176,7 +181,7 @@ def _associated(factors: list[Tensor], n_rows: int, each: int) -> list[Tensor]:
         each: multiplications for one column of its product with the first factor.
     """
     if len(factors) == 2:
-        (a, b), c = factors[0].shape, factors[1].shape[1]
+        (a, b), c = factors[0].shape[-2:], factors[1].shape[-1]
         if a * b * c + each * c < each * b + n_rows * b * c:
             return [_times(factors[0], factors[1:])]
     return factors
@@ -187,7 +192,7 @@ def _times(x: Tensor | _Lookups, factors: list[Tensor]) -> Tensor:
     if isinstance(x, _Lookups):
         x, factors = x @ factors[0], factors[1:]
     for factor in factors:  # BLAS is slow if the last axis is short, also in the backward pass
-        x = (factor.T.contiguous() @ x.T).T if factor.shape[1] < NARROW else x @ factor
+        x = (factor.mT.contiguous() @ x.mT).mT if factor.shape[-1] < NARROW else x @ factor
     return x
 
 
@@ -195,31 +200,32 @@ def _attend(block: Block, x: Tensor, at: Tensor | None) -> Tensor:
     """The residual stream after attention.
 
     Args:
-        x: the residual stream before it, (batch pos d_model).
-        at: the positions of queries, (batch query); None for all positions.
+        x: the residual stream before it, (... batch pos d_model).
+        at: the positions of queries, (... batch query); None for all positions.
 
     Returns:
-        (row d_model).
+        (... row d_model).
     """
-    attn, normed, later = block.attn, block.ln1(x), _later(x.shape[1], x.dtype, x.device)
+    attn, normed, later = block.attn, block.ln1(x), _later(x.shape[-2], x.dtype, x.device)
 
     def project(x: Tensor, weight: Tensor) -> Tensor:
-        flat = x @ rearrange(weight, "head d_model d_head -> d_model (head d_head)")
-        return rearrange(flat, "batch pos (head d_head) -> batch head pos d_head", head=len(weight))
+        flat = x.flatten(-3, -2) @ rearrange(weight, "... head d_model d_head -> ... d_model (head d_head)")
+        return flat.view(*x.shape[:-1], weight.shape[-3], -1).transpose(-3, -2)  # (... batch head pos d_head)
 
     k, v = project(normed, attn.W_K), project(normed, attn.W_V)
     if at is not None:
-        x, later = x.gather(1, at[..., None].expand(-1, -1, x.shape[-1])), later[at][:, None]
+        x, later = x.gather(-2, at[..., None].expand(*at.shape, x.shape[-1])), later[at].unsqueeze(-3)
         normed = block.ln1(x)
     q = project(normed, attn.W_Q)
     if attn.hook_pattern.listening:
         z = attn.hook_pattern((q @ k.mT / attn.scale + later).softmax(-1)) @ v
-    elif at is None:
-        z = scaled_dot_product_attention(q, k, v, is_causal=True)
-    else:
-        z = scaled_dot_product_attention(q, k, v, attn_mask=later)
-    z = rearrange(z, "batch head pos d_head -> (batch pos) (head d_head)")
-    return torch.addmm(x.flatten(0, 1), z, attn.W_O.flatten(0, 1), beta=block.gain)
+    else:  # it is fast on four axes
+        mask = None if at is None else later.flatten(0, -4)
+        flat = (x.flatten(0, -4) for x in (q, k, v))
+        z = scaled_dot_product_attention(*flat, attn_mask=mask, is_causal=at is None).view(q.shape)
+    z = rearrange(z, "... batch head pos d_head -> ... (batch pos) (head d_head)")
+    add = torch.addmm if z.ndim == 2 else torch.baddbmm
+    return add(x.flatten(-3, -2), z, attn.W_O.flatten(-3, -2), beta=block.gain)
 
 
 # --- Shortcuts for attention in the first block: their results are factors of the matrix that `_attend` returns ---
@@ -227,13 +233,15 @@ def _attend(block: Block, x: Tensor, at: Tensor | None) -> Tensor:
 
 def _shortcut(model: Transformer, tokens: Tensor, at: Tensor) -> Callable | None:
     """The shortcut that takes the fewest multiplications, assuming that every place occurs; None for `_attend`."""
-    cfg, n_pos, n_keys, n_rows = model.cfg, tokens.shape[1], tokens.numel(), at.numel()
+    cfg, n_pos, n_keys, n_rows = model.cfg, tokens.shape[-1], *(x.shape[-2] * x.shape[-1] for x in (tokens, at))
     n_heads, width, d_model = cfg.n_heads, cfg.n_heads * cfg.d_head, cfg.d_model
     places, sources = cfg.d_vocab * n_pos, cfg.d_vocab + n_pos
     takes: dict[Callable | None, int] = {
-        None: 2 * (n_keys + n_rows) * d_model * width + 2 * n_rows * n_pos * width,
-        _by_place: places * (4 * d_model + places) * width + LOOK_UP * n_rows * (1 + n_heads * n_pos) * d_model,
+        None: 2 * (n_keys + n_rows) * d_model * width + 2 * n_rows * n_pos * width
     }
+    if tokens.ndim == 2:
+        looked_up = LOOK_UP * n_rows * (1 + n_heads * n_pos) * d_model
+        takes[_by_place] = places * (4 * d_model + places) * width + looked_up
     if not cfg.layer_norm:
         per_row = sources * (n_heads * sources + (1 + n_heads) * d_model)
         takes[_by_source] = sources * (4 * d_model + sources) * width + n_rows * per_row
@@ -241,30 +249,33 @@ def _shortcut(model: Transformer, tokens: Tensor, at: Tensor) -> Callable | None
 
 
 def _by_source(model: Transformer, tokens: Tensor, at: Tensor) -> tuple[Tensor, list[Tensor]]:
-    """Rows are weights (row ((own, head) source)): of the embeddings of sources, and each head's results for them."""
-    block, d_vocab, n_pos = model.blocks[0], model.cfg.d_vocab, tokens.shape[1]
+    """Rows are weights (... row ((own, head) source)): of the embeddings of sources, and each head's results for
+    them."""
+    block, d_vocab, n_pos = model.blocks[0], model.cfg.d_vocab, tokens.shape[-1]
     first = int(at.min()) if at.device.type == "cpu" else 0  # no query is earlier
-    sources = torch.cat([_positions(model, n_pos), model.embed.W_E])
+    sources = torch.cat([_positions(model, n_pos), model.embed.W_E], -2)
+    n_sources = d_vocab + n_pos
     later = pad(_later(n_pos, sources.dtype, sources.device)[first:], (0, d_vocab, 0, d_vocab))
-    by_source, made = _tables(block, sources[first:], sources, later)
+    by_source, made = _tables(block, sources[..., first:, :], sources, later)
 
     # A query is the sum of the queries of its own position and its own token.
-    own = sources.new_zeros(*at.shape, len(sources) - first)
-    own.scatter_(2, at[..., None] - first, 1).scatter_(2, tokens.gather(1, at)[..., None] + n_pos - first, 1)
-    own = own.flatten(0, 1)  # (row source)
-    by_source = (own / block.attn.scale) @ by_source.transpose(0, 1).flatten(1)
+    own = sources.new_zeros(*at.shape, n_sources - first)
+    own.scatter_(-1, at[..., None] - first, 1).scatter_(-1, tokens.gather(-1, at)[..., None] + n_pos - first, 1)
+    own = own.flatten(-3, -2)  # (... row source)
+    by_source = (own / block.attn.scale) @ by_source.transpose(-3, -2).flatten(-2)
 
-    # The score with a key is the sum of those with its position and its token: (batch query head key or source).
-    with_position, with_token = by_source.view(*at.shape, -1, len(sources)).split([n_pos, d_vocab], 3)
-    token = tokens[:, None, None].expand_as(with_position)
-    pattern = (with_token.gather(3, token) + with_position).softmax(3)
+    # The score with a key is the sum of those with its position and its token: (... batch query head key or source).
+    with_position, with_token = by_source.view(*at.shape, -1, n_sources).split([n_pos, d_vocab], -1)
+    token = tokens[..., None, None, :].expand_as(with_position)
+    pattern = (with_token.gather(-1, token) + with_position).softmax(-1)
     if block.attn.hook_pattern.listening:
-        pattern = block.attn.hook_pattern(pattern.transpose(1, 2)).transpose(1, 2)
+        pattern = block.attn.hook_pattern(pattern.transpose(-3, -2)).transpose(-3, -2)
 
     # The attention to a position is that to one key; the attention to a token is the sum over the keys with this token.
-    gets = torch.cat([pattern, torch.zeros_like(with_token).scatter_add_(3, token, pattern)], 3)
+    gets = torch.cat([pattern, torch.zeros_like(with_token).scatter_add_(-1, token, pattern)], -1)
     own = own if block.gain == 1 else block.gain * own
-    return torch.cat([own, gets.view(len(own), -1)], 1), [torch.cat([sources[first:], made.flatten(0, 1)])]
+    table = torch.cat([sources[..., first:, :], made.flatten(-3, -2)], -2)
+    return torch.cat([own, gets.view(*own.shape[:-1], -1)], -1), [table]
 
 
 def _by_place(model: Transformer, tokens: Tensor, at: Tensor) -> tuple[_Lookups, list[Tensor]]:
@@ -301,11 +312,13 @@ def _found(places: Tensor, n: int) -> tuple[Tensor, Tensor]:
 
 
 def _positions(model: Transformer, n_pos: int) -> Tensor:
-    """The position embeddings, (pos d_model)."""
+    """The position embeddings, (... pos d_model)."""
+    W_E = model.embed.W_E
     if model.cfg.positions == "none":
-        return model.embed.W_E.new_zeros(n_pos, model.cfg.d_model)
+        return W_E.new_zeros(*W_E.shape[:-2], n_pos, model.cfg.d_model)
     W_pos = model.pos_embed.W_pos
-    return W_pos if n_pos == len(W_pos) else W_pos[:n_pos]
+    W_pos = W_pos if n_pos == W_pos.shape[-2] else W_pos[..., :n_pos, :]
+    return W_pos.expand(*W_E.shape[:-2], *W_pos.shape[-2:])  # sinusoidal ones are the same in all models of a stack
 
 
 @functools.lru_cache(maxsize=16)
@@ -318,14 +331,15 @@ def _tables(block: Block, queries: Tensor, keys: Tensor, later: Tensor) -> tuple
     """Attention scores between single residual streams, and each head's results for them.
 
     Args:
-        queries, keys: residual streams, (query d_model) and (key d_model).
+        queries, keys: residual streams, (... query d_model) and (... key d_model).
         later: added to the scores, (query key).
 
     Returns:
-        Scores before scaling, (head query key), and each head's result for a query that attends to one key only,
-        (head key d_model).
+        Scores before scaling, (... head query key), and each head's result for a query that attends to one key only,
+        (... head key d_model).
     """
     attn = block.attn
-    queries, keys = (block.ln1(x[None]).expand(len(attn.W_Q), -1, -1) for x in (queries, keys))
-    q, k, v = torch.bmm(queries, attn.W_Q), torch.bmm(keys, attn.W_K), torch.bmm(keys, attn.W_V)
-    return torch.baddbmm(later, q, k.mT), torch.bmm(v, attn.W_O)
+    axes = attn.W_Q.shape[:-2]  # (... head)
+    queries, keys = (block.ln1(x.unsqueeze(-3)).expand(*axes, -1, -1) for x in (queries, keys))
+    q, k, v = queries @ attn.W_Q, keys @ attn.W_K, keys @ attn.W_V
+    return later + q @ k.mT, v @ attn.W_O

@@ -6,7 +6,7 @@ bit for bit the same as without the interruption.
 """
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -15,9 +15,10 @@ from torch import Tensor
 from explorer.errors import UserError, quoted
 from explorer.model.architectures import new_model
 from explorer.model.fast_forward import logits_at
+from explorer.model.hooks import HookedModel
 from explorer.model.transformer import ModelConfig
 from explorer.settings import TrainingConfig
-from explorer.tasks.data import Stream
+from explorer.tasks.data import Batch, Stream
 from explorer.tasks.task import Task
 from explorer.training.measuring import measured_on
 from explorer.training.optimiser import OPTIMISERS, Optimiser
@@ -35,6 +36,16 @@ class Measured:
     test_loss: float | None = None
     test_per_token: Tensor | None = None  # (token,) float64
     measures: Mapping[str, Tensor] = field(default_factory=dict)  # name -> (line,); those of the test as "test_" + name
+
+
+@dataclass(frozen=True, eq=False)
+class Learnt:
+    """What is known of a batch before an update: of one model, or of each of a stack, with a leading axis."""
+
+    logits: Tensor  # (... batch answer d_vocab_out)
+    losses: Tensor  # (... batch answer) nats
+    of_activations: Mapping[str, Tensor]  # hook point -> (... batch ...), gradients of each model's mean loss
+    of_weights: Sequence[Tensor]  # (weight,) likewise
 
 
 class Training:
@@ -74,44 +85,60 @@ class Training:
             UserError: a loss or a weight is not finite.
         """
         while not self.over:
-            measured = self._update()
-            self.step += 1
-            losses = measured.per_token
-            if self._test is not None:
-                tested = measured.test_per_token
-                losses = torch.cat([losses, torch.full_like(losses, torch.nan) if tested is None else tested])
-            due = self.schedule.wants(self.step, losses)
-            unseen = measured.loss if self._test is None else measured.test_loss
-            self._over = unseen is not None and unseen < self.training.stop_below
-            if (due or self._over) and not all(weight.isfinite().all() for weight in self._weights):
-                raise UserError(self._diverged("Some weights are no longer finite"))
-            yield measured, due or self._over
+            batch = self.drawn()
+            yield self.taken(batch, learn(self.model, self.task, batch, self._weights))
+
+    def drawn(self) -> Batch:
+        """The batch of the next update."""
+        return self._train.next().to(self.device)
+
+    def taken(self, batch: Batch, learnt: "Learnt") -> tuple[Measured, bool]:
+        """Take one update.
+
+        Args:
+            batch: as `drawn` returned it.
+            learnt: from it.
+
+        Returns:
+            An item of `updates`.
+
+        Raises:
+            UserError: the loss or a weight is not finite.
+        """
+        task, training = self.task, self.training
+        with torch.no_grad():
+            found = {"loss": learnt.losses.mean(), "per_token": task.per_token(learnt.losses, batch)}
+            found |= task.measure(learnt.logits, batch, learnt.of_activations)
+            if self._test is not None and self.step % training.test_every == 0:
+                found |= {f"test_{name}": values for name, values in self._tested(self._test).items()}
+            gradients = [gradient.contiguous() for gradient in learnt.of_weights]
+            self._optimiser.improve(self._weights, gradients, learning_rate(training, self.step))
+        measured = self._measured(found)
+        self.step += 1
+        losses = measured.per_token
+        if self._test is not None:
+            tested = measured.test_per_token
+            losses = torch.cat([losses, torch.full_like(losses, torch.nan) if tested is None else tested])
+        due = self.schedule.wants(self.step, losses)
+        unseen = measured.loss if self._test is None else measured.test_loss
+        self._over = unseen is not None and unseen < training.stop_below
+        if (due or self._over) and not all(weight.isfinite().all() for weight in self._weights):
+            raise UserError(self._diverged("Some weights are no longer finite"))
+        return measured, due or self._over
+
+    def move(self, memory: Mapping[str, Tensor]) -> None:
+        """Keep the weights in other memory from now on.
+
+        Args:
+            memory: name -> memory of the shape of one weight, to which that is copied.
+        """
+        for name, weight in self.model.named_parameters():
+            weight.data = memory[name].copy_(weight.data)
 
     @property
     def over(self) -> bool:
         """Whether training is complete."""
         return self._over or self.step >= self.training.steps
-
-    def _update(self) -> Measured:
-        task = self.task
-        batch = self._train.next().to(self.device)
-        gradients: dict[str, Tensor] = {}
-
-        def watch(gradient: Tensor, name: str) -> None:
-            gradients[name] = gradient
-
-        with self.model.hooks(backward=dict.fromkeys(task.watched_gradients, watch)):
-            logits = logits_at(self.model, batch.tokens, batch.positions)
-        losses = task.losses(logits, batch)
-        loss = losses.mean()
-        weight_gradients = torch.autograd.grad(loss, self._weights)
-        with torch.no_grad():
-            found = {"loss": loss, "per_token": task.per_token(losses, batch), **task.measure(logits, batch, gradients)}
-            if self._test is not None and self.step % self.training.test_every == 0:
-                found |= {f"test_{name}": values for name, values in self._tested(self._test).items()}
-            lr = learning_rate(self.training, self.step)
-            self._optimiser.improve(self._weights, [gradient.contiguous() for gradient in weight_gradients], lr)
-        return self._measured(found)
 
     def _moments(self) -> dict[str, Tensor]:
         """What the optimiser remembers of each weight, by the names in `state`."""
@@ -220,3 +247,24 @@ def weights_in(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 def _copy(tensor: Tensor) -> Tensor:
     return tensor.detach().to("cpu", copy=True)
+
+
+def learn(model: HookedModel, task: Task, batch: Batch, weights: Sequence[Tensor]) -> Learnt:
+    """What one update of a model, or of each of a stack, needs to know of its batch.
+
+    Args:
+        model: one model, or a stack.
+        task: that is trained.
+        batch: its examples; for a stack, those of all models, with a leading axis.
+        weights: of the model.
+    """
+    gradients: dict[str, Tensor] = {}
+
+    def watch(gradient: Tensor, name: str) -> None:
+        gradients[name] = gradient
+
+    with model.hooks(backward=dict.fromkeys(task.watched_gradients, watch)):
+        logits = logits_at(model, batch.tokens, batch.positions)
+    losses = task.losses(logits, batch)
+    of_weights = torch.autograd.grad(losses.mean((-2, -1)).sum(), weights)
+    return Learnt(logits.detach(), losses.detach(), gradients, of_weights)

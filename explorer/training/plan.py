@@ -50,6 +50,12 @@ class Plan:
         plan = made(task, model, training, preset)
         return plan if plan == made({}, {}, {}, preset) else dataclasses.replace(plan, preset="")
 
+    @property
+    def batch_size(self) -> int:
+        """The examples of each update."""
+        examples = self.task.n_train(self.training)
+        return examples if examples and self.training.full_batch else self.training.batch_size
+
     def about(self) -> str:
         """Number of weights, estimated memory and steps, in one line."""
         memory = memory_needed(self.task, self.model, self.training) / 2**20

@@ -1,0 +1,98 @@
+"""Several runs of one shape, trained as one stack: each update is one batched forward and backward pass.
+
+Where calls cost more than arithmetic, as for a small model on a CPU or for any of these on a GPU, a stack takes little
+more time than one run. Its runs may differ in everything but their shapes: in seed, learning rate, weight decay. Each
+draws its own batches, and its `Training` does all the rest, so each has the results that it has by itself, up to
+rounding.
+"""
+
+from collections.abc import Hashable, Iterator, Sequence
+
+import torch
+from torch import Tensor
+
+from explorer.errors import UserError
+from explorer.model.architectures import model_from_weights
+from explorer.model.hooks import HookedModel
+from explorer.tasks.data import Batch
+from explorer.training.loop import Learnt, Measured, Training, learn
+from explorer.training.plan import Plan
+
+
+def shape_of(plan: Plan) -> Hashable:
+    """What runs must have in common to be trained as one stack.
+
+    Args:
+        plan: the settings of a run.
+
+    Returns:
+        A value that is equal for two plans if they can.
+    """
+    return plan.task, plan.model, plan.batch_size
+
+
+class Stack:
+    """Trainings that take their updates together. Those that are over, or fail, leave it.
+
+    Args:
+        trainings: at least one; the plans of all have the same `shape_of`, and all are on one device.
+    """
+
+    def __init__(self, trainings: Sequence[Training]):
+        self._trainings = [training for training in trainings if not training.over]
+        self._gather()
+
+    def _gather(self) -> None:
+        """Make one stack of the weights. Those of each training become a part of it."""
+        if not self._trainings:
+            return
+        states = [training.model.state_dict() for training in self._trainings]
+        weights = {name: torch.stack([state[name] for state in states]) for name in states[0]}
+        for i, training in enumerate(self._trainings):
+            training.move({name: weight[i] for name, weight in weights.items()})
+        self._model: HookedModel = model_from_weights(self._trainings[0].model.cfg, weights).requires_grad_()
+
+    def leave(self, training: Training) -> None:
+        """Take a training out, which goes on by itself or not at all.
+
+        Args:
+            training: one of the stack.
+        """
+        self._trainings.remove(training)
+        training.move({name: weight.clone() for name, weight in training.model.named_parameters()})
+        self._gather()
+
+    def updates(self) -> Iterator[list[tuple[Training, tuple[Measured, bool] | UserError]]]:
+        """Train all to their last steps.
+
+        Yields:
+            For one update of each: the training, and what `Training.taken` returned, or the error that it raised.
+        """
+        while self._trainings:
+            batches = [training.drawn() for training in self._trainings]
+            learnt = learn(self._model, self._trainings[0].task, _stacked(batches), list(self._model.parameters()))
+            taken = list(self._taken(batches, learnt))
+            yield taken
+            for training, outcome in taken:
+                if training in self._trainings and (training.over or isinstance(outcome, UserError)):
+                    self.leave(training)
+
+    def _taken(
+        self, batches: Sequence[Batch], learnt: Learnt
+    ) -> Iterator[tuple[Training, tuple[Measured, bool] | UserError]]:
+        for i, (training, batch) in enumerate(zip(self._trainings, batches, strict=True)):
+            of_activations = {name: gradient[i] for name, gradient in learnt.of_activations.items()}
+            of_weights = [gradient[i] for gradient in learnt.of_weights]
+            try:
+                yield training, training.taken(batch, Learnt(learnt.logits[i], learnt.losses[i], of_activations, of_weights))
+            except UserError as error:  # it diverged; the others go on
+                yield training, error
+
+
+def _stacked(batches: Sequence[Batch]) -> Batch:
+    """The examples of all trainings, with a leading axis; what else is known of them stays with each."""
+
+    def together(name: str) -> Tensor:
+        return torch.stack([getattr(batch, name) for batch in batches])
+
+    return Batch(together("tokens"), together("positions"), together("targets"))
