@@ -57,8 +57,12 @@ def _with_adamw(values: Values) -> bool:
     return bool(values["optimiser"] == "adamw")
 
 
+def _with_all_snapshots(values: Values) -> bool:
+    return values["keep"] == "all"
+
+
 def _with_snapshots_that_follow(values: Values) -> bool:
-    return not values["snapshot_every"]
+    return _with_all_snapshots(values) and not values["snapshot_every"]
 
 
 @dataclass(frozen=True)
@@ -118,7 +122,12 @@ class TrainingConfig:
     beta2: float = setting("of AdamW's average of squared gradients", 0, 0.999999, default=0.98, when=_with_adamw)
     warmup: int = setting("updates until the full learning rate; it is 0 in the first", 0, 10_000_000, default=10)
     cooldown: float = setting("share of all updates at the end over which lr falls to 0", 0, 1, default=0.0)
-    snapshot_every: int = setting("updates between snapshots; 0: where the losses move", 0, 10_000_000, default=0)
+    keep: Literal["all", "ends", "losses"] = setting(
+        "all snapshots; only the first and the last; or losses only, and no weights", default="all"
+    )
+    snapshot_every: int = setting(
+        "updates between snapshots; 0: where the losses move", 0, 10_000_000, default=0, when=_with_all_snapshots
+    )
     snapshot_moved: float = setting(
         "nats that a smoothed loss may move before the next snapshot",
         0.001,

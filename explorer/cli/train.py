@@ -78,8 +78,8 @@ def trained(run: Run, device: str) -> RunInfo:
             bar.update(measured.step + 1 - bar.n)
 
     try:
-        with _terminated() as terminated:
-            return recorder.train(run, on_update=show, should_stop=lambda: bool(terminated), device=device)
+        with terminated() as ended:
+            return recorder.train(run, on_update=show, should_stop=lambda: bool(ended), device=device)
     except KeyboardInterrupt:
         if run.is_training():
             raise
@@ -111,10 +111,14 @@ def _to_resume(runs: Runs, options: argparse.Namespace) -> Run:
 
 
 @contextlib.contextmanager
-def _terminated() -> Iterator[list[int]]:
+def terminated(interrupt: bool = False) -> Iterator[list[int]]:
     """A list to which the first signal of `ENDINGS` is added, so that training can stop; a second one ends the process.
     Those that are ignored, as by nohup, stay so. Ctrl-C raises KeyboardInterrupt, also in a process that was started in
-    the background, where shells have it ignored."""
+    the background, where shells have it ignored.
+
+    Args:
+        interrupt: Ctrl-C is noted like the others, and raises KeyboardInterrupt the second time.
+    """
     received: list[int] = []
     before = {number: signal.getsignal(number) for number in (*ENDINGS, signal.SIGINT)}
 
@@ -122,11 +126,12 @@ def _terminated() -> Iterator[list[int]]:
         received.append(number)
         for ending in ENDINGS:
             signal.signal(ending, before[ending])
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
     for ending in ENDINGS:
         if before[ending] is not signal.SIG_IGN:
             signal.signal(ending, note)
-    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGINT, note if interrupt else signal.default_int_handler)
     try:
         yield received
     finally:

@@ -221,8 +221,8 @@ def _attend(block: Block, x: Tensor, at: Tensor | None) -> Tensor:
         z = attn.hook_pattern((q @ k.mT / attn.scale + later).softmax(-1)) @ v
     else:  # it is fast on four axes
         mask = None if at is None else later.flatten(0, -4)
-        flat = (x.flatten(0, -4) for x in (q, k, v))
-        z = scaled_dot_product_attention(*flat, attn_mask=mask, is_causal=at is None).view(q.shape)
+        q4, k4, v4 = (x.flatten(0, -4) for x in (q, k, v))
+        z = scaled_dot_product_attention(q4, k4, v4, attn_mask=mask, is_causal=at is None).view(q.shape)
     z = rearrange(z, "... batch head pos d_head -> ... (batch pos) (head d_head)")
     add = torch.addmm if z.ndim == 2 else torch.baddbmm
     return add(x.flatten(-3, -2), z, attn.W_O.flatten(-3, -2), beta=block.gain)
@@ -236,9 +236,7 @@ def _shortcut(model: Transformer, tokens: Tensor, at: Tensor) -> Callable | None
     cfg, n_pos, n_keys, n_rows = model.cfg, tokens.shape[-1], *(x.shape[-2] * x.shape[-1] for x in (tokens, at))
     n_heads, width, d_model = cfg.n_heads, cfg.n_heads * cfg.d_head, cfg.d_model
     places, sources = cfg.d_vocab * n_pos, cfg.d_vocab + n_pos
-    takes: dict[Callable | None, int] = {
-        None: 2 * (n_keys + n_rows) * d_model * width + 2 * n_rows * n_pos * width
-    }
+    takes: dict[Callable | None, int] = {None: 2 * (n_keys + n_rows) * d_model * width + 2 * n_rows * n_pos * width}
     if tokens.ndim == 2:
         looked_up = LOOK_UP * n_rows * (1 + n_heads * n_pos) * d_model
         takes[_by_place] = places * (4 * d_model + places) * width + looked_up

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from explorer.errors import UserError
-from explorer.runs.files import write_tensors, write_text
+from explorer.runs.files import write_tensors, write_text, writing
 from explorer.runs.info import RunInfo, snapshot_metadata
 from explorer.runs.lock import Held
 from explorer.runs.store import Run
@@ -20,6 +20,7 @@ from explorer.training.half_precision import halved, probes
 from explorer.training.loop import Measured, Training, weights_in
 
 REPORT_EVERY = 2.0  # seconds between two reports of progress
+STATE_EVERY = 15.0  # seconds between two states of a run without snapshots, with which states are written otherwise
 
 
 def write_info(run: Run, info: RunInfo, check: Callable[[], object] = lambda: None) -> None:
@@ -94,7 +95,10 @@ class Keeper:
         self._kept = set(info.snapshots) | run.steps_on_disk()
         self._began, self._first, self._reported = time.monotonic(), step_now, time.monotonic()
         self._last_kept = -1
-        self._probes = probes(info.task, info.training) if info.training.snapshot_dtype == "float16" else []
+        training = info.training
+        self._has_snapshots = training.keep == "all"
+        is_halved = training.snapshot_dtype == "float16" and training.keep != "losses"
+        self._probes = probes(info.task, training) if is_halved else []
         self._writer, self._writing = ThreadPoolExecutor(1), Future[Any]()
 
     def __enter__(self) -> "Keeper":
@@ -117,16 +121,24 @@ class Keeper:
         if not self._writing.done():
             return
         self._writing.result()
-        if time.monotonic() - self._reported > REPORT_EVERY:
-            self._hand_over(self._write_report, training.step, self._record.tensors())
+        since = time.monotonic() - self._reported
+        if since > (REPORT_EVERY if self._has_snapshots else STATE_EVERY):
+            state = None if self._has_snapshots else training.state()
+            self._hand_over(self._write_report, training.step, self._record.tensors(), state)
             self._reported = time.monotonic()
 
     def finish(self, training: Training, status: str) -> RunInfo:
+        """Write what is not on disk yet. Where not all snapshots are kept, neither is the state in the end."""
         self._writing.result()
         if training.step != self._last_kept:
             self._hand_over(self._write_progress, self._record.tensors(), training.state())
         self._hand_over(self._write_info, training.step, status)
-        return self._writing.result()
+        info = self._writing.result()
+        if status == "done" and not self._has_snapshots:
+            self._held.check()
+            with writing(self._run.resume_file):
+                self._run.resume_file.unlink(missing_ok=True)
+        return info
 
     def _hand_over(self, write: Callable[..., object], *what: object) -> None:
         self._writing.result()
@@ -142,8 +154,10 @@ class Keeper:
         write_tensors(self._run.resume_file, state, check=self._held.check)
         self._write_info(step, "running")
 
-    def _write_report(self, step: int, metrics: dict[str, Tensor]) -> None:
+    def _write_report(self, step: int, metrics: dict[str, Tensor], state: dict[str, Tensor] | None) -> None:
         write_tensors(self._run.metrics_file, metrics, check=self._held.check)
+        if state is not None:
+            write_tensors(self._run.resume_file, state, check=self._held.check)
         self._write_info(step, "running")
 
     def _write_progress(self, metrics: dict[str, Tensor], state: dict[str, Tensor]) -> None:

@@ -5,7 +5,7 @@ import dataclasses
 import os
 import signal
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 
 import torch
 
@@ -21,6 +21,7 @@ from explorer.tasks.task import Task
 from explorer.training.loop import Measured, Training
 from explorer.training.memory import check_memory
 from explorer.training.process import device_named, made_with, run_apart, threads_for
+from explorer.training.stack import Stack
 
 # Signals that ask a process to end: from the system, and from a terminal that is closed, which not every system has.
 ENDINGS = tuple(getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name))
@@ -141,28 +142,37 @@ def train(
 def _train_locked(
     run: Run, on_update: Callable[[Measured], None], should_stop: Callable[[], bool], device: str
 ) -> RunInfo:
-    with locked(run.lock_file) as held:
-        info = run.info()
-        if info.status == "done":
-            raise UserError(
-                f"{run.name} is done: all of its {info.steps_done:,} steps are trained; give it more to go on."
-            )
-        try:
-            training = Training(info.task, info.model, info.training, device)
-            made = made_with(device_named(device), torch.get_num_threads())
-            info = dataclasses.replace(info, made_with=made)
-            return _train(run, held, training, info, on_update, should_stop)
-        except WriteError as error:
-            held.check()
-            if not (run.steps_on_disk() or run.resume_file.exists()):
-                _discard(run)
-                raise UserError(error.sentence("train it again")) from error
-            sentence = error.sentence(f"resume {run.name}")
-            _fail(run, held, sentence)
-            raise UserError(sentence) from error
-        except Exception as error:
-            _fail(run, held, str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}")
-            raise
+    with locked(run.lock_file) as held, _failures_noted(run, held):
+        training, info = _begun(run, device)
+        return _train(run, held, training, info, on_update, should_stop)
+
+
+def _begun(run: Run, device: str) -> tuple[Training, RunInfo]:
+    """A run that is locked, as a training at its first step, and what run.json is to hold."""
+    info = run.info()
+    if info.status == "done":
+        raise UserError(f"{run.name} is done: all of its {info.steps_done:,} steps are trained; give it more to go on.")
+    made = made_with(device_named(device), torch.get_num_threads())
+    training = Training(info.task, info.model, info.training, device)
+    return training, dataclasses.replace(info, made_with=made)
+
+
+@contextlib.contextmanager
+def _failures_noted(run: Run, held: Held) -> Iterator[None]:
+    """Notes in run.json why training failed; a run of which nothing could be kept is removed."""
+    try:
+        yield
+    except WriteError as error:
+        held.check()
+        if not (run.steps_on_disk() or run.resume_file.exists()):
+            _discard(run)
+            raise UserError(error.sentence("train it again")) from error
+        sentence = error.sentence(f"resume {run.name}")
+        _fail(run, held, sentence)
+        raise UserError(sentence) from error
+    except Exception as error:
+        _fail(run, held, str(error) if isinstance(error, UserError) else f"{type(error).__name__}: {error}")
+        raise
 
 
 def _fail(run: Run, held: Held, message: str) -> None:
@@ -179,9 +189,26 @@ def _train(
     on_update: Callable[[Measured], None],
     should_stop: Callable[[], bool],
 ) -> RunInfo:
+    with _kept(run, held, training, info) as (keeper, record):
+        for measured, due in training.updates():
+            held.check()
+            record.add(measured)
+            if due:
+                keeper.keep(training)
+            keeper.report(training)
+            on_update(measured)
+            if not training.over and (should_stop() or run.stop_file.exists()):
+                return keeper.finish(training, "stopped")
+        return keeper.finish(training, "done")
+
+
+@contextlib.contextmanager
+def _kept(run: Run, held: Held, training: Training, info: RunInfo) -> Iterator[tuple[Keeper, Record]]:
+    """Prepare a run's folder, restore the training from its state if there is one, and keep its first snapshot."""
     remove_incomplete(run.folder)
-    with writing(run.snapshots_folder):  # the only folder that is made, and only here
-        run.snapshots_folder.mkdir(exist_ok=True)
+    if training.schedule.wants_first:
+        with writing(run.snapshots_folder):  # the only folder that is made, and only here
+            run.snapshots_folder.mkdir(exist_ok=True)
     with writing(run.stop_file):
         run.stop_file.unlink(missing_ok=True)
     if run.log.exists():  # the output of an earlier process
@@ -195,7 +222,7 @@ def _train(
         except (RuntimeError, ValueError, OverflowError) as error:
             raise UserError(f"{run.name}/resume.safetensors is damaged: {error} Train a new run.") from error
         record.load(run.metrics(), training.step)
-    elif info.steps_done:
+    elif info.steps_done and info.training.keep == "all":
         raise UserError(f"{run.name}/resume.safetensors is missing, so the run cannot be resumed; train a new one.")
     for step in run.steps_on_disk():
         if step > training.step:  # a process was killed between writing this snapshot and writing the state
@@ -204,18 +231,102 @@ def _train(
     snapshots = tuple(step for step in info.snapshots if step <= training.step)
     began = dataclasses.replace(info, status="running", message="", steps_per_second=0.0, snapshots=snapshots)
     with Keeper(run, held, began, record, training.step) as keeper:
-        if training.step == 0:
+        if training.step == 0 and training.schedule.wants_first:
             keeper.keep(training)
-        for measured, due in training.updates():
-            held.check()
-            record.add(measured)
-            if due:
-                keeper.keep(training)
-            keeper.report(training)
-            on_update(measured)
-            if not training.over and (should_stop() or run.stop_file.exists()):
-                return keeper.finish(training, "stopped")
-        return keeper.finish(training, "done")
+        yield keeper, record
+
+
+def train_together(
+    runs: Sequence[Run], should_stop: Callable[[], bool] = lambda: False, device: str = "auto"
+) -> dict[str, str]:
+    """Train runs of one shape as one stack, each to its last step, and write of each what `train` writes.
+
+    Args:
+        runs: none of which is done; they can be trained as one stack (`training.stack.shape_of`).
+        should_stop: called after each update, in the training thread; if it returns true, everything is saved and
+            training stops.
+        device: as for `train`.
+
+    Returns:
+        Name -> why that run failed. The others are done, or stopped.
+    """
+    device_named(device)
+    interrupted = threading.Event()
+    return run_apart(
+        lambda: _train_together(runs, lambda: interrupted.is_set() or should_stop(), device), 1, interrupted.set
+    )
+
+
+def _train_together(runs: Sequence[Run], should_stop: Callable[[], bool], device: str) -> dict[str, str]:
+    problems: dict[str, str] = {}
+    with contextlib.ExitStack() as all_of_them:
+        members: dict[Training, _Member] = {}
+        for run in runs:
+            member = _Member(run, all_of_them)
+            with member.problem_in(problems):
+                members[member.begin(device)] = member
+        together = Stack(list(members))
+        for training in [training for training in members if training.over]:  # it was killed when all was trained
+            with members[training].problem_in(problems):
+                members.pop(training).finish(training)
+        for taken in together.updates():
+            stops = should_stop()
+            for training, outcome in taken:
+                member = members[training]
+                with member.problem_in(problems):
+                    member.note(training, outcome)
+                if member.run.name in problems:
+                    together.leave(training)
+                elif training.over or stops:
+                    with member.problem_in(problems):
+                        member.finish(training)
+            if stops:
+                break
+    return problems
+
+
+class _Member:
+    """A run that is trained together with others. What goes wrong with it does not stop these.
+
+    Args:
+        run: that is trained.
+        until: the end of the training of all, until which its lock is held.
+    """
+
+    def __init__(self, run: Run, until: contextlib.ExitStack):
+        self.run, self._until = run, until
+        self._held: Held | None = None
+
+    @contextlib.contextmanager
+    def problem_in(self, problems: dict[str, str]) -> Iterator[None]:
+        """Adds why the run failed, if it does meanwhile."""
+        noted = contextlib.nullcontext() if self._held is None else _failures_noted(self.run, self._held)
+        try:
+            with noted:
+                yield
+        except UserError as error:
+            problems[self.run.name] = str(error)
+
+    def begin(self, device: str) -> Training:
+        self._held = self._until.enter_context(locked(self.run.lock_file))
+        with _failures_noted(self.run, self._held):
+            training, info = _begun(self.run, device)
+            self._keeper, self._record = self._until.enter_context(_kept(self.run, self._held, training, info))
+        return training
+
+    def note(self, training: Training, outcome: tuple[Measured, bool] | UserError) -> None:
+        if isinstance(outcome, UserError):
+            raise outcome
+        assert self._held is not None
+        self._held.check()
+        measured, due = outcome
+        self._record.add(measured)
+        if due:
+            self._keeper.keep(training)
+        self._keeper.report(training)
+
+    def finish(self, training: Training) -> None:
+        self._keeper.finish(training, "done" if training.over else "stopped")
 
 
 def extend(run: Run, steps: int) -> None:

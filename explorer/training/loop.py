@@ -65,7 +65,8 @@ class Training:
     """
 
     def __init__(self, task: Task, model_config: ModelConfig, training: TrainingConfig, device: str = "cpu"):
-        self.task, self.training, self.device = task, training, device_named(device)
+        self.task, self.model_config, self.training = task, model_config, training
+        self.device = device_named(device)
         self.step = 0
         self.model = new_model(model_config, training.seed).to(self.device)
         self.schedule = SnapshotSchedule(training)
@@ -122,9 +123,9 @@ class Training:
         due = self.schedule.wants(self.step, losses)
         unseen = measured.loss if self._test is None else measured.test_loss
         self._over = unseen is not None and unseen < training.stop_below
-        if (due or self._over) and not all(weight.isfinite().all() for weight in self._weights):
+        if (due or self.over) and not all(weight.isfinite().all() for weight in self._weights):
             raise UserError(self._diverged("Some weights are no longer finite"))
-        return measured, due or self._over
+        return measured, due or (self._over and self.schedule.wants_first)
 
     def move(self, memory: Mapping[str, Tensor]) -> None:
         """Keep the weights in other memory from now on.

@@ -14,7 +14,7 @@ class SnapshotSchedule:
 
     With ``snapshot_every``, at a fixed interval. Otherwise when a smoothed per-token loss has changed by
     ``snapshot_moved`` nats since the last snapshot, or when ``snapshot_share`` of all steps have passed since.
-    Always at step 0 and at the last step.
+    Always at step 0 and at the last step, unless ``keep`` is "losses"; nowhere else if it is "ends".
 
     Args:
         training: the settings of the run.
@@ -25,6 +25,11 @@ class SnapshotSchedule:
         self._last = 0
         self._smoothed: np.ndarray | None = None  # (token,) of train and test losses together
         self._at_last: np.ndarray | None = None  # (token,) as they were at the last snapshot
+
+    @property
+    def wants_first(self) -> bool:
+        """Whether to keep a snapshot of step 0, before the first update."""
+        return self._training.keep != "losses"
 
     def wants(self, step: int, losses: Tensor) -> bool:
         """Whether to keep a snapshot; to be called once for each update.
@@ -44,7 +49,11 @@ class SnapshotSchedule:
             self._at_last = smoothed
         self._at_last = np.where(np.isnan(self._at_last), smoothed, self._at_last)
         training = self._training
-        if training.snapshot_every:
+        if training.keep == "losses":
+            return False
+        if training.keep == "ends":
+            due = False
+        elif training.snapshot_every:
             due = step % training.snapshot_every == 0
         else:
             moved = np.nan_to_num(np.abs(smoothed - self._at_last)).max() >= training.snapshot_moved

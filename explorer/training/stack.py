@@ -50,7 +50,7 @@ class Stack:
         weights = {name: torch.stack([state[name] for state in states]) for name in states[0]}
         for i, training in enumerate(self._trainings):
             training.move({name: weight[i] for name, weight in weights.items()})
-        self._model: HookedModel = model_from_weights(self._trainings[0].model.cfg, weights).requires_grad_()
+        self._model: HookedModel = model_from_weights(self._trainings[0].model_config, weights).requires_grad_()
 
     def leave(self, training: Training) -> None:
         """Take a training out, which goes on by itself or not at all.
@@ -84,7 +84,10 @@ class Stack:
             of_activations = {name: gradient[i] for name, gradient in learnt.of_activations.items()}
             of_weights = [gradient[i] for gradient in learnt.of_weights]
             try:
-                yield training, training.taken(batch, Learnt(learnt.logits[i], learnt.losses[i], of_activations, of_weights))
+                yield (
+                    training,
+                    training.taken(batch, Learnt(learnt.logits[i], learnt.losses[i], of_activations, of_weights)),
+                )
             except UserError as error:  # it diverged; the others go on
                 yield training, error
 

@@ -1,0 +1,122 @@
+"""Train many runs: some settings take several values, each with several seeds; a sweep that was ended goes on."""
+
+import argparse
+import contextlib
+import os
+from collections.abc import Callable
+from concurrent.futures import Executor
+
+from tqdm import tqdm
+
+from explorer.cli.main import say, warn
+from explorer.cli.train import terminated
+from explorer.errors import UserError, quoted
+from explorer.runs import Runs
+from explorer.runs.sweeps import Sweep, create_sweep, open_sweep, sweep_names
+from explorer.sweeps.cluster import cluster
+from explorer.sweeps.engine import Progress, processes, train_sweep
+from explorer.sweeps.outcomes import Collected
+from explorer.sweeps.trial import tried
+from explorer.tasks import TASKS, task_named
+from explorer.training.process import DEVICES, device_named
+from explorer.training.sweep import SweepPlan, parsed
+
+KEEP = ("losses", "ends", "all")
+MOST_SHOWN = 4  # runs in the line of progress
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("task", help=", ".join(sorted(TASKS)))
+    parser.add_argument("--preset", help="settings to start from; default: the task's first preset")
+    parser.add_argument(
+        "--over", action="append", default=[], metavar="KEY=V1,V2", help="a setting and its values; may be repeated"
+    )
+    parser.add_argument("--seeds", default="", metavar="0-9", help="seeds of each combination; default: the preset's")
+    parser.add_argument("--name", help="of the sweep; default: from the task and the settings")
+    parser.add_argument("--steps", type=int, help="updates of each run")
+    parser.add_argument("--finite", type=int, metavar="N", help="train on N examples, drawn once")
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="any other setting")
+    parser.add_argument(
+        "--keep",
+        choices=KEEP,
+        default="losses",
+        help="of each run: losses only, the first and last snapshot too, or all; default: losses",
+    )
+    parser.add_argument("--workers", type=int, metavar="N", help="processes; default: as many as cores")
+    parser.add_argument("--dask", metavar="ADDRESS", help="train on the workers of this Dask scheduler instead")
+    parser.add_argument("--device", default="cpu", help=", ".join(DEVICES))
+    parser.add_argument("--dry-run", action="store_true", help="only say what it would take")
+
+
+def run(options: argparse.Namespace) -> None:
+    device_named(options.device)
+    workers = os.cpu_count() or 1 if options.workers is None else options.workers
+    if not 1 <= workers <= 1024:
+        raise UserError(f"--workers is {workers}; it must lie between 1 and 1,024.")
+    plan = _plan(options)
+    name = options.name or default_name(plan)
+    runs = Runs(options.checkpoints)
+    executors = processes(workers)
+    if options.dask:
+        executors, workers = cluster(options.dask)
+    if name in sweep_names(runs):
+        sweep = open_sweep(runs, name)
+        if sweep.info().plan != plan:
+            raise UserError(f"There is a sweep {quoted(name)} with other settings; choose another --name.")
+        missing = len(Collected(sweep).missing)
+        say(f"{name}: {len(plan) - missing:,} of {len(plan):,} runs are done.")
+        if options.dry_run or not missing:
+            return
+    else:
+        info, estimate = tried(plan, workers, options.device)
+        say(f"{name}: {estimate}.")
+        if options.dry_run:
+            return
+        sweep = create_sweep(runs, name, info)
+    _train(sweep, options, executors, workers)
+
+
+def _plan(options: argparse.Namespace) -> SweepPlan:
+    kind = task_named(options.task)
+    given = [f"{key}={getattr(options, key)}" for key in ("steps", "finite") if getattr(options, key) is not None]
+    assignments = [*options.set, *given, f"keep={options.keep}"]
+    return parsed(kind, options.preset or next(iter(kind.presets)), assignments, options.over, options.seeds)
+
+
+def default_name(plan: SweepPlan) -> str:
+    """The name of a sweep, unless somebody chooses one.
+
+    Args:
+        plan: its settings.
+    """
+    cell = plan.cells()[0]
+    base = cell.plan.task.run_name(cell.plan.training)
+    return f"{base}-by-{'-'.join(plan.over)}" if plan.over else f"{base}-seeds"
+
+
+def _train(sweep: Sweep, options: argparse.Namespace, executors: Callable[[], Executor], workers: int) -> None:
+    bar = tqdm(unit="step", desc=sweep.name, delay=0.2, dynamic_ncols=True)
+
+    def show(progress: Progress) -> None:
+        running = [f"{name} {done / of:.0%}" for name, (done, of) in list(progress.running.items())[:MOST_SHOWN]]
+        more = len(progress.running) - len(running)
+        running += [f"{more} more"] if more > 0 else []
+        with contextlib.suppress(OSError):  # the terminal may be closed; training goes on
+            bar.total, bar.initial = progress.n_steps, progress.begun_at
+            bar.set_postfix_str(f"{progress.done} of {progress.n_runs} runs; {', '.join(running)}", refresh=False)
+            bar.update(progress.steps - bar.n)
+
+    try:
+        with terminated(interrupt=True) as ended:
+            progress = train_sweep(
+                sweep, executors, workers, options.device, on_progress=show, should_stop=lambda: bool(ended)
+            )
+    finally:
+        with contextlib.suppress(OSError):
+            bar.close()
+    warn(f"{name}: {problem}" for name, problem in progress.problems.items())
+    if progress.done < progress.n_runs:
+        say(f"Stopped with {progress.done:,} of {progress.n_runs:,} runs; the same command goes on.")
+    else:
+        failed = f", {len(progress.problems):,} of which failed" if progress.problems else ""
+        say(f"Done: {progress.n_runs:,} runs{failed}, in {sweep.folder}")

@@ -1,0 +1,69 @@
+"""Sweeps on a cluster: the processes of a Dask scheduler, which must see the folder of runs under the same path."""
+
+from collections.abc import Callable
+from concurrent.futures import Executor, Future
+from typing import Any
+
+from explorer.errors import UserError, printable, quoted
+from explorer.sweeps.engine import begin_worker
+
+CONNECT_WITHIN = 10  # seconds
+
+
+class _Cluster(Executor):
+    """The workers of a scheduler, until `shutdown`."""
+
+    def __init__(self, client: Any):
+        self._client, self._executor = client, client.get_executor(pure=False, retries=0)
+
+    def submit(self, function: Callable[..., Any], /, *args: Any, **settings: Any) -> Future[Any]:
+        return self._executor.submit(_on_one_thread, function, args, settings)
+
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
+        self._executor.shutdown(wait=wait and self._client.status == "running")
+        self._client.close(timeout=CONNECT_WITHIN)
+
+
+def _on_one_thread(function: Callable[..., Any], args: Any, settings: Any) -> Any:
+    begin_worker()
+    return function(*args, **settings)
+
+
+def cluster(address: str) -> tuple[Callable[[], Executor], int]:
+    """Executors of a Dask cluster.
+
+    Args:
+        address: of its scheduler, such as ``tcp://node1:8786``.
+
+    Returns:
+        Makes an executor, and how many groups it can train at a time: the threads of all workers.
+
+    Raises:
+        UserError: the package that talks to it is missing, it does not answer, or it has no workers.
+    """
+    try:
+        from distributed import Client
+    except ImportError as error:
+        raise UserError(
+            "--dask needs a package that is missing; install it with: pip install -r requirements-optional.txt"
+        ) from error
+
+    def connected() -> Any:
+        try:
+            return Client(address, timeout=CONNECT_WITHIN, set_as_default=False)
+        except (OSError, ValueError) as error:
+            raise UserError(
+                f"No Dask scheduler answers at {quoted(address)} ({printable(error).rstrip('.')}); start one with: "
+                "dask scheduler"
+            ) from error
+
+    client = connected()
+    try:
+        threads = sum(client.nthreads().values())
+    finally:
+        client.close(timeout=CONNECT_WITHIN)
+    if not threads:
+        raise UserError(
+            f"The Dask scheduler at {quoted(address)} has no workers; start some with: dask worker {address}"
+        )
+    return lambda: _Cluster(connected()), threads

@@ -1,0 +1,312 @@
+"""Trains the runs of a sweep with any executor of `concurrent.futures`.
+
+A *group* is a few runs that are trained together, as one stack if the sweep has stacks. The names of its runs go to a
+worker, which reads their settings from sweep.json and writes the runs where they live; numbers for the diagram come
+back, never a model. A worker that dies costs what its runs did since their last state; its groups are tried again. What
+is done is never trained again, so a sweep that was killed at any moment goes on where it was.
+"""
+
+import contextlib
+import multiprocessing
+import os
+import signal
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Executor, Future, ProcessPoolExecutor, wait
+from dataclasses import dataclass, field
+
+import torch
+from filelock import FileLock, Timeout
+from torch import Tensor
+
+from explorer.errors import UserError
+from explorer.runs import Runs, recorder
+from explorer.runs.store import Run
+from explorer.runs.sweeps import Sweep, SweepInfo, open_sweep
+from explorer.sweeps.outcomes import Collected, measured
+from explorer.training.stack import shape_of
+
+ATTEMPTS = 3  # to train a group whose worker dies
+LOOK_EVERY = 0.5  # seconds between two looks at whether a stop is asked for
+WRITE_EVERY = 10.0  # seconds between two writings of outcomes.safetensors
+Group = tuple[str, ...]  # names of runs
+Found = Mapping[str, tuple[Mapping[str, Tensor], str]]  # name of a run -> what was measured, why it failed
+
+
+@dataclass
+class Progress:
+    """How far a sweep has got."""
+
+    n_runs: int
+    n_steps: int  # updates of all runs
+    done: int = 0  # runs that are over: done or failed
+    steps: int = 0  # updates, those of failed runs counted in full
+    seconds: float = 0.0  # since this process began
+    begun_at: int = 0  # updates that were done before
+    running: dict[str, tuple[int, int]] = field(default_factory=dict)  # name -> updates done, and in all
+    problems: dict[str, str] = field(default_factory=dict)  # name -> why it failed
+
+    @property
+    def seconds_left(self) -> float | None:
+        """As it goes now; None while nothing is known."""
+        fresh = self.steps - self.begun_at
+        return self.seconds / fresh * (self.n_steps - self.steps) if fresh > 0 else None
+
+
+# --- In a worker ---
+
+
+def begin_worker() -> None:
+    """Set up a process: it computes on one thread, makes way for the app, and leaves Ctrl-C to that of the sweep."""
+    torch.set_num_threads(1)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    with contextlib.suppress(OSError):
+        os.nice(5)
+
+
+def train_group(root: str, sweep_name: str, names: Group, device: str) -> dict[str, tuple[dict[str, Tensor], str]]:
+    """Train some runs of a sweep, each to its last step or until a stop is asked for.
+
+    Args:
+        root: the folder of runs in which the sweep is.
+        sweep_name: its name.
+        names: of the runs, which can be trained as one stack.
+        device: to train on.
+
+    Returns:
+        Name -> what `measured` returns, and why the run failed, "" if it did not.
+    """
+    sweep = open_sweep(Runs(root), sweep_name)
+    cells = {cell.name: cell for cell in sweep.info().cells}
+    problems: dict[str, str] = {}
+    runs: list[Run] = []
+    for name in names:
+        plan = cells[name].plan
+        try:
+            run = sweep.run(name)
+            if not run.info_file.exists():
+                run = recorder.create(sweep.runs, name, plan.task, plan.model, plan.training, plan.preset, threads=1)
+            if run.info().status != "done":
+                runs.append(run)
+        except UserError as error:
+            problems[name] = str(error)
+    stop = _Watch(sweep)
+    if len(runs) == 1:
+        try:
+            recorder.train(runs[0], should_stop=stop, device=device)
+        except UserError as error:
+            problems[runs[0].name] = str(error)
+    elif runs:
+        problems |= recorder.train_together(runs, stop, device)
+    points = Collected(sweep).points
+    found: dict[str, tuple[dict[str, Tensor], str]] = {}
+    for name in names:
+        try:
+            found[name] = measured(sweep.run(name), points), problems.get(name, "")
+        except UserError as error:
+            found[name] = {}, problems.get(name, str(error))
+    return found
+
+
+class _Watch:
+    """Whether a stop is asked for, or the process that began this one is gone: asked at every update, looked at every
+    `LOOK_EVERY` seconds."""
+
+    def __init__(self, sweep: Sweep):
+        self._file, self._looked, self._found = sweep.stop_file, time.monotonic(), sweep.stop_file.exists()
+        self._parent = os.getppid()
+
+    def __call__(self) -> bool:
+        if time.monotonic() - self._looked > LOOK_EVERY:
+            self._looked = time.monotonic()
+            self._found = self._file.exists() or os.getppid() != self._parent
+        return self._found
+
+
+# --- In the process of the sweep ---
+
+
+def processes(workers: int) -> Callable[[], Executor]:
+    """Executors of processes of this machine, spawned, each on one thread.
+
+    Args:
+        workers: how many.
+    """
+    spawn = multiprocessing.get_context("spawn")
+    return lambda: ProcessPoolExecutor(workers, mp_context=spawn, initializer=begin_worker)
+
+
+def groups_of(info: SweepInfo, missing: Sequence[str]) -> list[Group]:
+    """The runs that are trained together, in the order in which they are begun.
+
+    A run is always in the same group, so that it is rounded in the same way if a sweep goes on.
+
+    Args:
+        info: of the sweep.
+        missing: the names of the runs that are not done.
+    """
+    by_shape: dict[object, list[str]] = {}
+    for cell in info.cells:
+        by_shape.setdefault(shape_of(cell.plan), []).append(cell.name)
+    wanted, groups = set(missing), []
+    for names in by_shape.values():
+        for first in range(0, len(names), info.stacked):
+            group = tuple(name for name in names[first : first + info.stacked] if name in wanted)
+            if group:
+                groups.append(group)
+    return groups
+
+
+def train_sweep(
+    sweep: Sweep,
+    executors: Callable[[], Executor],
+    at_once: int,
+    device: str = "cpu",
+    on_progress: Callable[[Progress], None] = lambda progress: None,
+    should_stop: Callable[[], bool] = lambda: False,
+) -> Progress:
+    """Train all runs of a sweep that are not done.
+
+    Args:
+        sweep: to train.
+        executors: makes an executor; called again when one is broken, because a worker has died.
+        at_once: groups that are given to the executor at a time.
+        device: to train on.
+        on_progress: called every now and then.
+        should_stop: if it returns true, the workers save what they have, and this returns.
+
+    Returns:
+        How far it got. Runs that failed are in its ``problems``.
+
+    Raises:
+        UserError: another process trains the sweep, or its files are damaged or cannot be written.
+    """
+    with _locked(sweep):
+        sweep.stop_file.unlink(missing_ok=True)
+        return _Training(sweep, executors, at_once, device, on_progress, should_stop).run()
+
+
+@contextlib.contextmanager
+def _locked(sweep: Sweep) -> Iterator[None]:
+    lock = FileLock(sweep.lock_file, timeout=1)
+    try:
+        lock.acquire()
+    except Timeout:
+        raise UserError(f"{sweep.name} is being trained by another process; wait for it or stop it.") from None
+    except OSError as error:
+        raise UserError(f"{sweep.lock_file} cannot be locked: {error.strerror}; see that it can be written.") from error
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+class _Training:
+    def __init__(
+        self,
+        sweep: Sweep,
+        executors: Callable[[], Executor],
+        at_once: int,
+        device: str,
+        on_progress: Callable[[Progress], None],
+        should_stop: Callable[[], bool],
+    ):
+        self._sweep, self._info, self._device = sweep, sweep.info(), device
+        self._executors, self._at_once = executors, at_once
+        self._on_progress, self._should_stop = on_progress, should_stop
+        self._collected = Collected(sweep)
+        self._steps = {cell.name: cell.plan.training.steps for cell in self._info.cells}
+        self._ended = set(self._steps) - set(self._collected.missing)
+        self._collected.problems = {}  # those that failed are tried again
+        self._attempts: dict[Group, tuple[int, int]] = {}  # updates when its worker died, and how often it did there
+        self._began = self._written = time.monotonic()
+        self._progress = Progress(len(self._steps), sum(self._steps.values()))
+        self._measure_progress(())
+        self._progress.begun_at = self._progress.steps
+
+    def run(self) -> Progress:
+        waiting = groups_of(self._info, self._collected.missing)
+        while waiting and not self._should_stop():
+            executor = self._executors()
+            try:
+                waiting = self._drain(executor, waiting)
+            finally:
+                executor.shutdown(wait=True, cancel_futures=True)
+        self._collected.write()
+        self._measure_progress(())
+        self._on_progress(self._progress)
+        return self._progress
+
+    def _drain(self, executor: Executor, waiting: list[Group]) -> list[Group]:
+        """Train groups until all are over, the executor is broken, or a stop is asked for.
+
+        Returns:
+            The groups that are to be tried again.
+        """
+        waiting, again = list(waiting), list[Group]()
+        running: dict[Future[dict[str, tuple[dict[str, Tensor], str]]], Group] = {}
+        is_broken = stops = False
+        while running or (waiting and not is_broken and not stops):
+            while waiting and len(running) < self._at_once and not is_broken and not stops:
+                group = waiting.pop(0)
+                try:
+                    root, name = str(self._sweep.among.root.resolve()), self._sweep.name
+                    running[executor.submit(train_group, root, name, group, self._device)] = group
+                except RuntimeError:  # the executor is broken, or its cluster is gone
+                    is_broken, waiting = True, [group, *waiting]
+            finished, _ = wait(running, LOOK_EVERY, FIRST_COMPLETED)
+            for future in finished:
+                group = running.pop(future)
+                try:
+                    self._take(future.result())
+                except Exception as error:  # whatever a cluster raises when a worker has died
+                    is_broken = is_broken or isinstance(error, BrokenExecutor)
+                    again += self._again(group, f"{type(error).__name__}: {error}")
+            self._measure_progress([name for group in running.values() for name in group])
+            self._on_progress(self._progress)
+            if time.monotonic() - self._written > WRITE_EVERY:
+                self._collected.write()
+                self._written = time.monotonic()
+            if not stops and self._should_stop():
+                stops = True
+                self._sweep.stop_file.touch()
+        return [] if stops else again + waiting
+
+    def _take(self, found: Found) -> None:
+        for name, (tensors, problem) in found.items():
+            self._collected.add(name, tensors)
+            if problem:
+                self._collected.problems[name] = problem
+            if problem or bool(tensors.get("ended", False)):
+                self._ended.add(name)
+
+    def _again(self, group: Group, why: str) -> list[Group]:
+        """The group, if it may be tried once more: it has got further since its worker died last, or has died rarely."""
+        steps, attempts = self._steps_on_disk(group), 1
+        if group in self._attempts and self._attempts[group][0] >= steps:
+            attempts += self._attempts[group][1]
+        self._attempts[group] = steps, attempts
+        if attempts < ATTEMPTS:
+            return [group]
+        problem = f"The process that trained it ended {ATTEMPTS} times before it got any further ({why.rstrip('.')})."
+        self._take({name: ({}, problem) for name in group})
+        return []
+
+    def _steps_on_disk(self, group: Group) -> int:
+        done = 0
+        for name in group:
+            with contextlib.suppress(UserError):  # it has not been created yet
+                done += self._sweep.run(name).info().steps_done
+        return done
+
+    def _measure_progress(self, running: Sequence[str]) -> None:
+        progress = self._progress
+        progress.running = {}
+        for name in running:
+            with contextlib.suppress(UserError):  # it has not been created yet
+                progress.running[name] = self._sweep.run(name).info().steps_done, self._steps[name]
+        progress.done = len(self._ended)
+        progress.steps = sum(self._steps[name] for name in self._ended)
+        progress.steps += sum(done for name, (done, _) in progress.running.items() if name not in self._ended)
+        progress.seconds = time.monotonic() - self._began
+        progress.problems = dict(self._collected.problems)

@@ -1,0 +1,156 @@
+"""What a sweep will take, from a short trial: how many runs make a stack, and its time, memory and disk."""
+
+import itertools
+import math
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+from explorer.model.architectures import n_weights
+from explorer.runs.sweeps import SweepInfo
+from explorer.sweeps.outcomes import ARRAYS, points_of
+from explorer.training.loop import Training
+from explorer.training.memory import memory_needed
+from explorer.training.optimiser import n_moments
+from explorer.training.plan import Plan
+from explorer.training.process import run_apart
+from explorer.training.stack import Stack, shape_of
+from explorer.training.sweep import Cell, SweepPlan
+
+STACKS = (4, 8, 16)  # runs of a stack, tried in this order as long as more are faster
+GAIN = 0.9  # of the time for each run of fewer: more runs in a stack must take less than that
+WARM_UP, UPDATES, SECONDS = 3, 30, 1.0  # of a trial: updates before it, and at most so many of them or so long
+START = 3.0  # seconds until a process has begun: it imports torch
+PROCESS = 300 * 2**20  # bytes of a process that has imported torch
+RUN_FILES = 4096  # bytes of the files of a run besides its losses and weights
+AVERAGE_SNAPSHOTS = 40  # of a run that keeps all, where they follow the losses
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What a sweep will take."""
+
+    runs: int
+    stacked: int  # runs of a stack
+    workers: int
+    seconds: float
+    memory: float  # bytes, of all workers
+    disk: float  # bytes
+
+    def __str__(self) -> str:
+        together = f", {self.stacked} at a time as one stack" if self.stacked > 1 else ""
+        return (
+            f"{self.runs:,} runs{together}, on {self.workers} processes: about {duration(self.seconds)}, "
+            f"{_size(self.memory)} of memory, {_size(self.disk)} of disk"
+        )
+
+
+def tried(plan: SweepPlan, workers: int, device: str = "cpu") -> tuple[SweepInfo, Estimate]:
+    """Train a few updates of one run of each shape, alone and in stacks.
+
+    Args:
+        plan: of the sweep.
+        workers: processes that will train at a time.
+        device: that they will train on.
+
+    Returns:
+        What sweep.json is to hold, with the number of runs that are fastest as one stack, and what it will take.
+
+    Raises:
+        UserError: there are too many runs, or the settings of one do not fit together.
+    """
+    cells = plan.cells()
+    by_shape: dict[object, list[Cell]] = {}
+    for cell in cells:
+        by_shape.setdefault(shape_of(cell.plan), []).append(cell)
+    shapes = list(by_shape.values())
+    most = math.ceil(len(cells) / workers)  # so that every worker has something to do
+    times = run_apart(lambda: [_times(of_shape, most, device) for of_shape in shapes], 1)
+    stacked = min(max(each, key=lambda n: (each[n] < GAIN * each[1], -each[n])) for each in times)
+    info = SweepInfo(plan, stacked)
+    steps = [sum(cell.plan.training.steps for cell in of_shape) for of_shape in shapes]
+    work = math.fsum(n * each.get(stacked, each[1]) for n, each in zip(steps, times, strict=True))
+    groups = sum(math.ceil(len(of_shape) / stacked) for of_shape in shapes)
+    at_once = min(workers, groups)
+    longest = max(memory_needed(one.task, one.model, one.training) for one in (of[0].plan for of in shapes))
+    return info, Estimate(
+        runs=len(cells),
+        stacked=stacked,
+        workers=at_once,
+        seconds=START + work / at_once,
+        memory=at_once * (PROCESS + stacked * longest),
+        disk=math.fsum(_disk(cell.plan) for cell in cells) + _outcomes_bytes(info),
+    )
+
+
+def _times(cells: list[Cell], most: int, device: str) -> dict[int, float]:
+    """Runs of a stack, at most so many -> seconds of an update, for each run; of 1 for a run by itself."""
+
+    def training(plan: Plan, seed: int) -> Training:
+        return Training(plan.task, plan.model, replace(plan.training, seed=seed), device)
+
+    plan = cells[0].plan
+    times = {1: _seconds(training(plan, 0).updates(), plan.training.steps)}
+    fastest = times[1]
+    for n in STACKS:
+        if n > min(most, len(cells)):
+            break
+        stack = Stack([training(plan, seed) for seed in range(n)])
+        times[n] = _seconds(stack.updates(), plan.training.steps) / n
+        if times[n] > GAIN * fastest:
+            break
+        fastest = times[n]
+    return times
+
+
+def _seconds(updates: Iterator[object], steps: int) -> float:
+    """The mean over a few updates."""
+    for _ in itertools.islice(updates, WARM_UP if steps > WARM_UP else 0):
+        pass
+    began, n = time.perf_counter(), 0
+    for n, _ in enumerate(itertools.islice(updates, UPDATES), 1):  # noqa: B007 - n is how many there were
+        if time.perf_counter() - began > SECONDS:
+            break
+    return (time.perf_counter() - began) / max(n, 1)
+
+
+def _disk(plan: Plan) -> float:
+    """The bytes of the files of a run."""
+    training, task = plan.training, plan.task
+    lines = sum(len(measure.lines) for measure in task.measures.values())
+    row = 8 + 4 * (len(task.loss_names) + lines)
+    tests = training.steps / training.test_every if task.n_train(training) else 0
+    losses = training.steps * row + tests * (row + 8)
+    weights = 4 * n_weights(plan.model)
+    each = weights / (2 if training.snapshot_dtype == "float16" else 1)
+    if training.keep == "losses":
+        return RUN_FILES + losses
+    if training.keep == "ends":
+        return RUN_FILES + losses + 2 * each
+    snapshots = training.steps / training.snapshot_every if training.snapshot_every else AVERAGE_SNAPSHOTS
+    return RUN_FILES + losses + snapshots * each + (1 + n_moments(training)) * weights
+
+
+def _outcomes_bytes(info: SweepInfo) -> float:
+    plan = info.cells[0].plan
+    n, points, tokens = len(info.cells), len(points_of(info)), len(plan.task.loss_names)
+    kinds = 2 if plan.task.n_train(plan.training) else 1
+    values = {"loss": points, "right": points, "per_token": points * tokens, "fall": tokens}
+    return kinds * n * math.fsum(values[name] * dtype.itemsize for name, dtype in ARRAYS.items())
+
+
+def duration(seconds: float) -> str:
+    """A time in words.
+
+    Args:
+        seconds: not negative.
+    """
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    if seconds < 100 * 60:
+        return f"{seconds / 60:.0f} min"
+    return f"{seconds / 3600:.1f} h"
+
+
+def _size(n_bytes: float) -> str:
+    return f"{n_bytes / 2**30:.1f} GiB" if n_bytes >= 2**30 else f"{max(n_bytes / 2**20, 0.1):.1f} MiB"
