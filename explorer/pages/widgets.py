@@ -43,18 +43,6 @@ def run_input() -> Subject | None:
     return subject
 
 
-def facts(subject: Subject) -> str:
-    """A one-line description of a run.
-
-    Args:
-        subject: the run.
-    """
-    info = subject.info
-    done = f"{info.steps_done:,} steps, {len(subject.frames)} snapshots in {info.training.snapshot_dtype}"
-    progress = "training" if info.status == "running" else done
-    return f"{info.task.title} · {info.data} · {info.shape} · {progress}"
-
-
 def rerun_by_itself(show: Callable[..., None], every: float | None, *args: object) -> None:
     """Show a part of a page that runs again by itself, as a fragment in a container of its own.
 

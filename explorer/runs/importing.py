@@ -23,7 +23,8 @@ from explorer.runs.foreign import Snapshot, read_object, snapshots_in
 from explorer.runs.info import RunInfo, snapshot_metadata, task_in
 from explorer.runs.keeper import write_info
 from explorer.runs.matching import matching
-from explorer.runs.store import Run, Runs, check_name
+from explorer.runs.place import check_name
+from explorer.runs.store import Run, Runs
 from explorer.settings import TrainingConfig, from_dict, parse_assignments
 from explorer.tasks import kind_named
 from explorer.tasks.task import Task

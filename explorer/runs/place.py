@@ -17,6 +17,8 @@ from explorer.runs.lock import is_locked
 
 INFO, METRICS, ABOUT, TOKENIZER = "run.json", "metrics.safetensors", "about.md", "tokenizer.json"
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")  # of a run
+NAMES = "up to 64 letters, digits, dots, dashes and underscores, beginning with a letter or a digit"
+SWEEP = "sweep.json"  # in the folder of a sweep, beside the folders of its runs
 SNAPSHOTS, SNAPSHOT = "snapshots", re.compile(r"step-(\d{6,})\.safetensors")
 ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")  # two letters or more: a single one is a drive of Windows
 Stamp = tuple[int, ...]  # changes whenever a file is written, replaced or made readable
@@ -24,6 +26,12 @@ Stamp = tuple[int, ...]  # changes whenever a file is written, replaced or made 
 
 class UnreachableError(UserError):
     """What is elsewhere cannot be read now. The runs themselves may be whole."""
+
+
+def check_name(name: str) -> None:
+    """Raises UserError if a run cannot have this name; the sentence says which it can."""
+    if not NAME.fullmatch(name):
+        raise UserError(f"{quoted(name)} cannot be the name of a run; use {NAMES}.")
 
 
 def default_folder(beside: Path = Path()) -> Path | str:

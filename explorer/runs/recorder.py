@@ -15,7 +15,8 @@ from explorer.runs.files import WriteError, is_incomplete, read_tensors, remove_
 from explorer.runs.info import RunInfo
 from explorer.runs.keeper import Keeper, Record, write_info
 from explorer.runs.lock import Held, locked
-from explorer.runs.store import Run, Runs, check_name
+from explorer.runs.place import check_name
+from explorer.runs.store import Run, Runs
 from explorer.settings import TrainingConfig
 from explorer.tasks.task import Task
 from explorer.training.loop import Measured, Training

@@ -1,7 +1,10 @@
-"""Sentences about several snapshots."""
+"""Sentences about several snapshots, and about what is no run."""
 
 import re
 from collections.abc import Mapping, Sequence
+
+from explorer.errors import listed, quoted
+from explorer.runs.place import NAMES
 
 MOST_NAMED = 4  # steps or names that a sentence lists
 
@@ -45,3 +48,17 @@ def _of_all(sentence_at: Mapping[int, str], known: tuple[int, ...]) -> str:
         return sentence_at[first]
     which = f"for all {len(known):,} snapshots" if len(sentence_at) == len(known) else f"at {named_steps(others)}"
     return f"{sentence_at[first].removesuffix('.')}; the same holds {which}."
+
+
+def no_runs(names: Sequence[str], where: str) -> str:
+    """A sentence about what is in a folder of runs without being one; "" if there is nothing.
+
+    Args:
+        names: of it all.
+        where: the folder.
+    """
+    if not names:
+        return ""
+    are = "is no run" if len(names) == 1 else "are no runs"
+    named = listed([quoted(name) for name in names], MOST_NAMED)
+    return f"In {where}, {named} {are}: a run is a folder with a run.json, whose name has {NAMES}."

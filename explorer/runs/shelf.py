@@ -14,7 +14,8 @@ from filelock import FileLock, Timeout
 
 from explorer.errors import UserError, quoted
 from explorer.runs.lock import locked
-from explorer.runs.store import Run, Runs, check_name
+from explorer.runs.place import check_name
+from explorer.runs.store import Run, Runs
 
 DELETED, LOCK = ".deleted", ".lock"
 WAIT = 10  # seconds for another process that deletes or restores a run

@@ -26,19 +26,23 @@ from explorer.model.hooks import HookedModel
 from explorer.runs.files import read_tensors, read_text
 from explorer.runs.info import RunInfo, is_of_run, parsed_info, unreadable, with_tokenizer
 from explorer.runs.metrics import read_metrics
-from explorer.runs.place import ABOUT, INFO, METRICS, NAME, SNAPSHOTS, TOKENIZER, Stamp, UnreachableError, place_of
-from explorer.runs.sentences import MOST_NAMED, of_alike
+from explorer.runs.place import (
+    ABOUT,
+    INFO,
+    METRICS,
+    NAME,
+    SNAPSHOTS,
+    SWEEP,
+    TOKENIZER,
+    Stamp,
+    UnreachableError,
+    place_of,
+)
+from explorer.runs.sentences import no_runs, of_alike
 
-NAMES = "up to 64 letters, digits, dots, dashes and underscores, beginning with a letter or a digit"
 RESUME, LOG, LOCK, STOP = "resume.safetensors", "train.log", ".lock", ".stop"
 FILES = (INFO, METRICS, SNAPSHOTS, RESUME, LOG, ABOUT, TOKENIZER, LOCK, STOP)
 LONGEST = 1000  # bytes of what is read of about.md
-
-
-def check_name(name: str) -> None:
-    """Raises UserError if a run cannot have this name; the sentence says which it can."""
-    if not NAME.fullmatch(name):
-        raise UserError(f"{quoted(name)} cannot be the name of a run; use {NAMES}.")
 
 
 class Runs:
@@ -80,13 +84,14 @@ class Runs:
         return [name for name in self.place.entries() if NAME.fullmatch(name) and self.place.holds_run(name)]
 
     def others(self) -> list[str]:
-        """The names of everything else in the folder, in alphabetical order, but for what is hidden.
+        """The names of everything else in the folder, in alphabetical order, but for sweeps and what is hidden.
 
         Raises:
             UserError: as `names`.
         """
         runs = set(self.names())
-        return [name for name in self.place.entries() if name not in runs and not name.startswith(".")]
+        others = [name for name in self.place.entries() if name not in runs and not name.startswith(".")]
+        return [name for name in others if self.place.stamp(name, SWEEP) is None]
 
     def emptiness(self) -> str:
         """A sentence without a full stop, which says that the folder holds no runs, or does not exist."""
@@ -106,13 +111,7 @@ class Runs:
         Raises:
             UserError: as `names`.
         """
-        others = [quoted(name) for name in self.others()]
-        if not others:
-            return ""
-        are = "is no run" if len(others) == 1 else "are no runs"
-        return (
-            f"In {self}, {listed(others, MOST_NAMED)} {are}: a run is a folder with a run.json, whose name has {NAMES}."
-        )
+        return no_runs(self.others(), str(self))
 
     def taken(self, name: str) -> str:
         """A sentence that says that something of this name is there already."""
@@ -122,13 +121,14 @@ class Runs:
         """The run of that name.
 
         Args:
-            name: of the run's folder.
+            name: of the run's folder; for a run of a sweep, that of the sweep's, a slash and that of the run's.
 
         Raises:
             UserError: there is no such run, or its run.json cannot be understood.
         """
-        names = self.names()
-        if name not in names:
+        names, (sweep, slash, cell) = self.names(), name.partition("/")
+        is_swept = bool(slash and NAME.fullmatch(sweep) and NAME.fullmatch(cell)) and self.place.holds_run(name)
+        if name not in names and not is_swept:
             there = f"there are {listed(names)}" if names else f"{self} holds none yet"
             raise UserError(f"There is no run {quoted(name)}; {there}.")
         run = Run.of(self, name)

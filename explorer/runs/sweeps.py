@@ -17,12 +17,12 @@ from torch import Tensor
 
 from explorer.errors import UserError, listed, printable, quoted
 from explorer.runs.files import parsed_json, read_tensors, read_text, write_tensors, write_text
-from explorer.runs.place import NAME, Stamp
-from explorer.runs.store import Run, Runs, check_name
+from explorer.runs.place import ABOUT, NAME, SWEEP, Stamp, check_name
+from explorer.runs.store import Run, Runs
 from explorer.training.sweep import Cell, SweepPlan, from_json, to_json
 
 FORMAT = 1  # of sweep.json
-SWEEP, OUTCOMES, LOCK, STOP, ABOUT = "sweep.json", "outcomes.safetensors", ".sweeping", ".stop", "about.md"
+OUTCOMES, LOCK, STOP = "outcomes.safetensors", ".sweeping", ".stop"
 MOST_STACKED = 1024
 
 
@@ -120,6 +120,10 @@ class Sweep:
     def is_training(self) -> bool:
         """Whether a process is training the sweep now."""
         return self.among.place.is_training(self.name, LOCK)
+
+    def about(self) -> str:
+        """What about.md says, as `Run.about` does."""
+        return Run.of(self.among, self.name).about()
 
     def version(self) -> tuple[Stamp | bool | None, ...]:
         """A key for caches: it changes when a file of the sweep itself does, and when its training begins or ends."""

@@ -281,7 +281,7 @@ class _Training:
                 self._ended.add(name)
 
     def _again(self, group: Group, why: str) -> list[Group]:
-        """The group, if it may be tried once more: it has got further since its worker died last, or has died rarely."""
+        """The group, if it may be tried once more: it got further since its worker died last, or has died rarely."""
         steps, attempts = self._steps_on_disk(group), 1
         if group in self._attempts and self._attempts[group][0] >= steps:
             attempts += self._attempts[group][1]

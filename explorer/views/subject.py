@@ -176,6 +176,14 @@ class Subject:
         return self.info.task
 
     @property
+    def facts(self) -> str:
+        """The run in one line."""
+        info = self.info
+        done = f"{info.steps_done:,} steps, {len(self.frames)} snapshots in {info.training.snapshot_dtype}"
+        progress = "training" if info.status == "running" else done
+        return f"{info.task.title} · {info.data} · {info.shape} · {progress}"
+
+    @property
     def first_example(self) -> str:
         """The example with which the run opens."""
         return next(iter(self.task.examples.values()))
