@@ -23,6 +23,7 @@ const BESIDE = 680; // from this width on, the curves are beside the cells
 const APART = 24; // between the cells and the curves
 const GUTTER = 56; // left of the curves, for the labels of their axis
 const WIDEST = 240; // of a cell
+export const LABEL_GAP = 4; // between the labels of columns
 const MOST_TURNED = 96; // the room for labels that are turned
 
 /**
@@ -53,36 +54,39 @@ const along = ({ borders, log }, places, from, to) => {
   return places.map((place) => from + ((on(place) - first) / (last - first)) * (to - from));
 };
 
+/** The least distance of two that follow each other. @param {number[]} places */
+export const narrowest = (places) => Math.min(...places.slice(1).map((place, i) => Math.abs(place - places[i])));
+
 /**
  * The boxes of the cells and of the curves.
  * @param {object} sizes
  * @param {number} sizes.width of the panel
  * @param {number | null} [sizes.room] height to fill; null: as the panel likes
  * @param {number} [sizes.least] the least size of type
- * @param {string[]} sizes.rows their labels
- * @param {string[]} sizes.columns
+ * @param {Axis} sizes.rows
+ * @param {Axis} sizes.columns
  * @param {boolean} sizes.curves whether there are any
  * @returns {{ height: number, cells: Box, curves: Box | null, foot: number, turned: boolean }} and the room below the
  *   cells, and whether the labels of columns are turned
  */
 export const layout = ({ width, room = null, least = 0, rows, columns, curves }) => {
   const letter = 0.6 * Math.max(least, 13);
-  const left = clamp(letter * longest(rows) + 16, 28, 0.3 * width);
-  const beside = curves && width >= BESIDE && rows.length > 1;
+  const left = clamp(letter * longest(rows.labels) + 16, 28, 0.3 * width);
+  const beside = curves && width >= BESIDE && rows.labels.length > 1;
   const half = beside ? (width - APART) / 2 : width;
-  const right = Math.min(half - 8, left + WIDEST * columns.length);
-  const widest = letter * longest(columns) + 8;
-  const turned = widest > (right - left) / columns.length && longest(columns) > 3;
+  const right = Math.min(half - 8, left + WIDEST * columns.labels.length);
+  const widest = letter * longest(columns.labels) + LABEL_GAP;
+  const turned = longest(columns.labels) > 3 && widest > narrowest(centres(columns, left, right));
   const foot = FOOT + (turned ? clamp(widest - 16, 0, MOST_TURNED) : 0);
   const top = HEAD;
-  const own = clamp(48 * rows.length, 56, 440);
+  const own = clamp(48 * rows.labels.length, 56, 440);
   const tall = (/** @type {number} */ high) => Math.max(high, 24);
   if (!curves || beside) {
     const bottom = top + (room === null ? Math.max(own, curves ? 260 : 0) : tall(room - top - foot));
     const box = { left: right + APART + GUTTER, top, right: width - 16, bottom };
     return { height: bottom + foot, cells: { left, top, right, bottom }, curves: curves ? box : null, foot, turned };
   }
-  const under = room === null ? 200 : tall((room - 2 * top - foot - FOOT) * (rows.length > 1 ? 0.45 : 0.7));
+  const under = room === null ? 200 : tall((room - 2 * top - foot - FOOT) * (rows.labels.length > 1 ? 0.45 : 0.7));
   const bottom = top + (room === null ? own : tall(room - 2 * top - foot - FOOT - under));
   const first = bottom + foot + top;
   const box = { left: Math.max(left, GUTTER), top: first, right: width - 16, bottom: first + under };

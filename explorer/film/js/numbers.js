@@ -33,7 +33,8 @@ const compact = new Intl.NumberFormat("en-US", { notation: "compact", maximumSig
  * A value where there is little room: at most three digits.
  * @param {number} x
  */
-export const short = (x) => (x !== 0 && Math.abs(x) < 0.001 ? x.toExponential(1) : compact.format(x));
+export const short = (x) =>
+  x !== 0 && Math.abs(x) < 0.001 ? Number(x.toPrecision(2)).toExponential() : compact.format(x);
 
 /**
  * A label, cut if it is wider than a width in pixels.

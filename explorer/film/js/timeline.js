@@ -88,10 +88,15 @@ export class Timeline extends CanvasPanel {
     return true;
   }
 
+  /** The room that the panel asks for left of the axis. */
+  get margin() {
+    return this.gutter;
+  }
+
   /** Where the axis begins: at the same place in all timelines of one width, so that equal steps line up. */
   get left() {
     const rooms = this.player.panels.map((other) =>
-      other instanceof Timeline && other.panel.span === this.panel.span ? other.gutter : 0,
+      other instanceof Timeline && other.panel.span === this.panel.span ? other.margin : 0,
     );
     return Math.max(...rooms);
   }

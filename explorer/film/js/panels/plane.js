@@ -2,7 +2,7 @@
 
 import { CellCurves } from "../cellcurves.js";
 import { Key } from "../canvas.js";
-import { centres, edges, finder, layout, table } from "../cells.js";
+import { LABEL_GAP, centres, edges, finder, layout, narrowest, table } from "../cells.js";
 import { category, css, readable, unpacked } from "../colour.js";
 import { element } from "../dom.js";
 import { exact, fitting, short } from "../numbers.js";
@@ -220,7 +220,7 @@ export default class Plane extends Timeline {
     const { panel, theme, least } = this;
     const { rows, columns } = panel;
     const sizes = { width: this.root.clientWidth, room: this.room, least, curves: Boolean(panel.curves) };
-    this.at = layout({ ...sizes, rows: rows.labels, columns: columns.labels });
+    this.at = layout({ ...sizes, rows, columns });
     if (!this.fit(this.at.height)) return;
     const { cells, curves } = this.at;
     this.box = curves;
@@ -261,7 +261,7 @@ export default class Plane extends Timeline {
       this.write(context, label, cells.left - 8, ys[r], { align: "right" });
     }
     const xs = centres(columns, cells.left, cells.right);
-    const widest = Math.max(...columns.labels.map((label) => this.textWidth(context, label))) + 8;
+    const widest = Math.max(...columns.labels.map((label) => this.textWidth(context, label))) + LABEL_GAP;
     for (const c of apart(xs, turned ? type + 2 : widest)) {
       const label = fitting(columns.labels[c], 104, 0.55 * type);
       const [x, y] = [xs[c], cells.bottom + 16];
@@ -299,6 +299,10 @@ export default class Plane extends Timeline {
     }
     const frame = this.player.index;
     const fill = this.filler();
+    if (!this.panel.kinds.length) {
+      context.fillStyle = theme.line; // around cells, of which some have the colour of the page
+      context.fillRect(x - 1, y - 1, right - x + 2, bottom - y + 2);
+    }
     context.font = `500 ${size}px ${theme.font}`;
     context.textAlign = "center";
     context.textBaseline = "middle";
@@ -307,7 +311,7 @@ export default class Plane extends Timeline {
         const value = find.value(frame, r, c);
         const at = Number.isFinite(value) ? fill(value) : -1;
         const [w, h] = [xs[c + 1] - xs[c], ys[r] - ys[r + 1]];
-        const gap = Math.min(w, h) > 8 ? 1 : 0; // between cells, in the colour of the page
+        const gap = Math.min(w, h) > 8 ? 1 : 0; // between cells
         context.fillStyle = this.fills[at] ?? theme.wash;
         context.fillRect(xs[c], ys[r + 1], w - gap, h - gap);
         if (at < 0 || h < size + 2) continue;
@@ -387,9 +391,6 @@ export default class Plane extends Timeline {
     return this.curves.under(this.cell, x, y);
   }
 }
-
-/** The least room between two ends. @param {number[]} ends */
-const narrowest = (ends) => Math.min(...ends.slice(1).map((end, i) => Math.abs(end - ends[i])));
 
 /** @param {HTMLElement} key of a legend */
 const swatch = (key) => /** @type {HTMLElement} */ (key.firstElementChild);

@@ -1,7 +1,7 @@
 // When each loss fell: a mark for each seed, hollow until the film has reached it, over their median and its interval.
 
 import { element } from "../dom.js";
-import { count, longest } from "../numbers.js";
+import { count, fitting, longest } from "../numbers.js";
 import { clamp } from "../scales.js";
 import { Timeline } from "../timeline.js";
 
@@ -15,7 +15,10 @@ import { Timeline } from "../timeline.js";
 /** @typedef {{ group: number, row: number }} Lane the marks of a group in a row */
 
 const BETWEEN = 10; // pixels between rows
+const NARROW = 0.4; // of the panel's width, that labels may take
 const LETTER = 8; // pixels of a label
+const LEAST_RADIUS = 2.5; // of a mark
+const MOST_RADIUS = 4.5;
 
 /**
  * The box of the rows and the lanes in it.
@@ -31,10 +34,21 @@ export const layout = ({ width, left, rows, groups, room = null }) => {
   const pitch = room === null ? own : Math.max(room - 48, rows * 8) / rows;
   const lane = (pitch - Math.min(BETWEEN, pitch / 4)) / groups;
   const bottom = 8 + pitch * rows;
-  const radius = clamp(lane / 7, 2, 4.5);
   /** @param {Lane} lane @returns {number} the middle of a lane */
   const middle = ({ group, row }) => 8 + (row + 0.5) * pitch + (group + 0.5 - groups / 2) * lane;
-  return { height: bottom + 40, pitch, lane, radius, middle, box: { left, top: 8, right: width - 16, bottom } };
+  return { height: bottom + 40, pitch, lane, middle, box: { left, top: 8, right: width - 16, bottom } };
+};
+
+/**
+ * The size of marks: as large as they can be without lying on each other, if that is large enough to be seen.
+ * @param {number[][]} lanes the places of the marks in each
+ * @param {number} lane the height in which they lie
+ */
+export const radiusOf = (lanes, lane) => {
+  const largest = clamp(lane / 7, LEAST_RADIUS, MOST_RADIUS);
+  for (let radius = largest; radius > LEAST_RADIUS; radius -= 0.5)
+    if (lanes.every((xs) => swarm(xs, radius, lane).isFree)) return radius;
+  return LEAST_RADIUS;
 };
 
 /**
@@ -51,13 +65,15 @@ export const swarm = (xs, radius, lane) => {
     end: -Infinity,
   }));
   const offs = xs.map(() => 0);
+  let isFree = true;
   const order = xs.map((_, i) => i).filter((i) => Number.isFinite(xs[i]));
   for (const i of order.sort((a, b) => xs[a] - xs[b])) {
     const free = levels.find(({ end }) => xs[i] - end >= apart);
+    isFree &&= Boolean(free);
     const level = free ?? levels.reduce((one, other) => (other.end < one.end ? other : one));
     [offs[i], level.end] = [level.off, xs[i]];
   }
-  return offs;
+  return { offs, isFree };
 };
 
 /**
@@ -106,6 +122,7 @@ export const table = (panel, step) => {
 /** @extends {Timeline<StripData>} */
 export default class Strip extends Timeline {
   at = /** @type {ReturnType<typeof layout> | null} */ (null);
+  radius = MOST_RADIUS;
   places = /** @type {{ lane: Lane, mark: number, step: number, x: number, y: number }[]} */ ([]);
 
   /**
@@ -125,6 +142,11 @@ export default class Strip extends Timeline {
     if (this.keys.length) this.stage.before(element("div", { class: "keys" }, ...this.keys));
     const isKnown = panel.median.some(Number.isFinite);
     if (isKnown) this.tools.append(element("span", {}, `line: median; bar: ${panel.interval}`));
+  }
+
+  /** Less where the panel is narrow: labels are cut. */
+  get margin() {
+    return Math.min(this.gutter, NARROW * this.root.clientWidth);
   }
 
   /** @param {number} frame */
@@ -166,7 +188,7 @@ export default class Strip extends Timeline {
     this.at = layout({ width: this.root.clientWidth, left, rows: rows.length, groups: groups.length, room });
     if (!this.fit(this.at.height)) return;
     const { base: context, at } = this;
-    const { box, pitch, lane: height, radius } = at;
+    const { box, pitch, lane: height } = at;
     this.box = box;
     const ends = [panel.marks, panel.low, panel.high].flatMap((steps) => [...steps].filter(Number.isFinite));
     this.scaleSteps(
@@ -183,38 +205,55 @@ export default class Strip extends Timeline {
       context.fillStyle = theme.line;
       if (r) context.fillRect(box.left, Math.round(y), box.right - box.left, 1);
       const style = /** @type {const} */ ({ align: "right", colour: theme.ink });
-      if (r % every === 0) this.write(context, label, box.left - 16 - this.tally, y + pitch / 2, style);
+      const right = box.left - 16 - this.tally;
+      if (r % every === 0) this.write(context, fitting(label, right, LETTER - 1), right, y + pitch / 2, style);
     });
-    this.places = this.lanes.flatMap((lane) => {
+    const all = this.lanes.map((lane) => this.find.steps(lane).map(this.x));
+    this.radius = radiusOf(all, height);
+    this.places = this.lanes.flatMap((lane, i) => {
       const steps = this.find.steps(lane);
-      const xs = steps.map(this.x);
-      const offs = swarm(xs, radius, height);
+      const xs = all[i];
+      const { offs } = swarm(xs, this.radius, height);
       const y = at.middle(lane);
       return steps.map((step, mark) => ({ lane, mark, step, x: xs[mark], y: y + offs[mark] }));
     });
     this.places = this.places.filter(({ step }) => Number.isFinite(step));
-    for (const lane of this.lanes) this.drawMiddle(context, lane);
+    for (const lane of this.lanes) this.drawInterval(context, lane);
     for (const group of groups.keys()) this.drawMarks(context, group, false);
     this.drawVeil(context);
     this.stepAxis(context);
   }
 
   /**
-   * The median of a lane, and its interval.
+   * The interval of a lane's median.
    * @param {CanvasRenderingContext2D} context
    * @param {Lane} lane
    */
-  drawMiddle(context, lane) {
+  drawInterval(context, lane) {
     if (!this.at) return;
-    const [median, low, high] = this.find.middle(lane);
+    const [, low, high] = this.find.middle(lane);
     const [y, h] = [this.at.middle(lane), this.at.lane - 2];
     context.fillStyle = this.colour(lane);
     context.globalAlpha = 0.22;
     if (Number.isFinite(low) && Number.isFinite(high))
       context.fillRect(this.x(low), y - h / 2, Math.max(1, this.x(high) - this.x(low)), h);
     context.globalAlpha = 1;
+  }
+
+  /**
+   * The median of a lane, over its marks.
+   * @param {CanvasRenderingContext2D} context
+   * @param {Lane} lane
+   */
+  drawMedian(context, lane) {
+    if (!this.at) return;
+    const x = this.x(this.find.middle(lane)[0]);
+    if (!Number.isFinite(x) || this.isVeiled(x)) return;
+    const [y, h] = [this.at.middle(lane), this.at.lane];
+    context.fillStyle = this.theme.paper;
+    context.fillRect(x - 2, y - h / 2, 4, h);
     context.fillStyle = this.theme.ink;
-    if (Number.isFinite(median)) context.fillRect(this.x(median) - 1, y - h / 2, 2, h);
+    context.fillRect(x - 1, y - h / 2, 2, h);
   }
 
   /**
@@ -224,8 +263,8 @@ export default class Strip extends Timeline {
    * @param {boolean} isReached
    */
   drawMarks(context, group, isReached) {
-    const { cursorStep, at, theme } = this;
-    const radius = (at?.radius ?? 0) - (isReached ? 0 : 0.75);
+    const { cursorStep, theme } = this;
+    const radius = this.radius - (isReached ? 0 : 0.75);
     context.beginPath();
     for (const { lane, step, x, y } of this.places) {
       if (lane.group !== group || (isReached && step > cursorStep)) continue;
@@ -246,6 +285,7 @@ export default class Strip extends Timeline {
     const { top: context, at, box, panel } = this;
     context.clearRect(0, 0, this.width, this.height);
     for (const group of panel.groups.keys()) this.drawMarks(context, group, true);
+    for (const lane of this.lanes) this.drawMedian(context, lane);
     const step = this.cursorStep;
     const type = Math.max(13, this.least);
     const every = Math.ceil(type / (at.lane + 1));
@@ -268,7 +308,7 @@ export default class Strip extends Timeline {
     if (!at || !box || this.dragging || y < box.top || y >= box.bottom || x > box.right + 8) return null;
     const off = (/** @type {{ x: number, y: number }} */ place) => Math.hypot(place.x - x, place.y - y);
     const nearest = this.places.reduce((one, other) => (off(other) < off(one) ? other : one), this.places[0]);
-    if (nearest && off(nearest) <= at.radius + 3)
+    if (nearest && off(nearest) <= this.radius + 3)
       return `${this.named(nearest.lane)}: ${panel.names[nearest.lane.group][nearest.mark]} at step ${count(nearest.step)}`;
     const apart = (/** @type {Lane} */ lane) => Math.abs(at.middle(lane) - y);
     const lane = this.lanes.reduce((one, other) => (apart(other) < apart(one) ? other : one));
