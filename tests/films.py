@@ -67,7 +67,9 @@ def plane(n_frames: int = 12, **more: Any) -> tuple[Plane, list[int]]:
     curves = np.stack([risen(learns), risen(understands)], 2) + rng.normal(0, 0.01, (5, 4, 2, 45))
     curves = curves.clip(0, 1)
     here = steps[:, None, None]
-    values = np.where(here < learns, 0.0, np.where(here < understands, 1.0, np.where(understands > learns + 2500, 2, 3)))
+    values = np.where(
+        here < learns, 0.0, np.where(here < understands, 1.0, np.where(understands > learns + 2500, 2, 3))
+    )
     values[:, 0, 3] = np.nan  # not computed yet
     curves[0, 3] = np.nan
     options: dict[str, Any] = {
@@ -91,13 +93,15 @@ def strip(n_groups: int = 1, n_marks: int = 20, **more: Any) -> Strip:
     """When each digit's loss falls in the runs of one or two sweeps of many seeds."""
     rng = np.random.default_rng(1)
     rows = ["units", "tens", "hundreds", "thousands", "ten thousands", "hundred thousands"]
-    centre = np.array([900, 2600, 3900, 5200, 6900, 1500.0])[None, :, None] * (1 + 0.25 * np.arange(n_groups))[:, None, None]
+    centre = (
+        np.array([900, 2600, 3900, 5200, 6900, 1500.0])[None, :, None] * (1 + 0.25 * np.arange(n_groups))[:, None, None]
+    )
     marks = (centre * np.exp(rng.normal(0, 0.14, (n_groups, 6, n_marks)))).round()
-    marks[0, 4, :3] = np.nan  # never falls
+    marks[:1, 4, :3] = np.nan  # never falls
     middle = np.nanmedian(marks, -1)
     options: dict[str, Any] = {
         "rows": rows,
-        "groups": ["streamed data", "10,000 examples"][:n_groups],
+        "groups": ["streamed data", "10,000 examples", "100 examples"][:n_groups],
         "marks": marks,
         "names": [[f"seed {seed}" for seed in range(n_marks)]] * n_groups,
         "median": middle,

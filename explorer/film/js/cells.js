@@ -109,6 +109,8 @@ export const finder = ({ values, frames, agree, n, curves, points, lines, column
     return /** @type {NumberArray} */ (Object.assign(found, { shape: [found.length] }));
   };
   return {
+    /** The values of all cells, row by row. @param {number} frame */
+    values: (frame) => values.subarray(place(frame, 0, 0), place(frame, 0, 0) + rows * across),
     value: (/** @type {number} */ frame, /** @type {number} */ row, /** @type {number} */ column) =>
       values[place(frame, row, column)],
     /** How many seeds are as the value says; null: it is not known. */

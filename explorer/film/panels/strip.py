@@ -31,7 +31,9 @@ class Strip(Panel):
     rows: Sequence[str]
     groups: Sequence[str]  # one or two; drawn above each other within each row
     marks: Num[np.ndarray, "group row mark"]  # steps; nan: it never comes
-    names: Sequence[Sequence[str]]  # (group, mark) what each mark stands for, such as "seed 3"; "": none, where a group has fewer
+    names: Sequence[
+        Sequence[str]
+    ]  # (group, mark) what each mark stands for, such as "seed 3"; "": none, where a group has fewer
     median: Num[np.ndarray, "group row"]  # steps; nan: not known
     low: Num[np.ndarray, "group row"]
     high: Num[np.ndarray, "group row"]

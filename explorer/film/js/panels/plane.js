@@ -33,6 +33,7 @@ export default class Plane extends Timeline {
   size = 0; // of text in cells; 0: they have no room for it
   widths = /** @type {Map<string, number>} */ (new Map()); // of texts in cells
   hovered = /** @type {Cell | null} */ (null);
+  pressed = /** @type {Cell | null} */ (null); // whose curves were drawn when the pointer went down
   curves = /** @type {CellCurves | null} */ (null);
   drawn = /** @type {number | null} */ (null); // the frame of the cells on screen
 
@@ -54,6 +55,7 @@ export default class Plane extends Timeline {
     this.stage.before(...(this.kinds.length || this.lines.length ? [this.keys] : []), this.status);
     // A drag on the curves leaves the arrow keys to whatever had them.
     this.stage.addEventListener("mousedown", (event) => this.isAxis(...this.local(event)) && event.preventDefault());
+    this.stage.addEventListener("pointerdown", () => (this.pressed = this.cell));
     this.stage.addEventListener("click", (event) => this.click(/** @type {PointerEvent} */ (event)));
     this.stage.addEventListener("pointerleave", () => {
       if (this.hovered) this.keep(this.hovered);
@@ -125,7 +127,7 @@ export default class Plane extends Timeline {
   click(event) {
     const hit = this.hit(...this.local(event));
     if (!hit) return;
-    const isNew = String(hit) !== String(this.cell);
+    const isNew = String(hit) !== String(this.pressed);
     this.keep(hit);
     if (event.pointerType !== "touch" || !isNew) this.open(hit); // a first tap shows what a mouse shows by pointing
   }
@@ -190,9 +192,7 @@ export default class Plane extends Timeline {
    */
   counts(frame) {
     const found = this.panel.kinds.map(() => 0);
-    this.panel.rows.labels.forEach((_, r) =>
-      this.panel.columns.labels.forEach((__, c) => (found[this.find.value(frame, r, c)] += 1)),
-    );
+    for (const value of this.find.values(frame)) if (Number.isFinite(value)) found[value] += 1;
     return found;
   }
 
@@ -303,7 +303,6 @@ export default class Plane extends Timeline {
       context.fillStyle = theme.line; // around cells, of which some have the colour of the page
       context.fillRect(x - 1, y - 1, right - x + 2, bottom - y + 2);
     }
-    context.font = `500 ${size}px ${theme.font}`;
     context.textAlign = "center";
     context.textBaseline = "middle";
     for (let r = 0; r + 1 < ys.length; r += 1) {
@@ -316,8 +315,10 @@ export default class Plane extends Timeline {
         context.fillRect(xs[c], ys[r + 1], w - gap, h - gap);
         if (at < 0 || h < size + 2) continue;
         const text = this.written(frame, r, c);
-        if (!text || this.widthOf(context, text) > w - 4) continue;
+        const fits = size * Math.min(1, (w - 6) / this.widthOf(context, text));
+        if (!text || fits < Math.max(LEAST_TEXT, this.least)) continue;
         context.fillStyle = this.inks[at];
+        context.font = `500 ${fits}px ${theme.font}`;
         context.fillText(text, xs[c] + (w - gap) / 2, ys[r + 1] + (h - gap) / 2 + 0.5);
       }
     }
@@ -335,14 +336,17 @@ export default class Plane extends Timeline {
   }
 
   /**
-   * The width of a text in a cell.
+   * The width of a text at the size of text in cells.
    * @param {CanvasRenderingContext2D} context
    * @param {string} text
    */
   widthOf(context, text) {
-    const known = this.widths.get(text) ?? context.measureText(text).width;
-    this.widths.set(text, known);
-    return known;
+    const known = this.widths.get(text);
+    if (known !== undefined) return known;
+    context.font = `500 ${this.size}px ${this.theme.font}`;
+    const { width } = context.measureText(text);
+    this.widths.set(text, width);
+    return width;
   }
 
   /**

@@ -17,7 +17,7 @@ import { Timeline } from "../timeline.js";
 const BETWEEN = 10; // pixels between rows
 const NARROW = 0.4; // of the panel's width, that labels may take
 const LETTER = 8; // pixels of a label
-const LEAST_RADIUS = 2.5; // of a mark
+const LEAST_RADIUS = 3; // of a mark
 const MOST_RADIUS = 4.5;
 
 /**
@@ -30,7 +30,7 @@ const MOST_RADIUS = 4.5;
  * @param {number | null} [sizes.room] height to fill; null: as the rows need
  */
 export const layout = ({ width, left, rows, groups, room = null }) => {
-  const own = groups * clamp(Math.round(320 / (rows * groups)), 14, 32) + BETWEEN;
+  const own = groups * clamp(Math.round(320 / (rows * groups)), 14, 40) + BETWEEN;
   const pitch = room === null ? own : Math.max(room - 48, rows * 8) / rows;
   const lane = (pitch - Math.min(BETWEEN, pitch / 4)) / groups;
   const bottom = 8 + pitch * rows;
@@ -251,7 +251,7 @@ export default class Strip extends Timeline {
     if (!Number.isFinite(x) || this.isVeiled(x)) return;
     const [y, h] = [this.at.middle(lane), this.at.lane];
     context.fillStyle = this.theme.paper;
-    context.fillRect(x - 2, y - h / 2, 4, h);
+    context.fillRect(x - 1.5, y - h / 2, 3, h);
     context.fillStyle = this.theme.ink;
     context.fillRect(x - 1, y - h / 2, 2, h);
   }
