@@ -3,8 +3,9 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 
-import { LABEL_GAP, centres, edges, finder, layout, narrowest, table } from "../../explorer/film/js/cells.js";
+import { LABEL_GAP, centres, edges, finder, layout, narrowest } from "../../explorer/film/js/cells.js";
 import { contrast, hex, readable } from "../../explorer/film/js/colour.js";
+import { table } from "../../explorer/film/js/panels/plane.js";
 import { short } from "../../explorer/film/js/numbers.js";
 import { apart } from "../../explorer/film/js/scales.js";
 

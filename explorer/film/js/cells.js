@@ -135,33 +135,3 @@ export const finder = ({ values, frames, agree, n, curves, points, lines, column
     },
   };
 };
-
-/**
- * The numbers of a frame: a row for each cell that has a value, with its curves at the step.
- * @param {PlaneData} panel
- * @param {number} frame
- * @param {number} step of the frame
- * @returns {import("./types.d.ts").Table}
- */
-export const table = (panel, frame, step) => {
-  const find = finder(panel);
-  const { rows, columns, kinds } = panel;
-  const found = rows.labels.flatMap((row, r) =>
-    columns.labels.flatMap((column, c) => {
-      const value = find.value(frame, r, c);
-      if (!Number.isFinite(value)) return [];
-      return [
-        [
-          ...[row, column, kinds.length ? kinds[value] : value],
-          ...(panel.agree ? [find.agree(frame, r, c) ?? NaN] : []),
-          ...(panel.n ? [find.seeds(r, c)] : []),
-          ...panel.lines.map((_, line) => find.at(r, c, line, step)),
-          ...(panel.runs.length ? [panel.runs[r][c]] : []),
-        ],
-      ];
-    }),
-  );
-  const names = [rows.name, columns.name, kinds.length ? "kind" : panel.unit || "value"];
-  const more = [...(panel.agree ? ["seeds that agree"] : []), ...(panel.n ? ["seeds"] : []), ...panel.lines];
-  return { columns: [...names, ...more, ...(panel.runs.length ? ["run"] : [])], rows: found };
-};

@@ -2,19 +2,17 @@
 
 import { CellCurves } from "../cellcurves.js";
 import { Key } from "../canvas.js";
-import { LABEL_GAP, centres, edges, finder, layout, narrowest, table } from "../cells.js";
-import { category, css, readable, unpacked } from "../colour.js";
+import { CellPaint } from "../cellpaint.js";
+import { LABEL_GAP, centres, edges, finder, layout } from "../cells.js";
 import { element } from "../dom.js";
-import { exact, fitting, short } from "../numbers.js";
+import { exact, fitting } from "../numbers.js";
 import { GAP } from "../panel.js";
 import { apart, clamp } from "../scales.js";
-import { rgb } from "../theme.js";
 import { Timeline, VEILED } from "../timeline.js";
 
 /** @typedef {import("../cells.js").PlaneData} PlaneData */
 /** @typedef {import("../cells.js").Cell} Cell */
 
-const LEAST_TEXT = 11; // pixels
 const MOVES = /** @type {Record<string, Cell>} */ ({
   ArrowUp: [1, 0],
   ArrowDown: [-1, 0],
@@ -22,16 +20,42 @@ const MOVES = /** @type {Record<string, Cell>} */ ({
   ArrowRight: [0, 1],
 });
 
+/**
+ * The numbers of a frame: a row for each cell that has a value, with its curves at the step.
+ * @param {PlaneData} panel
+ * @param {number} frame
+ * @param {number} step of the frame
+ * @returns {import("../types.d.ts").Table}
+ */
+export const table = (panel, frame, step) => {
+  const find = finder(panel);
+  const { rows, columns, kinds } = panel;
+  const found = rows.labels.flatMap((row, r) =>
+    columns.labels.flatMap((column, c) => {
+      const value = find.value(frame, r, c);
+      if (!Number.isFinite(value)) return [];
+      return [
+        [
+          ...[row, column, kinds.length ? kinds[value] : value],
+          ...(panel.agree ? [find.agree(frame, r, c) ?? NaN] : []),
+          ...(panel.n ? [find.seeds(r, c)] : []),
+          ...panel.lines.map((_, line) => find.at(r, c, line, step)),
+          ...(panel.runs.length ? [panel.runs[r][c]] : []),
+        ],
+      ];
+    }),
+  );
+  const names = [rows.name, columns.name, kinds.length ? "kind" : panel.unit || "value"];
+  const more = [...(panel.agree ? ["seeds that agree"] : []), ...(panel.n ? ["seeds"] : []), ...panel.lines];
+  return { columns: [...names, ...more, ...(panel.runs.length ? ["run"] : [])], rows: found };
+};
+
 /** @extends {Timeline<PlaneData>} */
 export default class Plane extends Timeline {
   gutter = 0; // its axis does not begin where those of other timelines do
   at = /** @type {ReturnType<typeof layout> | null} */ (null);
   xs = /** @type {number[]} */ ([]); // the ends of the columns
   ys = /** @type {number[]} */ ([]); // and of the rows, from the lowest
-  fills = /** @type {string[]} */ ([]); // of each kind, or of each level of the colour scale
-  inks = /** @type {string[]} */ ([]); // in which text is read on them
-  size = 0; // of text in cells; 0: they have no room for it
-  widths = /** @type {Map<string, number>} */ (new Map()); // of texts in cells
   hovered = /** @type {Cell | null} */ (null);
   pressed = /** @type {Cell | null} */ (null); // whose curves were drawn when the pointer went down
   curves = /** @type {CellCurves | null} */ (null);
@@ -44,6 +68,7 @@ export default class Plane extends Timeline {
   constructor(panel, player) {
     super(panel, player);
     this.find = finder(panel);
+    this.paint = new CellPaint(this, this.find);
     this.kept = this.option("cell", null);
     this.first = this.find.first();
     this.curves = panel.curves ? new CellCurves(this, this.find) : null;
@@ -227,16 +252,11 @@ export default class Plane extends Timeline {
     this.xs = edges(columns, cells.left, cells.right);
     this.ys = edges(rows, cells.bottom, cells.top);
     if (panel.points) this.scaleSteps([panel.points]);
-    if (panel.kinds.length) this.fills = panel.kinds.map((_, k) => category(theme, k, panel.kinds.length));
-    else this.fills = [...theme.ramps[panel.scale]].map(css);
-    const tones = panel.kinds.length ? this.fills.map(rgb) : [...theme.ramps[panel.scale]].map(unpacked);
-    this.inks = tones.map(readable);
-    this.kinds.forEach((key, k) => (swatch(key).style.background = this.fills[k]));
+    this.paint.arrange(this.xs, this.ys);
+    this.kinds.forEach((key, k) => (swatch(key).style.background = this.paint.fills[k]));
     this.lines.forEach((key, line) => (swatch(key).style.borderTop = this.curves?.border(line) ?? ""));
     const ends = panel.scale === "diverging" ? { low: -panel.high } : {};
     this.colours?.paint(theme.ramps[panel.scale], { ...panel, ...ends });
-    this.size = Math.max(clamp(Math.min(0.36 * narrowest(this.ys), 0.45 * narrowest(this.xs)), LEAST_TEXT, 16), least);
-    this.widths.clear();
     this.base.clearRect(0, 0, this.width, this.height);
     this.labels();
     this.curves?.draw(this.base, this.cell, this.named(this.cell));
@@ -276,7 +296,12 @@ export default class Plane extends Timeline {
     const { index } = this.player;
     if (this.drawn !== index) {
       context.clearRect(0, 0, at.cells.right + 4, at.cells.bottom + 4);
-      this.drawCells(context);
+      const { left: x, top: y, right, bottom } = at.cells;
+      if (this.isGap) this.drawGap(context, [{ x, y, w: right - x, h: bottom - y }]);
+      else {
+        this.paint.draw(context, index);
+        this.paint.frame(context, this.cell);
+      }
       const counts = this.counts(index);
       this.kinds.forEach((key, k) => {
         const shown = /** @type {HTMLElement} */ (key.lastElementChild);
@@ -286,88 +311,6 @@ export default class Plane extends Timeline {
     this.drawn = this.onto ? null : index; // another canvas says nothing of the one on screen
     this.curves?.live(context, this.cell);
     if (this.pointer) this.retip();
-  }
-
-  /** @param {CanvasRenderingContext2D} context */
-  drawCells(context) {
-    const { at, theme, xs, ys, find, size } = this;
-    if (!at) return;
-    const { left: x, top: y, right, bottom } = at.cells;
-    if (this.isGap) {
-      this.drawGap(context, [{ x, y, w: right - x, h: bottom - y }]);
-      return;
-    }
-    const frame = this.player.index;
-    const fill = this.filler();
-    if (!this.panel.kinds.length) {
-      context.fillStyle = theme.line; // around cells, of which some have the colour of the page
-      context.fillRect(x - 1, y - 1, right - x + 2, bottom - y + 2);
-    }
-    context.textAlign = "center";
-    context.textBaseline = "middle";
-    for (let r = 0; r + 1 < ys.length; r += 1) {
-      for (let c = 0; c + 1 < xs.length; c += 1) {
-        const value = find.value(frame, r, c);
-        const at = Number.isFinite(value) ? fill(value) : -1;
-        const [w, h] = [xs[c + 1] - xs[c], ys[r] - ys[r + 1]];
-        const gap = Math.min(w, h) > 8 ? 1 : 0; // between cells
-        context.fillStyle = this.fills[at] ?? theme.wash;
-        context.fillRect(xs[c], ys[r + 1], w - gap, h - gap);
-        if (at < 0 || h < size + 2) continue;
-        const text = this.written(frame, r, c);
-        const fits = size * Math.min(1, (w - 6) / this.widthOf(context, text));
-        if (!text || fits < Math.max(LEAST_TEXT, this.least)) continue;
-        context.fillStyle = this.inks[at];
-        context.font = `500 ${fits}px ${theme.font}`;
-        context.fillText(text, xs[c] + (w - gap) / 2, ys[r + 1] + (h - gap) / 2 + 0.5);
-      }
-    }
-    const [row, column] = this.cell;
-    const [from, to] = [xs[column], ys[row + 1]];
-    const [w, h] = [xs[column + 1] - from, ys[row] - to];
-    for (const [colour, off] of /** @type {[string, number][]} */ ([
-      [theme.ink, 0],
-      [theme.paper, 2],
-    ])) {
-      context.strokeStyle = colour;
-      context.lineWidth = off ? 1 : 3;
-      if (w > 3 * off && h > 3 * off) context.strokeRect(from + off - 0.5, to + off - 0.5, w - 2 * off, h - 2 * off);
-    }
-  }
-
-  /**
-   * The width of a text at the size of text in cells.
-   * @param {CanvasRenderingContext2D} context
-   * @param {string} text
-   */
-  widthOf(context, text) {
-    const known = this.widths.get(text);
-    if (known !== undefined) return known;
-    context.font = `500 ${this.size}px ${this.theme.font}`;
-    const { width } = context.measureText(text);
-    this.widths.set(text, width);
-    return width;
-  }
-
-  /**
-   * What is written in a cell: how many seeds agree, or the number.
-   * @param {number} frame
-   * @param {number} row
-   * @param {number} column
-   */
-  written(frame, row, column) {
-    if (!this.panel.kinds.length) return short(this.find.value(frame, row, column));
-    const [n, agree] = [this.find.seeds(row, column), this.find.agree(frame, row, column)];
-    return n > 1 && agree !== null ? `${agree}/${n}` : "";
-  }
-
-  /** Finds the place among the colours of a value. @returns {(value: number) => number} */
-  filler() {
-    const { kinds, low, high, scale, log_colour: isLog } = this.panel;
-    if (kinds.length) return (value) => value;
-    const on = isLog ? Math.log : (/** @type {number} */ value) => value;
-    const [first, last] = [on(scale === "diverging" ? -high : low), on(high)];
-    return (value) => clamp(Math.round((255 * (on(value) - first)) / (last - first || 1)) || 0, 0, 255);
   }
 
   /**
