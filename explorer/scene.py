@@ -18,7 +18,7 @@ MAX_LENGTH = 65_536  # characters of a line; longer ones are rejected
 MAX_PARAMETERS = 64
 COMMON = ("run", "step", "example", "player")  # parameters of every scene; no option may have one of these names
 MAX_STEP = 10**9
-SWITCH = re.compile(r"[A-Za-z0-9][\w-]*\.((log|smooth|rescale)(:off)?|(enlarged|hidden):[\w%.,~-]+)", re.ASCII)
+SWITCH = re.compile(r"[A-Za-z0-9][\w-]*\.((log|smooth|rescale)(:off)?|(cell|enlarged|hidden):[\w%.,~-]+)", re.ASCII)
 
 
 @dataclass(frozen=True)
@@ -58,8 +58,8 @@ class Scene:
 
     @property
     def switches(self) -> list[tuple[str, str, bool | str | list[str]]]:
-        """The player's switches: (panel, name, value). The value of "enlarged" is the name of a map, that of "hidden"
-        the names of curves, that of all others on or off."""
+        """The player's switches: (panel, name, value). The value of "enlarged" is the name of a map, that of "cell"
+        the row and column of a plane, that of "hidden" the names of curves, that of all others on or off."""
         switches: list[tuple[str, str, bool | str | list[str]]] = []
         for token in self.player.split():
             switch, _, text = token.partition(":")
@@ -67,7 +67,7 @@ class Scene:
             if name == "hidden":
                 switches.append((panel, name, [unquote(part) for part in text.split(",")]))
             else:
-                switches.append((panel, name, unquote(text) if name == "enlarged" else text != "off"))
+                switches.append((panel, name, unquote(text) if name in ("cell", "enlarged") else text != "off"))
         return switches
 
 

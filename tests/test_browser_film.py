@@ -4,16 +4,13 @@ import csv
 import itertools
 import re
 import struct
-from collections.abc import Iterator
 from dataclasses import replace
-from pathlib import Path
 from xml.etree import ElementTree
 
 import numpy as np
 import pytest
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import Page, expect
 
-from explorer.film.export import page as html_page
 from explorer.film.film import Film
 from explorer.film.panels.bars import Bars
 from explorer.film.panels.columns import Columns
@@ -28,36 +25,10 @@ from explorer.film.panels.tokens import Tokens
 from explorer.runs import Runs
 from explorer.views import activations, losses, overview
 from explorer.views.subject import Subject
-from tests.browser import needs_chromium, stands_at, told
+from tests.browser import PLAYER, needs_chromium, seek, stands_at, told
 from tests.conftest import SHIPPED
 
 pytestmark = needs_chromium
-PLAYER = "document.querySelector('.film').player"
-
-
-@pytest.fixture
-def play(chromium: Browser, tmp_path: Path) -> Iterator:
-    """Opens a film in an exported page without a network: ``play(film)``."""
-    contexts, errors, asked = [], [], []
-
-    def play(film: Film, start: int = 0, switches: tuple = (), **options) -> Page:
-        path = tmp_path / f"{len(contexts)}.html"
-        path.write_text(html_page(film, "A <film> & more", start, switches), encoding="utf-8")
-        context = chromium.new_context(viewport={"width": 1400, "height": 1000}, offline=True, **options)
-        contexts.append(context)
-        page = context.new_page()
-        page.on("pageerror", lambda error: errors.append(str(error)))
-        page.on("console", lambda message: message.type == "error" and errors.append(message.text))
-        page.on("request", lambda request: asked.append(request.url))
-        page.goto(path.as_uri())
-        page.wait_for_selector(".film[data-step]")
-        return page
-
-    yield play
-    for context in contexts:
-        context.close()
-    assert errors == []
-    assert all(url.startswith("file:") and url.endswith(".html") for url in asked)
 
 
 @pytest.fixture(scope="module")
@@ -67,11 +38,6 @@ def trigrams() -> Subject:
 
 def maps_of(film: Film) -> Heatmaps:
     return next(panel for panel in film.panels if isinstance(panel, Heatmaps))
-
-
-def seek(page: Page, frame: int) -> None:
-    page.evaluate(f"{PLAYER}.seek({frame})")
-    page.wait_for_function(f"{PLAYER}.painted === {frame}")
 
 
 def pointed(page: Page, row: int, column: int) -> str:

@@ -12,10 +12,12 @@ from explorer.film.panels.columns import Columns
 from explorer.film.panels.curves import BUCKETS, Curves, Line, Mark, thinned
 from explorer.film.panels.heatmaps import Heatmaps
 from explorer.film.panels.panel import Panel
+from explorer.film.panels.plane import Axis
 from explorer.film.panels.raster import Raster
 from explorer.film.panels.scatter import Colouring, Scatter
 from explorer.film.panels.text import Text
 from explorer.film.panels.tokens import Tokens
+from tests.films import plane, strip
 
 
 def heatmaps(values: np.ndarray, low: float = 0.0, high: float = 1.0) -> Heatmaps:
@@ -255,6 +257,35 @@ def test_steps_must_ascend(steps):
         with_arrays(
             Scatter("scatter", "scatter", ["a"], np.zeros((2, 1)), np.zeros((2, 1)), "x", "y"), y=np.zeros((2, 2))
         ),
+        plane(3)[0],
+        *(
+            with_arrays(plane(2)[0], **{name: np.zeros(shape)})
+            for name, shape in {
+                "values": (2, 4, 5),
+                "n": (4, 5),
+                "agree": (2, 5, 5),
+                "curves": (5, 4, 2, 44),
+                "points": 45,
+            }.items()
+        ),
+        plane(2, lines=["training data"])[0],
+        plane(2, points=None)[0],
+        plane(2, n=None)[0],
+        plane(2, kinds=["confusion", "memorisation"])[0],
+        plane(2, runs=[["a"] * 5] * 4)[0],
+        plane(2, rows=Axis("four labels", list("abcd")))[0],
+        plane(2, rows=Axis("descending", list("abcde"), [5, 4, 3, 2, 1]))[0],
+        plane(2, rows=Axis("zero on a logarithmic axis", list("abcde"), [0, 1, 2, 3, 4], log=True))[0],
+        plane(2, rows=Axis("words on a logarithmic axis", list("abcde"), log=True))[0],
+        plane(2, rows=Axis("not finite", list("abcde"), [0, 1, 2, 3, np.inf]))[0],
+        plane(2, kinds=(), low=2.0, high=1.0)[0],
+        plane(2, kinds=(), log_colour=True)[0],
+        plane(2, kinds=(), low=0.1, scale="diverging", log_colour=True)[0],
+        strip(0),
+        strip(3),
+        strip(rows=["units"]),
+        strip(names=[["seed 0"]]),
+        with_arrays(strip(), median=np.zeros((6, 1))),
         *(
             Scatter("colours", "colours", ["a"], np.zeros((2, 1)), np.zeros((2, 1)), "x", "y", colouring=colouring)
             for colouring in (

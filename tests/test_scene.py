@@ -13,7 +13,9 @@ from explorer.scene import COMMON, MAX_LENGTH, Scene, read
 
 NAMES = some.from_regex(r"[a-z][a-z0-9-]{0,12}", fullmatch=True)
 TEXTS = some.text(max_size=40).filter(lambda text: not any("\ud800" <= c <= "\udfff" for c in text))
-SWITCHES = some.sampled_from(["losses.log", "losses.smooth:off", "patterns.enlarged:L1H0", "norms.hidden:a%20b,c"])
+SWITCHES = some.sampled_from(
+    ["losses.log", "losses.smooth:off", "patterns.enlarged:L1H0", "norms.hidden:a%20b,c", "plane.cell:2-3"]
+)
 SCENES = some.builds(
     Scene,
     view=NAMES,
@@ -100,12 +102,15 @@ def test_a_switch_is_given_once():
 
 
 def test_switches_of_the_player_are_parsed():
-    scene, _ = read("overview?player=losses.log+losses.smooth:off+patterns.enlarged:L1H0+a-b.hidden:units,c%2520d")
+    scene, _ = read(
+        "overview?player=losses.log+losses.smooth:off+patterns.enlarged:L1H0+a-b.hidden:units,c%2520d+plane.cell:2-3"
+    )
     assert scene.switches == [
         ("a-b", "hidden", ["units", "c d"]),
         ("losses", "log", True),
         ("losses", "smooth", False),
         ("patterns", "enlarged", "L1H0"),
+        ("plane", "cell", "2-3"),
     ]
 
 

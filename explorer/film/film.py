@@ -123,7 +123,7 @@ def message(
         start: the step to open at.
         move: a player that has already opened follows ``start`` and ``switches`` only if this number has changed.
         switches: values of panels' switches; all others are reset to their initial values. None leaves all as they are.
-        asks: whether the reader can ask for another view or example by a key.
+        asks: whether the reader can ask for something else to be shown, such as another view, example or run.
     """
     return prefixed({"start": start, "move": move, "switches": switches, "asks": asks}) + film.packed
 

@@ -31,7 +31,7 @@ def play(film: Film, key: str, step: int, switches: Sequence[Switch] = (), opene
         switches: values of panels' switches from a link; all others are reset to their initial values.
         opened: how many links were opened. Only when it changes are ``switches`` applied, because the reader may have
             changed them since.
-        asks: whether the page shows another view or example when the reader asks for one by a key: see `take_ask`.
+        asks: whether the page shows what the reader asks for, such as another view or another run: see `take_ask`.
     """
     state = st.session_state
     start, here, move = f"{key}.start", f"{key}.here", f"{key}.move"
@@ -72,13 +72,14 @@ def take_stop(key: str) -> int | None:
 
 
 def take_ask(key: str) -> str | None:
-    """What the reader has asked for by a key since the last call. Call this at the top of the script, like `take_stop`.
+    """What the reader has asked for since the last call. Call this at the top of the script, like `take_stop`.
 
     Args:
         key: of the player.
 
     Returns:
-        "next view", "previous view", "next example" or "previous example"; None if the reader asked for nothing.
+        "next view", "previous view", "next example" or "previous example", by a key; "ablate PART" in a diagram;
+        "open RUN" in a plane. None if the reader asked for nothing. It comes from the browser, so it may be anything.
     """
     state = st.session_state
     seen = f"{key}.heard"

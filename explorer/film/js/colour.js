@@ -75,8 +75,46 @@ export const ramp = (stops) => {
 export const joinedRamps = (down, up) =>
   Uint32Array.from({ length: 256 }, (_, i) => (i < 128 ? down[255 - 2 * i] : up[2 * i - 255]));
 
+/** @param {Triple} rgb red, green and blue from 0 to 255 @returns {number} luminance as WCAG 2 defines it, up to 1 */
+const luminance = ([r, g, b]) => 0.2126 * linear(r / 255) + 0.7152 * linear(g / 255) + 0.0722 * linear(b / 255);
+
+/**
+ * How much two colours contrast, from 1 to 21, as WCAG 2 defines it.
+ * @param {Triple} one
+ * @param {Triple} other
+ */
+export const contrast = (one, other) => {
+  const [low, high] = [luminance(one), luminance(other)].sort((a, b) => a - b);
+  return (high + 0.05) / (low + 0.05);
+};
+
+/**
+ * The colour in which text is best read on another: black or white, of which one has a contrast of at least 4.58.
+ * @param {Triple} on
+ */
+export const readable = (on) => (contrast(on, [255, 255, 255]) > contrast(on, [0, 0, 0]) ? "#ffffff" : "#000000");
+
+/**
+ * The colour of a category: of the palette, or, if there are more than it has, of hues at even distances.
+ * @param {Pick<import("./types.d.ts").Theme, "palette" | "ring">} theme
+ * @param {number} place of the category
+ * @param {number} n how many there are
+ */
+export const category = ({ palette, ring }, place, n) => (n > palette.length ? hue(ring, place, n) : palette[place]);
+
+/**
+ * One of n colours at even distances.
+ * @param {[number, number]} ring
+ * @param {number} place
+ * @param {number} n
+ */
+export const hue = ([saturation, lightness], place, n) => `hsl(${(360 * place) / n}, ${saturation}%, ${lightness}%)`;
+
+/** @param {number} packed @returns {Triple} */
+export const unpacked = (packed) => [packed & 255, (packed >> 8) & 255, (packed >> 16) & 255];
+
 /**
  * A packed colour as CSS.
  * @param {number} packed
  */
-export const css = (packed) => `rgb(${packed & 255}, ${(packed >> 8) & 255}, ${(packed >> 16) & 255})`;
+export const css = (packed) => `rgb(${unpacked(packed).join(", ")})`;

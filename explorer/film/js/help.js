@@ -11,6 +11,7 @@ const ALWAYS = [
   ["Home, End", "the first or the last snapshot"],
   ["f", "fill the screen, or leave it"],
   ["Enter, ↑ ↓", "on maps that have the focus: enlarge one, and change it"],
+  ["Enter, arrows", "on a plane of runs that has the focus: open a cell's run, and choose another cell"],
   ["Escape", "show all maps again; leave the screen"],
   ["?", "these keys"],
 ];

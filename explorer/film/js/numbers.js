@@ -27,6 +27,15 @@ export const exact = (x) => (Number.isFinite(x) ? String(Number(x.toPrecision(7)
  */
 export const tick = (x) => (x !== 0 && Math.abs(x) < 0.01 ? x.toExponential(1) : String(Number(x.toPrecision(3))));
 
+const compact = new Intl.NumberFormat("en-US", { notation: "compact", maximumSignificantDigits: 3 });
+
+/**
+ * A value where there is little room: at most three digits.
+ * @param {number} x
+ */
+export const short = (x) =>
+  x !== 0 && Math.abs(x) < 0.001 ? Number(x.toPrecision(2)).toExponential() : compact.format(x);
+
 /**
  * A label, cut if it is wider than a width in pixels.
  * @param {string} label

@@ -18,7 +18,7 @@ const SETTLE_DELAY = 150; // ms without another frame until it is summed up in w
 
 const ALL = "all"; // the id under which a choice is kept that all panels share
 
-/** @typedef {"next view" | "previous view" | "next example" | "previous example" | `ablate ${string}`} Ask */
+/** @typedef {"next view" | "previous view" | "next example" | "previous example" | `ablate ${string}` | `open ${string}`} Ask */
 
 /** @typedef {{ keys: Record<"play" | "back" | "forward", string>, shortcuts: import("./help.js").Shortcut[] | null }} Controls */
 

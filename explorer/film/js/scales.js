@@ -64,6 +64,20 @@ export const ticks = (low, high, wanted) => {
 };
 
 /**
+ * The places of labels that do not lie on each other, from the first on.
+ * @param {number[]} centres ascending
+ * @param {number} size the room that each label needs
+ */
+export const apart = (centres, size) => {
+  let end = -Infinity;
+  return centres.flatMap((centre, i) => {
+    if (centre - size / 2 < end) return [];
+    end = centre + size / 2;
+    return [i];
+  });
+};
+
+/**
  * Powers of ten between two ends, at most about seven.
  * @param {number} low
  * @param {number} high

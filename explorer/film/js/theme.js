@@ -9,7 +9,7 @@ import { context2d, element } from "./dom.js";
  * @param {string} css any colour that the browser knows
  * @returns {import("./colour.js").Triple}
  */
-const rgb = (css) => {
+export const rgb = (css) => {
   const context = context2d(element("canvas"), { willReadFrequently: true });
   context.fillStyle = css;
   context.fillRect(0, 0, 1, 1);

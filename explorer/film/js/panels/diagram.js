@@ -1,6 +1,7 @@
 // The model as a drawing: the tokens above, its parts in rows below them, the answers at the foot.
 
 import { CanvasPanel, Key } from "../canvas.js";
+import { readable, unpacked } from "../colour.js";
 import { element } from "../dom.js";
 import { brief, exact, fitting } from "../numbers.js";
 import { clamp } from "../scales.js";
@@ -274,8 +275,7 @@ export default class Diagram extends CanvasPanel {
   /** The colour of what a part adds. @param {number} value */
   hue(value) {
     const level = Math.round(clamp(127.5 + (127.5 * value) / this.panel.full_colour_at, 0, 255));
-    const packed = this.theme.ramps.diverging[level];
-    return [packed & 255, (packed >> 8) & 255, (packed >> 16) & 255];
+    return unpacked(this.theme.ramps.diverging[level]);
   }
 
   live() {
@@ -328,9 +328,8 @@ export default class Diagram extends CanvasPanel {
   part(context, area, name, value, isChosen) {
     const { theme } = this;
     const isOff = this.panel.ablated.includes(name);
-    const [r, g, b] = this.hue(Number.isFinite(value) ? value : 0);
-    const isDark = 0.299 * r + 0.587 * g + 0.114 * b < 140;
-    context.fillStyle = isOff ? theme.paper : `rgb(${r}, ${g}, ${b})`;
+    const fill = this.hue(Number.isFinite(value) ? value : 0);
+    context.fillStyle = isOff ? theme.paper : `rgb(${fill.join(", ")})`;
     context.beginPath();
     context.roundRect(area.x, area.y, area.w, area.h, 6);
     context.fill();
@@ -339,7 +338,7 @@ export default class Diagram extends CanvasPanel {
     context.setLineDash(isOff ? [4, 4] : []);
     context.stroke();
     context.setLineDash([]);
-    const colour = isOff ? theme.soft : isDark ? "rgb(255, 255, 255)" : "rgb(20, 24, 30)";
+    const colour = isOff ? theme.soft : readable(fill);
     const x = area.x + area.w / 2;
     const letters = Math.max(3, Math.floor(area.w / (0.55 * Math.max(13, this.least))));
     const style = /** @type {const} */ ({ align: "center", colour });

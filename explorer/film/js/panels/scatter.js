@@ -1,7 +1,7 @@
 // Points that move in a plane, with one scale for both axes.
 
 import { CanvasPanel, Key } from "../canvas.js";
-import { css } from "../colour.js";
+import { category, css, hue } from "../colour.js";
 import { context2d, element } from "../dom.js";
 import { count, exact, tick } from "../numbers.js";
 import { clamp, extent, ticks } from "../scales.js";
@@ -212,30 +212,15 @@ export default class Scatter extends CanvasPanel {
   colour(p) {
     const { palette } = this.theme;
     const { ring, labels, colouring } = this.panel;
-    if (!colouring) return ring ? this.hue(p, labels.length) : palette[p % palette.length];
+    if (!colouring) return ring ? hue(this.theme.ring, p, labels.length) : palette[p % palette.length];
     const value = coloured(colouring, this.player.index, p);
     if (colouring.categories.length) return this.category(value);
     return this.ramp[level(colouring, value)] ?? this.theme.line;
   }
 
-  /**
-   * The colour of a category: of the palette, or, if there are more than it has, of the hues.
-   * @param {number} c
-   */
+  /** @param {number} c */
   category(c) {
-    const { palette } = this.theme;
-    const n = this.panel.colouring?.categories.length ?? 0;
-    return n > palette.length ? this.hue(c, n) : palette[c];
-  }
-
-  /**
-   * One of n colours at even distances.
-   * @param {number} place
-   * @param {number} n
-   */
-  hue(place, n) {
-    const [saturation, lightness] = this.theme.ring;
-    return `hsl(${(360 * place) / n}, ${saturation}%, ${lightness}%)`;
+    return category(this.theme, c, this.panel.colouring?.categories.length ?? 0);
   }
 
   /** Which points are shown, by the categories that the reader has not hidden. */
