@@ -11,7 +11,7 @@ from explorer.film.export import deck_page, deck_page_size, size_text
 from explorer.runs import Runs
 from explorer.stories import get_story, names
 from explorer.stories.telling import Telling
-from explorer.views.subject import Subject
+from explorer.views.swept import named, seen
 
 MOST = 25 * 2**20  # bytes of a file
 
@@ -31,7 +31,7 @@ def run(options: argparse.Namespace) -> None:
     story = get_story(options.story)
     if options.output is None:
         raise UserError(f"There is no file to write {story.name} to; add -o FILE.html.")
-    subject = Subject.load(Runs(options.checkpoints).open(story.run))
+    subject = seen(named(Runs(options.checkpoints), story.run))
     telling = Telling.of(story, subject)
     films = [scene.film() for scene in tqdm(telling.distinct, desc="measuring", delay=1.0, unit="scene")]
     deck = telling.deck(films)

@@ -18,7 +18,8 @@ from torch import Tensor
 
 from explorer.film.film import Film
 from explorer.runs import Run
-from explorer.views.subject import Subject
+from explorer.runs.sweeps import Sweep
+from explorer.views.swept import Seen, seen
 
 MAX_RUN_BYTES = 3 * 2**30  # bytes of weights and losses
 MAX_RESULT_BYTES = 512 * 2**20  # bytes of films
@@ -140,30 +141,36 @@ class Growing:
 class Caches:
     """The loaded runs and the results of views, shared by all sessions."""
 
-    runs: ByteCache[Subject]
+    runs: ByteCache[Seen]
     results: ByteCache[Any]
 
-    def load(self, run: Run) -> tuple[Hashable, Subject]:
-        """The current version of a run, and the loaded run.
+    def load(self, run: Run | Sweep) -> tuple[Hashable, Seen]:
+        """The current version of a run or a sweep, and what is loaded of it.
 
         Args:
-            run: the run on disk.
+            run: on disk.
 
         Raises:
             UserError: the run cannot be read.
         """
         version = run.version()
-        return version, self.runs.get(run.address, version, lambda before: Subject.load(run, before))
+        return version, self.runs.get(run.address, version, lambda before: seen(run, before))
 
-    def result(self, run: Run, make: Callable[..., Value], *parameters: Hashable, second: Run | None = None) -> Value:
-        """The cached result of ``make(subject, *parameters)`` for a run.
+    def result(
+        self,
+        run: Run | Sweep,
+        make: Callable[..., Value],
+        *parameters: Hashable,
+        second: Run | Sweep | None = None,
+    ) -> Value:
+        """The cached result of ``make(subject, *parameters)`` for a run or a sweep.
 
         Args:
-            run: the run on disk; the loaded run is the first argument of ``make``.
+            run: on disk; what is loaded of it is the first argument of ``make``.
             make: a function or a bound method. The object is part of the cache key, so that results of old code are
                 not reused after a hot reload.
             parameters: further arguments.
-            second: a second run, which is the last argument.
+            second: a second one, which is the last argument.
 
         Raises:
             UserError: as ``make``, or a run cannot be read.

@@ -15,16 +15,17 @@ from explorer.options import Context, Option, Several, options_of, texts_of
 from explorer.pages import places, state
 from explorer.pages.cache import Growing
 from explorer.pages.plain import plain
-from explorer.pages.widgets import example_input, facts, option_input, rerun_by_itself, run_input
+from explorer.pages.widgets import example_input, option_input, rerun_by_itself, run_input
+from explorer.runs.sweeps import sweep_names
 from explorer.scene import Scene
 from explorer.views import all_views
-from explorer.views.subject import Subject
+from explorer.views.swept import Seen, named
 from explorer.views.view import Choices, Figures, Item, Links, Note, Table, View
 
 GROW = 0.1  # seconds between two parts of a growing sample
 
 
-def page_of(view: View) -> Callable[[], None]:
+def page_of(view: View[Any, Any]) -> Callable[[], None]:
     """A Streamlit page that shows a view of the selected run, or the message of a `UserError`.
 
     Args:
@@ -44,7 +45,7 @@ def page_of(view: View) -> Callable[[], None]:
     return page
 
 
-def _show(view: View) -> None:
+def _show(view: View[Any, Any]) -> None:
     """The run, the example, the views and the words of this one, each at one place on the pages of all views; then the
     widgets of its options and its film."""
     session = st.session_state
@@ -53,11 +54,14 @@ def _show(view: View) -> None:
         subject = run_input()
     if subject is None:
         return
-    left.caption(plain(facts(subject)))
+    left.caption(plain(subject.facts))
+    if not view.shows(subject):
+        st.switch_page(session.pages[next(name for name, other in all_views().items() if other.fits(subject))])
     _follow(view, subject, take_ask(state.PLAYER))
     options = state.current_options(view, subject)
-    with right:
-        example_input(subject, is_used=view.uses_example(subject, options))
+    if not view.of_sweeps:
+        with right:
+            example_input(subject, is_used=view.uses_example(subject, options))
     _view_links(view, subject)
     places.heading(view.heading, view.sentence)
     state.show_notices()
@@ -90,38 +94,59 @@ def _show(view: View) -> None:
         _show_item(item, widgets)
 
 
-def _follow(view: View, subject: Subject, ask: str | None) -> None:
+def _follow(view: View[Any, Any], subject: Seen, ask: str | None) -> None:
     """Show the view or the example that the reader has asked the player for, if any."""
     session = st.session_state
     which, _, what = (ask or "").partition(" ")
     by = {"next": 1, "previous": -1}.get(which, 0)
     if what == "view":
-        names = [name for name, other in all_views().items() if other.offered(subject.info) or name == view.name]
+        names = [name for name, other in all_views().items() if other.fits(subject) or name == view.name]
         st.switch_page(session.pages[names[(names.index(view.name) + by) % len(names)]])
     elif what == "example":
         texts = list(subject.task.examples.values())
         at = texts.index(session.example) if session.example in texts else -1 if by > 0 else 0
         session.example = texts[(at + by) % len(texts)]
+    elif which == "open":
+        _open(what)
     elif which == "ablate":
         options = state.current_options(view, subject)
         left, changed = [name for name in options.without if name != what], what not in options.without
         state.set_options(view, options, {"without": ",".join([*left, what] if changed else left)})
 
 
-def _view_links(view: View, subject: Subject) -> None:
+def _open(name: str) -> None:
+    """Look at a run of a sweep, where its weights were kept."""
+    session = st.session_state
+    try:
+        info = state.runs().open(name).info()
+    except UserError:
+        info = None
+    if info is None or not info.snapshots:
+        kept = "losses" if info is not None else "outcome"
+        session.notices = [
+            f"Only the {kept} of {name} were kept; train its sweep again with --keep all to look inside."
+        ]
+        return
+    step = session.step
+    state.choose_run(name)
+    session.step = min(info.snapshots, key=lambda snapshot: abs(snapshot - step))
+    st.switch_page(session.pages["overview"])
+
+
+def _view_links(view: View[Any, Any], subject: Seen) -> None:
     """Links to the views that have something to say of the run, this one among them."""
     with st.container(horizontal=True, gap=None, key="views"):
         for name, other in all_views().items():
-            if other.offered(subject.info) or name == view.name:
+            if other.fits(subject) or name == view.name:
                 st.page_link(st.session_state.pages[name], label=other.title, help=other.heading)
 
 
-def _other_runs(view: View) -> None:
+def _other_runs(view: View[Any, Any]) -> None:
     """Buttons for the runs of which a view has something to say."""
     with st.container(horizontal=True):
-        for name in state.runs().names():
+        for name in sweep_names(state.runs()) if view.of_sweeps else state.runs().names():
             with suppress(UserError):  # a run that cannot be read is reported on the page Runs
-                if view.offered(state.runs().open(name).info()):
+                if view.offered(named(state.runs(), name).info()):
                     st.button(plain(name), key=f"other.{name}", on_click=state.choose_run, args=(name,))
 
 
@@ -138,7 +163,7 @@ def _grow(growing: Growing) -> None:
 class _Widgets:
     """The widgets of a view's options."""
 
-    def __init__(self, view: View, subject: Subject, options: Any):
+    def __init__(self, view: View[Any, Any], subject: Seen, options: Any):
         self.view, self.options, self.subject = view, options, subject
         self._values = {name: getattr(options, name) for name in options_of(view.options_type)}
         self._shown: dict[str, tuple[Option, Context]] = {}

@@ -22,9 +22,11 @@ from explorer.pages.cache import Growing, caches
 from explorer.pages.plain import code, plain
 from explorer.runs import Runs
 from explorer.runs.place import default_folder
+from explorer.runs.sweeps import sweep_names
 from explorer.scene import Scene, read_pairs
 from explorer.views.opening import TRAIN, fit_to_run
 from explorer.views.subject import Subject
+from explorer.views.swept import Seen, named
 from explorer.views.view import View
 
 PROJECT = Path(__file__).parents[2]
@@ -84,15 +86,33 @@ def begin(view: str) -> None:
     elif context is not None and context.is_history_navigation:
         _load_url(view)
     try:
-        names = runs().names()
+        names = all_names()
+        is_known = session.run in names or (session.run is not None and _is_in_a_sweep(session.run))
     except UserError as error:
         st.error(plain(str(error)))
         st.stop()
-    first = next(iter(names), None)
-    if session.run not in names:
+    if not is_known:
+        first = next(iter(names), None)
         if session.run is not None and names:
             session.notices.append(f"There is no run {quoted(session.run)}; showing {first} instead.")
         session.run = first
+
+
+def all_names() -> list[str]:
+    """The names of all runs, and then those of all sweeps.
+
+    Raises:
+        UserError: they cannot be looked up.
+    """
+    return [*runs().names(), *sweep_names(runs())]
+
+
+def _is_in_a_sweep(name: str) -> bool:
+    try:
+        runs().open(name)
+    except UserError:
+        return False
+    return True
 
 
 def _load_url(view: str) -> None:
@@ -115,7 +135,7 @@ def sync_step() -> bool:
     return stopped is not None
 
 
-def validate(subject: Subject) -> None:
+def validate(subject: Seen) -> None:
     """Replace a step or an example that the run does not have; if it came from a link, report it.
 
     Args:
@@ -133,7 +153,7 @@ def validate(subject: Subject) -> None:
             session.example = refused
 
 
-def _is_example(subject: Subject, text: str) -> bool:
+def _is_example(subject: Seen, text: str) -> bool:
     try:
         subject.task.encode(text)
     except UserError:
@@ -160,18 +180,33 @@ def choose_run(name: str | None) -> None:
 # --- The run, and cached results of views ---
 
 
-def subject(name: str | None = None, quiet: bool = False) -> Subject:
-    """A run, cached across sessions.
+def seen(name: str | None = None, quiet: bool = False) -> Seen:
+    """A run or a sweep, cached across sessions.
 
     Args:
-        name: of the run; None for the selected one.
+        name: its name; None for the selected one.
         quiet: show no spinner, which would push down what is on screen.
 
     Raises:
         UserError: it cannot be read.
     """
     with nullcontext() if quiet else st.spinner("Reading snapshots…"):
-        return caches().load(runs().open(st.session_state.run if name is None else name))[1]
+        return caches().load(named(runs(), st.session_state.run if name is None else name))[1]
+
+
+def subject(name: str | None = None, quiet: bool = False) -> Subject:
+    """A run, as `seen`.
+
+    Args:
+        name, quiet: as for `seen`.
+
+    Raises:
+        UserError: it cannot be read, or is a sweep.
+    """
+    found = seen(name, quiet)
+    if not isinstance(found, Subject):
+        raise UserError(f"{found.name} is a sweep; choose one of its runs.")
+    return found
 
 
 def cached(
@@ -188,12 +223,12 @@ def cached(
     Raises:
         UserError: a run cannot be read, or as ``make``.
     """
-    run, second = runs().open(st.session_state.run), None if second_run is None else runs().open(second_run)
+    run, second = named(runs(), st.session_state.run), None if second_run is None else named(runs(), second_run)
     with nullcontext() if quiet else st.spinner("Computing all snapshots…"):
         return caches().result(run, make, *parameters, second=second)
 
 
-def growing(view: View[Any], options: Any) -> Growing:
+def growing(view: View[Any, Any], options: Any) -> Growing:
     """The film of a view of the selected run, cached across sessions.
 
     Args:
@@ -206,14 +241,14 @@ def growing(view: View[Any], options: Any) -> Growing:
     return cached(_begun, view, st.session_state.example, options, second_run=view.second_run(options))
 
 
-def _begun(subject: Subject, view: View[Any], example: str, options: Any, second: Subject | None = None) -> Growing:
+def _begun(subject: Seen, view: View[Any, Any], example: str, options: Any, second: Seen | None = None) -> Growing:
     return Growing.begun(view.whole_films(subject, example, options, second))
 
 
 # --- The options of a view ---
 
 
-def current_options(view: View[Any], subject: Subject) -> Any:
+def current_options(view: View[Any, Any], subject: Seen) -> Any:
     """The current options of a view. Invalid options of a link are reported.
 
     Args:
@@ -238,7 +273,7 @@ def current_options(view: View[Any], subject: Subject) -> Any:
     return options
 
 
-def set_options(view: View[Any], options: Any, texts: Mapping[str, str]) -> None:
+def set_options(view: View[Any, Any], options: Any, texts: Mapping[str, str]) -> None:
     """Store texts of options of a view in the session.
 
     Args:
@@ -250,7 +285,7 @@ def set_options(view: View[Any], options: Any, texts: Mapping[str, str]) -> None
     stored.update({_option_key(view, options, name): text for name, text in texts.items()})
 
 
-def _option_key(view: View[Any], options: Any, name: str) -> OptionKey:
+def _option_key(view: View[Any, Any], options: Any, name: str) -> OptionKey:
     """The key of an option's text; it includes the value of the option that it is stored per, if there is one."""
     per = options_of(view.options_type)[name].per
     return (name, str(getattr(options, per))) if per else name

@@ -18,7 +18,7 @@ from explorer.stories import all_stories
 from explorer.stories.reader import Story
 from explorer.stories.telling import Telling
 from explorer.views.opening import open_on
-from explorer.views.subject import Subject
+from explorer.views.swept import Seen, named
 
 DECK = "deck"
 SOON = 0.1  # seconds until the films of the other beats are computed
@@ -28,7 +28,7 @@ SENT_AFTER = 2.0  # seconds; all films that are there are sent again with those 
 def page() -> None:
     session = st.session_state
     try:
-        stories, names = all_stories(), state.runs().names()
+        stories, names = all_stories(), state.all_names()
         known = [name for name, story in stories.items() if story.run in names]
         if not known:
             st.info(state.no_runs())
@@ -41,7 +41,7 @@ def page() -> None:
         _choose(stories, known)
         story = stories[chosen["story"]]
         places.heading(story.title, story.question)
-        _tell(Telling.of(story, state.subject(story.run)))
+        _tell(Telling.of(story, state.seen(story.run)))
     except UserError as error:
         st.error(plain(str(error)))
 
@@ -79,7 +79,7 @@ def _tell(telling: Telling) -> None:
     at = min(max(at if slide is None else slide, 0), len(telling.scenes) - 1)
     chosen["beat"] = str(at + 1)
     session.scene = Scene("stories", options=(("beat", chosen["beat"]), ("story", name)))
-    run = state.runs().open(telling.story.run)
+    run = named(state.runs(), telling.story.run)
     version = (name, run.version())
     if session.get("story.version") != version:
         session["story.version"], session["story.films"] = version, {}
@@ -112,11 +112,11 @@ def _compute(telling: Telling, missing: list[int], films: dict[int, Film]) -> No
 
 def _film(telling: Telling, place: int) -> Film:
     """The film of a scene, from the cache where it can be."""
-    run = state.runs().open(telling.story.run)
+    run = named(state.runs(), telling.story.run)
     return caches().result(run, _shown, str(telling.distinct[place].scene))
 
 
-def _shown(subject: Subject, line: str) -> Film:
+def _shown(subject: Seen, line: str) -> Film:
     return open_on(read(line)[0], subject).film()
 
 

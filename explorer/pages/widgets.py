@@ -14,28 +14,29 @@ from explorer.options import Choice, Context, FreeText, Number, Option, Several,
 from explorer.pages import state
 from explorer.pages.plain import plain
 from explorer.tasks.data import Example
-from explorer.views.subject import Subject
+from explorer.views.swept import Seen
 
 SHORT_TEXT = 24  # tokens; text inputs for longer examples are wide
 
 
-def run_input() -> Subject | None:
-    """Select the run.
+def run_input() -> Seen | None:
+    """Select the run or the sweep.
 
     Returns:
-        The run, whose snapshot and example are now those of the session; None if it cannot be read, which is said.
+        It, whose snapshot and example are now those of the session; None if it cannot be read, which is said.
     """
     session = st.session_state
     session["choice.run"] = session.run
+    names = state.all_names()
     st.selectbox(
         "Run",
-        state.runs().names(),
+        names if session.run in names else [session.run, *names],
         key="choice.run",
         on_change=lambda: state.choose_run(session["choice.run"]),
         label_visibility="collapsed",
     )
     try:
-        subject = state.subject()
+        subject = state.seen()
     except UserError as error:
         st.error(plain(str(error)))
         return None
@@ -58,7 +59,7 @@ def rerun_by_itself(show: Callable[..., None], every: float | None, *args: objec
         st.fragment(show, run_every=every)(*args)
 
 
-def example_input(subject: Subject, is_used: bool = True) -> Example:
+def example_input(subject: Seen, is_used: bool = True) -> Example:
     """Choose or type an example.
 
     Args:

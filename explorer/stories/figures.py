@@ -11,7 +11,7 @@ from explorer.errors import listed, quoted
 from explorer.film.film import Film
 from explorer.stories.reader import wrong
 from explorer.views.losses import Phase, phases
-from explorer.views.subject import Subject
+from explorer.views.swept import Seen, Swept
 
 DIGITS = 2  # significant ones
 FALL = re.compile(r"fall of (.+?)( begins| ends)?")
@@ -24,13 +24,13 @@ class Measured:
 
     Attributes:
         file: of the story.
-        subject: the run of the beat.
+        subject: the run or the sweep of the beat.
         film: of the beat, on its whole sample.
         step: of the beat.
     """
 
     file: Path
-    subject: Subject
+    subject: Seen
     film: Film
     step: int
 
@@ -75,8 +75,10 @@ class Measured:
         return form(value)
 
 
-def _fall(subject: Subject, name: str) -> Phase:
+def _fall(subject: Seen, name: str) -> Phase:
     """The deepest fall of a loss, by its label, or by its name where one loss has it."""
+    if isinstance(subject, Swept):
+        raise LookupError(f"{subject.name} is a sweep, whose runs fall at different steps")
     falls = [phase for phase in phases(subject) if phase.is_deepest]
     found = [phase for phase in falls if phase.label == name] or [phase for phase in falls if phase.name == name]
     if len(found) != 1:

@@ -11,7 +11,7 @@ from explorer.stories.figures import Measured
 from explorer.stories.reader import Beat, Story, wrong
 from explorer.views import get_view
 from explorer.views.opening import Opened, open_on
-from explorer.views.subject import Subject
+from explorer.views.swept import Seen
 
 TYPED = "answers"  # the view in which people type examples of their own
 PENDING = "…"  # in place of a figure whose film is not computed yet
@@ -34,7 +34,7 @@ class Telling:
     distinct: tuple[Opened, ...]
 
     @classmethod
-    def of(cls, story: Story, subject: Subject) -> "Telling":
+    def of(cls, story: Story, subject: Seen) -> "Telling":
         """Open the scenes of a story.
 
         Args:
@@ -94,7 +94,7 @@ class Telling:
         )
 
 
-def _opened(story: Story, beat: Beat, subject: Subject) -> Opened:
+def _opened(story: Story, beat: Beat, subject: Seen) -> Opened:
     try:
         get_view(beat.scene.view)
         if beat.scene.run != story.run:

@@ -8,7 +8,7 @@ from explorer.finding import subclasses
 from explorer.views.view import View
 
 
-def find_views(package: str, path: list[str]) -> dict[str, View[Any]]:
+def find_views(package: str, path: list[str]) -> dict[str, View[Any, Any]]:
     """The views in the modules of a package, by name, in the order of the navigation.
 
     Args:
@@ -20,12 +20,12 @@ def find_views(package: str, path: list[str]) -> dict[str, View[Any]]:
 
 
 @functools.cache
-def all_views() -> dict[str, View[Any]]:
+def all_views() -> dict[str, View[Any, Any]]:
     """All views by name, in the order of the navigation."""
     return find_views(__name__, list(__path__))
 
 
-def get_view(name: str) -> View[Any]:
+def get_view(name: str) -> View[Any, Any]:
     """The view called ``name``.
 
     Args:

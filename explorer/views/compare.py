@@ -31,7 +31,7 @@ def _others(context: Context) -> dict[str, str]:
 
 
 def _runs(subject: Subject) -> Runs:
-    return subject.run.runs
+    return subject.among
 
 
 @dataclass(frozen=True)

@@ -9,10 +9,11 @@ from explorer.errors import UserError
 from explorer.film.film import Film
 from explorer.options import resolve, texts_of
 from explorer.runs import Runs
+from explorer.runs.sweeps import sweep_names
 from explorer.scene import Scene, read
 from explorer.views import all_views, get_view
 from explorer.views.sampling import last
-from explorer.views.subject import Subject
+from explorer.views.swept import Seen, named, seen
 from explorer.views.view import View
 
 TRAIN = "python -m explorer train addition --checkpoints"  # and the folder of runs
@@ -23,8 +24,8 @@ class Opened:
     """A scene with everything that it names."""
 
     scene: Scene  # in full: with its run, step and example, and without options that have their default
-    view: View
-    subject: Subject
+    view: View[Any, Any]
+    subject: Seen
     options: Any  # an instance of the view's ``Options``
 
     def film(self) -> Film:
@@ -45,11 +46,11 @@ class Opened:
         if problem := self.view.unavailable(self.subject, example, self.options):
             raise UserError(problem)
         name = self.view.second_run(self.options)
-        second = None if name is None else Subject.load(self.subject.run.runs.open(name))
+        second = None if name is None else seen(named(self.subject.among, name))
         return self.view.whole_films(self.subject, example, self.options, second)
 
 
-def fit_to_run(scene: Scene, subject: Subject) -> tuple[Scene, list[str]]:
+def fit_to_run(scene: Scene, subject: Seen) -> tuple[Scene, list[str]]:
     """A scene with a step and an example that a run has.
 
     Args:
@@ -91,15 +92,15 @@ def open_scene(line: str, runs: Runs) -> Opened:
     """
     scene, problems = read(line, default_view=next(iter(all_views())))
     get_view(scene.view)
-    names = runs.names()
+    names = runs.names() or sweep_names(runs)
     if scene.run is None and not names:
         train = f"train one with: {TRAIN} {shlex.quote(str(runs))}"
         raise UserError(f"{runs.emptiness()}; {runs.remedy(train)}")
-    subject = Subject.load(runs.open(names[0] if scene.run is None else scene.run))
+    subject = seen(named(runs, names[0] if scene.run is None else scene.run))
     return open_on(scene, subject, problems)
 
 
-def open_on(scene: Scene, subject: Subject, problems: Sequence[str] = ()) -> Opened:
+def open_on(scene: Scene, subject: Seen, problems: Sequence[str] = ()) -> Opened:
     """Open a scene of a run that is in memory.
 
     Args:
@@ -111,6 +112,10 @@ def open_on(scene: Scene, subject: Subject, problems: Sequence[str] = ()) -> Ope
         UserError: as `open_scene`.
     """
     view = get_view(scene.view)
+    if not view.shows(subject):
+        what, other = ("sweeps", "a run") if view.of_sweeps else ("runs", "a sweep")
+        fitting = ", ".join(name for name, one in all_views().items() if one.fits(subject))
+        raise UserError(f"The view {view.name} shows {what}, and {subject.name} is {other}; its views: {fitting}.")
     scene, unfit = fit_to_run(scene, subject)
     options, unread = resolve(view.options_type, subject, scene.example or "", dict(scene.options))
     if problems := [*problems, *unfit, *unread]:

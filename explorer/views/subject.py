@@ -14,7 +14,7 @@ from explorer.errors import UserError
 from explorer.model.architectures import n_weights
 from explorer.model.ensemble import Ensemble
 from explorer.model.soundness import identical, sound
-from explorer.runs import Run, RunInfo
+from explorer.runs import Run, RunInfo, Runs
 from explorer.runs.place import METRICS, Stamp, UnreachableError
 from explorer.runs.sentences import named_steps
 from explorer.tasks.data import Batch
@@ -170,6 +170,11 @@ class Subject:
     @property
     def name(self) -> str:
         return self.run.name
+
+    @property
+    def among(self) -> Runs:
+        """The folder of runs that it is in."""
+        return self.run.runs
 
     @property
     def task(self) -> Task:

@@ -7,16 +7,19 @@ frozen dataclass of fields made with `explorer.options`; the page makes widgets 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, ClassVar, Generic, TypeVar
+from typing import Any, ClassVar, Generic
+
+from typing_extensions import TypeVar
 
 from explorer.film.film import Film
 from explorer.film.panels.panel import Panel
 from explorer.options import NoOptions
-from explorer.runs import RunInfo
 from explorer.views import looking
 from explorer.views.subject import Subject
+from explorer.views.swept import Seen, Swept
 
 Options = TypeVar("Options")
+Shown = TypeVar("Shown", Subject, Swept, default=Subject)  # what it shows: a run, unless it says otherwise
 Value = TypeVar("Value")
 
 
@@ -82,8 +85,8 @@ class Choices:
 Item = Note | Links | Table | Figures | Choices
 
 
-class View(ABC, Generic[Options]):
-    """One view of a run. Independent of Streamlit and of any single task."""
+class View(ABC, Generic[Options, Shown]):
+    """One view of a run, or of a sweep. Independent of Streamlit and of any single task."""
 
     name: ClassVar[str]  # in a link, "losses"
     title: ClassVar[str]  # in the navigation, "Losses"
@@ -94,19 +97,37 @@ class View(ABC, Generic[Options]):
     options_type: ClassVar[type[Any]] = NoOptions  # the dataclass `Options`
     inside: ClassVar[bool] = False  # whether it shows what a model has learnt inside, which is nothing at first
 
-    def offered(self, info: RunInfo) -> bool:
-        """Whether the view has something to say of runs of this kind.
+    of_sweeps: ClassVar[bool] = False  # whether it shows sweeps
+
+    def offered(self, info: Any) -> bool:
+        """Whether the view has something to say of runs of this kind, or of sweeps of this kind.
 
         Args:
-            info: of the run.
+            info: of the run or the sweep.
         """
         return True
 
-    def unavailable(self, subject: Subject, example: str, options: Options) -> str:
+    def fits(self, subject: Seen) -> bool:
+        """Whether the view has something to say of a run or a sweep.
+
+        Args:
+            subject: the run or the sweep.
+        """
+        return self.shows(subject) and self.offered(subject.info)
+
+    def shows(self, subject: Seen) -> bool:
+        """Whether the view shows runs, and this is one; or sweeps, and this is one.
+
+        Args:
+            subject: the run or the sweep.
+        """
+        return self.of_sweeps == isinstance(subject, Swept)
+
+    def unavailable(self, subject: Shown, example: str, options: Options) -> str:
         """Why the view cannot be shown, and a remedy; empty if it can. Arguments as for `film`."""
         return ""
 
-    def uses_example(self, subject: Subject, options: Options) -> bool:
+    def uses_example(self, subject: Shown, options: Options) -> bool:
         """Whether the view depends on the example."""
         return True
 
@@ -115,7 +136,7 @@ class View(ABC, Generic[Options]):
         return None
 
     @abstractmethod
-    def film(self, subject: Subject, example: str, options: Options, second: Subject | None = None) -> Film:
+    def film(self, subject: Shown, example: str, options: Options, second: Shown | None = None) -> Film:
         """The panels, at every snapshot.
 
         Args:
@@ -129,7 +150,7 @@ class View(ABC, Generic[Options]):
         """
 
     def films(
-        self, subject: Subject, example: str, options: Options, second: Subject | None = None
+        self, subject: Shown, example: str, options: Options, second: Shown | None = None
     ) -> Iterator[tuple[Film, float]]:
         """The film again and again, on larger and larger samples, for a view that measures on samples. Arguments as for
         `film`, which is the last of them.
@@ -142,7 +163,7 @@ class View(ABC, Generic[Options]):
         """
         yield self.film(subject, example, options, second), 1.0
 
-    def look(self, subject: Subject, film: Film) -> Sequence[str]:
+    def look(self, subject: Shown, film: Film) -> Sequence[str]:
         """What to look at in each frame. By default, what has changed most in one panel.
 
         Args:
@@ -154,7 +175,7 @@ class View(ABC, Generic[Options]):
         """
         return looking.largest_change(film)
 
-    def whole_film(self, subject: Subject, example: str, options: Options, second: Subject | None = None) -> Film:
+    def whole_film(self, subject: Shown, example: str, options: Options, second: Shown | None = None) -> Film:
         """`film` as it is shown and exported: with sentences on what to look at, and with a gap at each snapshot whose
         weights cannot be computed with.
 
@@ -163,7 +184,7 @@ class View(ABC, Generic[Options]):
         return self._whole(subject, self.film(subject, example, options, second))
 
     def whole_films(
-        self, subject: Subject, example: str, options: Options, second: Subject | None = None
+        self, subject: Shown, example: str, options: Options, second: Shown | None = None
     ) -> Iterator[tuple[Film, float]]:
         """`films`, each as in `whole_film`. Arguments and errors as for `films`."""
         latest, shown = None, None
@@ -172,17 +193,17 @@ class View(ABC, Generic[Options]):
                 latest, shown = film, self._whole(subject, film)
             yield shown or film, share
 
-    def _whole(self, subject: Subject, film: Film) -> Film:
+    def _whole(self, subject: Shown, film: Film) -> Film:
         look = self.look(subject, film)
-        if self.inside:
+        if self.inside and isinstance(subject, Subject):
             look = looking.from_first_fall(subject, film.steps, look)
         return replace(film, look=look, origin=subject.origin).with_gaps(subject.gaps)
 
-    def above(self, subject: Subject, example: str, options: Options) -> Sequence[Item]:
+    def above(self, subject: Shown, example: str, options: Options) -> Sequence[Item]:
         """The items above the film. Arguments as for `film`."""
         return ()
 
-    def below(self, subject: Subject, example: str, options: Options) -> Sequence[Item]:
+    def below(self, subject: Shown, example: str, options: Options) -> Sequence[Item]:
         """The items below the film. Arguments as for `film`.
 
         Raises:
