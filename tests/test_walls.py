@@ -22,10 +22,14 @@ MAY_IMPORT = {
     "model": {"settings"},
     "tasks": {"model", "settings"},
     "training": {"model", "settings", "tasks"},
+    "training.sweep": {"model", "settings", "tasks", "training"},
     "runs": {"interchange", "model", "settings", "tasks"},  # reading a run imports no training
     "runs.keeper": {"runs", "tasks", "training"},
     "runs.recorder": {"model", "runs", "runs.keeper", "settings", "tasks", "training"},
     "runs.jobs": {"runs", "runs.recorder"},
+    "runs.sweeps": {"runs", "training.sweep"},
+    "sweeps": {"model", "runs", "runs.recorder", "runs.sweeps", "sweeps.outcomes", "training", "training.sweep"},
+    "sweeps.outcomes": {"analysis", "runs", "runs.sweeps", "tasks"},  # looking at a sweep imports nothing that trains
     "interchange": {"model"},
     "runs.archive": {"runs", "runs.importing"},
     "runs.importing": {"interchange", "model", "runs", "runs.keeper", "settings", "tasks"},
@@ -33,17 +37,21 @@ MAY_IMPORT = {
     "film": {"film.panels", "glossary"},
     "film.panels": {"film"},
     "film.player": {"film"},
-    "views": {"analysis", "film", "film.panels", "model", "options", "runs", "scene", "tasks"},
+    "views": {
+        *("analysis", "film", "film.panels", "model", "options", "runs", "runs.sweeps", "scene", "sweeps.outcomes"),
+        *("tasks", "training.sweep"),
+    },
     "stories": {"film", "film.panels", "options", "runs", "scene", "views"},
     "pages": {
         "glossary",
         *("analysis", "film", "film.panels", "film.player", "model", "options", "runs", "runs.importing", "runs.jobs"),
-        *("runs.recorder", "runs.archive"),
-        *("scene", "settings", "stories", "tasks", "training", "views"),
+        *("runs.recorder", "runs.archive", "runs.sweeps", "sweeps", "sweeps.outcomes"),
+        *("scene", "settings", "stories", "tasks", "training", "training.sweep", "views"),
     },
     "cli": {
         *("analysis", "film", "interchange", "model", "runs", "runs.archive", "runs.importing", "runs.recorder"),
-        *("scene", "settings", "stories", "tasks", "training", "views"),
+        *("runs.sweeps", "sweeps", "sweeps.outcomes"),
+        *("scene", "settings", "stories", "tasks", "training", "training.sweep", "views"),
     },
     "streamlit_app": {"film", "pages", "scene", "views"},
     "__main__": {"cli"},
@@ -60,6 +68,7 @@ KNOWN_BY = {
     "tqdm": {"cli"},
     "psutil": {"training"},
     "fsspec": {"runs"},
+    "distributed": {"sweeps"},
     "tokenizers": {"tasks"},
 }
 LONGEST = {"py": 450, "js": 400}  # lines

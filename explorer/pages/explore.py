@@ -123,9 +123,7 @@ def _open(name: str) -> None:
         info = None
     if info is None or not info.snapshots:
         kept = "losses" if info is not None else "outcome"
-        session.notices = [
-            f"Only the {kept} of {name} were kept; train its sweep again with --keep all to look inside."
-        ]
+        session.notices = [f"Only the {kept} of {name} were kept; train the sweep with --keep all to look inside."]
         return
     step = session.step
     state.choose_run(name)

@@ -36,7 +36,7 @@ def _over(context: Context) -> list[str]:
 
 @dataclass(frozen=True)
 class Options:
-    colour: str = choice("Colour", COLOURS)
+    colour: str = choice("Colour", COLOURS, widget="list", labelled=True, width=260)
     across: str | None = choice(
         "Across",
         lambda context: {key: context.subject.label(key) for key in _over(context)},
@@ -53,7 +53,7 @@ class Options:
         "Learnt from this share of right answers on",
         same_labels(SHARES),
         preferred=lambda context: REACHED,
-        widget="slider",
+        widget="list",
         labelled=True,
         when=lambda context: context.chosen["colour"] != "loss",
     )
@@ -61,7 +61,7 @@ class Options:
         "Grokking from this delay on, in steps",
         same_labels(DELAYS),
         preferred=lambda context: DELAY,
-        widget="slider",
+        widget="list",
         labelled=True,
         when=lambda context: context.chosen["colour"] == "phase",
     )

@@ -38,9 +38,9 @@ def _cells(context: Context) -> dict[str, str]:
     return dict(first.values())
 
 
-def _others(context: Context) -> dict[str | None, str]:
+def _others(context: Context) -> dict[str, str]:
     names = sweep_names(context.subject.among)
-    return {None: "nothing", **{name: name for name in names if name != context.subject.name}}
+    return {"": "nothing", **{name: name for name in names if name != context.subject.name}}
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,7 @@ class Options:
         width=320,
         when=lambda context: bool(context.subject.info.plan.over),
     )
-    beside: str | None = choice(
+    beside: str = choice(
         "Compare with", _others, widget="list", labelled=True, when=lambda context: len(_others(context)) > 1
     )
 
@@ -86,7 +86,7 @@ class Seeds(View[Options, Swept]):
         return "" if subject.outcomes is not None and subject.outcomes.of else NOTHING
 
     def second_run(self, options: Options) -> str | None:
-        return options.beside
+        return options.beside or None
 
     def film(self, subject: Swept, example: str, options: Options, second: Swept | None = None) -> Film:
         sides = [_side(subject, options)]
