@@ -19,7 +19,7 @@ from explorer.sweeps.outcomes import Collected
 from explorer.sweeps.trial import tried
 from explorer.tasks import TASKS, task_named
 from explorer.training.process import DEVICES, device_named
-from explorer.training.sweep import SweepPlan, parsed
+from explorer.training.sweep import SweepPlan, default_name, parsed
 
 KEEP = ("losses", "ends", "all")
 MOST_SHOWN = 4  # runs in the line of progress
@@ -81,17 +81,6 @@ def _plan(options: argparse.Namespace) -> SweepPlan:
     given = [f"{key}={getattr(options, key)}" for key in ("steps", "finite") if getattr(options, key) is not None]
     assignments = [*options.set, *given, f"keep={options.keep}"]
     return parsed(kind, options.preset or next(iter(kind.presets)), assignments, options.over, options.seeds)
-
-
-def default_name(plan: SweepPlan) -> str:
-    """The name of a sweep, unless somebody chooses one.
-
-    Args:
-        plan: its settings.
-    """
-    cell = plan.cells()[0]
-    base = cell.plan.task.run_name(cell.plan.training)
-    return f"{base}-by-{'-'.join(plan.over)}" if plan.over else f"{base}-seeds"
 
 
 def _train(sweep: Sweep, options: argparse.Namespace, executors: Callable[[], Executor], workers: int) -> None:

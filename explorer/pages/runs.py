@@ -10,7 +10,9 @@ from explorer.pages.cache import caches
 from explorer.pages.drop_zone import drop_zone
 from explorer.pages.plain import plain
 from explorer.pages.run_cards import RunCard, card
+from explorer.pages.sweep_cards import show_sweep
 from explorer.runs import Run, shelf
+from explorer.runs.sweeps import sweep_names
 
 
 def page() -> None:
@@ -25,8 +27,10 @@ def page() -> None:
         drop_zone()
     if unknown := runs.unknown():
         st.warning(plain(unknown))
-    if not names:
+    if not names and not sweep_names(runs):
         st.info(state.no_runs())
+    for name in sweep_names(runs):
+        show_sweep(name)
     for name in names:
         try:
             run = runs.open(name)

@@ -305,6 +305,7 @@ class _Training:
         for name in running:
             with contextlib.suppress(UserError):  # it has not been created yet
                 progress.running[name] = self._sweep.run(name).info().steps_done, self._steps[name]
+                self._collected.got_to(name, progress.running[name][0])
         progress.done = len(self._ended)
         progress.steps = sum(self._steps[name] for name in self._ended)
         progress.steps += sum(done for name, (done, _) in progress.running.items() if name not in self._ended)
