@@ -29,14 +29,14 @@ def page() -> None:
         st.warning(plain(unknown))
     if not names and not sweep_names(runs):
         st.info(state.no_runs())
-    for name in sweep_names(runs):
-        show_sweep(name)
     for name in names:
         try:
             run = runs.open(name)
             _show(run, _card(run))
         except UserError as error:
             st.error(plain(str(error)))
+    for name in sweep_names(runs):
+        show_sweep(name)
 
 
 def _card(run: Run) -> RunCard:

@@ -51,9 +51,7 @@ def _card(name: str) -> None:
         for problem in subject.problems:
             st.warning(plain(problem))
         with st.container(horizontal=True, vertical_alignment="center"):
-            st.button(
-                "Explore", key=f"explore.{name}", icon=":material/travel_explore:", on_click=_explore, args=(name,)
-            )
+            _button("Explore", "travel_explore", _explore, sweep)
             if not state.is_read_only():
                 _buttons(sweep, is_done)
     if st.session_state.pop("sweep.opened", None) == name:
@@ -61,23 +59,23 @@ def _card(name: str) -> None:
         st.switch_page(st.session_state.pages[view.name])
 
 
-def _explore(name: str) -> None:
-    state.choose_run(name)
-    st.session_state["sweep.opened"] = name
+def _explore(sweep: Sweep) -> None:
+    state.choose_run(sweep.name)
+    st.session_state["sweep.opened"] = sweep.name
 
 
 def _buttons(sweep: Sweep, is_done: bool) -> None:
-    name = sweep.name
     if sweep.is_training():
-        st.button(
-            "Stop", key=f"stop.{name}", icon=":material/stop:", on_click=_guarded, args=(jobs.request_stop, sweep)
-        )
+        _button("Stop", "stop", jobs.request_stop, sweep)
         return
     if not is_done:
-        st.button(
-            "Go on", key=f"goon.{name}", icon=":material/play_arrow:", on_click=_guarded, args=(jobs.start, sweep)
-        )
-    st.button("Delete", key=f"delete.{name}", icon=":material/delete:", on_click=_guarded, args=(_delete, sweep))
+        _button("Go on", "play_arrow", jobs.start, sweep)
+    _button("Delete", "delete", _delete, sweep)
+
+
+def _button(label: str, icon: str, action: Callable[[Sweep], None], sweep: Sweep) -> None:
+    key = f"{label}.{sweep.name}"
+    st.button(label, key=key, icon=f":material/{icon}:", on_click=_guarded, args=(action, sweep))
 
 
 def _delete(sweep: Sweep) -> None:
