@@ -12,7 +12,7 @@ from explorer.cli.main import say, warn
 from explorer.cli.train import terminated
 from explorer.errors import UserError, quoted
 from explorer.runs import Runs
-from explorer.runs.sweeps import Sweep, create_sweep, open_sweep, sweep_names
+from explorer.runs.sweeps import Sweep, create_sweep, forget_runs, open_sweep, sweep_names
 from explorer.sweeps.cluster import cluster
 from explorer.sweeps.engine import Progress, processes, train_sweep
 from explorer.sweeps.outcomes import Collected
@@ -42,6 +42,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default="losses",
         help="of each run: losses only, the first and last snapshot too, or all; default: losses",
     )
+    parser.add_argument(
+        "--only-outcomes", action="store_true", help="remove the folders of the runs when all are done"
+    )
     parser.add_argument("--workers", type=int, metavar="N", help="processes; default: as many as cores")
     parser.add_argument("--dask", metavar="ADDRESS", help="train on the workers of this Dask scheduler instead")
     parser.add_argument("--device", default="cpu", help=", ".join(DEVICES))
@@ -65,6 +68,8 @@ def run(options: argparse.Namespace) -> None:
             raise UserError(f"There is a sweep {quoted(name)} with other settings; choose another --name.")
         missing = len(Collected(sweep).missing)
         say(f"{name}: {len(plan) - missing:,} of {len(plan):,} runs are done.")
+        if options.only_outcomes and not missing:
+            forget_runs(sweep)
         if options.dry_run or not missing:
             return
     else:
@@ -108,4 +113,6 @@ def _train(sweep: Sweep, options: argparse.Namespace, executors: Callable[[], Ex
         say(f"Stopped with {progress.done:,} of {progress.n_runs:,} runs; the same command goes on.")
     else:
         failed = f", {len(progress.problems):,} of which failed" if progress.problems else ""
+        if options.only_outcomes and not progress.problems:
+            forget_runs(sweep)
         say(f"Done: {progress.n_runs:,} runs{failed}, in {sweep.folder}")

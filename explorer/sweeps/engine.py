@@ -16,11 +16,11 @@ from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Executor, Future
 from dataclasses import dataclass, field
 
 import torch
-from filelock import FileLock, Timeout
 from torch import Tensor
 
 from explorer.errors import UserError
 from explorer.runs import Runs, recorder
+from explorer.runs.lock import locked
 from explorer.runs.store import Run
 from explorer.runs.sweeps import Sweep, SweepInfo, open_sweep
 from explorer.sweeps.outcomes import Collected, measured
@@ -181,24 +181,9 @@ def train_sweep(
     Raises:
         UserError: another process trains the sweep, or its files are damaged or cannot be written.
     """
-    with _locked(sweep):
+    with locked(sweep.lock_file):
         sweep.stop_file.unlink(missing_ok=True)
         return _Training(sweep, executors, at_once, device, on_progress, should_stop).run()
-
-
-@contextlib.contextmanager
-def _locked(sweep: Sweep) -> Iterator[None]:
-    lock = FileLock(sweep.lock_file, timeout=1)
-    try:
-        lock.acquire()
-    except Timeout:
-        raise UserError(f"{sweep.name} is being trained by another process; wait for it or stop it.") from None
-    except OSError as error:
-        raise UserError(f"{sweep.lock_file} cannot be locked: {error.strerror}; see that it can be written.") from error
-    try:
-        yield
-    finally:
-        lock.release()
 
 
 class _Training:
