@@ -42,9 +42,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default="losses",
         help="of each run: losses only, the first and last snapshot too, or all; default: losses",
     )
-    parser.add_argument(
-        "--only-outcomes", action="store_true", help="remove the folders of the runs when all are done"
-    )
+    parser.add_argument("--only-outcomes", action="store_true", help="remove the folders of the runs when all are done")
     parser.add_argument("--workers", type=int, metavar="N", help="processes; default: as many as cores")
     parser.add_argument("--dask", metavar="ADDRESS", help="train on the workers of this Dask scheduler instead")
     parser.add_argument("--device", default="cpu", help=", ".join(DEVICES))
