@@ -148,7 +148,7 @@ def test_a_beat_fits_a_full_screen_and_is_large_there(tell, screen):
     page = tell(viewport=screen, reduced_motion="reduce")
     page.keyboard.press("f")
     page.wait_for_selector(".deck.full")
-    page.wait_for_function(f"{PLAYER}.zoom === innerWidth / 960")
+    page.wait_for_function(f"Math.abs({PLAYER}.zoom - innerWidth / 960) < 0.001")
     assert page.evaluate(f"{PLAYER}.leastType * {PLAYER}.zoom") >= 28 * screen["width"] / 1920
     bottom = page.locator(".transport").evaluate("(transport) => transport.getBoundingClientRect().bottom")
     assert 0.85 * screen["height"] < bottom <= screen["height"]
