@@ -149,7 +149,8 @@ def test_a_beat_fits_a_full_screen_and_is_large_there(tell, screen):
     page.keyboard.press("f")
     page.wait_for_selector(".deck.full")
     page.wait_for_function(f"Math.abs({PLAYER}.zoom - innerWidth / 960) < 0.001")
-    assert page.evaluate(f"{PLAYER}.leastType * {PLAYER}.zoom") >= 28 * screen["width"] / 1920
+    smallest = page.evaluate(f"{PLAYER}.leastType * {PLAYER}.zoom") * 1920 / screen["width"]
+    assert smallest == pytest.approx(28, rel=1e-3)
     bottom = page.locator(".transport").evaluate("(transport) => transport.getBoundingClientRect().bottom")
     assert 0.85 * screen["height"] < bottom <= screen["height"]
     for beat in (1, 2, 3):
