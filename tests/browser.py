@@ -16,6 +16,7 @@ from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 from explorer.film.export import page as html_page
 from explorer.film.film import Film
+from explorer.film.panels.heatmaps import Heatmaps
 from explorer.runs import Runs, recorder
 from explorer.tasks.induction import Induction
 from explorer.tasks.skip_trigram import SkipTrigram
@@ -152,6 +153,35 @@ def browse(app, chromium):
     for context in contexts:
         context.close()
     assert errors == []
+
+
+@pytest.fixture
+def play(chromium: Browser, tmp_path: Path) -> Iterator:
+    """Opens a film in an exported page without a network: ``play(film)``."""
+    contexts, errors, asked = [], [], []
+
+    def play(film: Film, start: int = 0, switches: tuple = (), **options) -> Page:
+        path = tmp_path / f"{len(contexts)}.html"
+        path.write_text(html_page(film, "A <film> & more", start, switches), encoding="utf-8")
+        context = chromium.new_context(viewport={"width": 1400, "height": 1000}, offline=True, **options)
+        contexts.append(context)
+        page = context.new_page()
+        page.on("pageerror", lambda error: errors.append(str(error)))
+        page.on("console", lambda message: message.type == "error" and errors.append(message.text))
+        page.on("request", lambda request: asked.append(request.url))
+        page.goto(path.as_uri())
+        page.wait_for_selector(".film[data-step]")
+        return page
+
+    yield play
+    for context in contexts:
+        context.close()
+    assert errors == []
+    assert all(url.startswith("file:") and url.endswith(".html") for url in asked)
+
+
+def maps_of(film: Film) -> Heatmaps:
+    return next(panel for panel in film.panels if isinstance(panel, Heatmaps))
 
 
 def stands_at(page: Page, step: int) -> None:
