@@ -77,7 +77,8 @@ def train_group(root: str, sweep_name: str, names: Group, device: str) -> dict[s
         Name -> what `measured` returns, and why the run failed, "" if it did not.
     """
     sweep = open_sweep(Runs(root), sweep_name)
-    cells = {cell.name: cell for cell in sweep.info().cells}
+    info = sweep.info()
+    cells = {cell.name: cell for cell in info.cells}
     problems: dict[str, str] = {}
     runs: list[Run] = []
     for name in names:
@@ -91,13 +92,13 @@ def train_group(root: str, sweep_name: str, names: Group, device: str) -> dict[s
         except UserError as error:
             problems[name] = str(error)
     stop = _Watch(sweep)
-    if len(runs) == 1:
-        try:
-            recorder.train(runs[0], should_stop=stop, device=device)
-        except UserError as error:
-            problems[runs[0].name] = str(error)
-    elif runs:
+    if runs and info.stacked > 1:  # also a single one, which is rounded in the same way
         problems |= recorder.train_together(runs, stop, device)
+    for run in runs if info.stacked == 1 else ():
+        try:
+            recorder.train(run, should_stop=stop, device=device)
+        except UserError as error:
+            problems[run.name] = str(error)
     points = Collected(sweep).points
     found: dict[str, tuple[dict[str, Tensor], str]] = {}
     for name in names:
