@@ -19,6 +19,7 @@ from explorer.runs import Run, Runs, recorder
 from explorer.settings import TrainingConfig
 from explorer.tasks.addition import Addition
 from explorer.tasks.induction import Induction
+from explorer.views import all_views
 from explorer.views.subject import Subject
 from tests.stacks import CONFIGS, stack
 
@@ -27,6 +28,7 @@ pytest.register_assert_rewrite("tests.printed")
 
 torch.set_num_threads(1)  # small tensors on shared cores: a second thread only waits
 
+RUN_VIEWS = {name: view for name, view in all_views().items() if not view.of_sweeps}
 SHIPPED = Path(__file__).parents[1] / "checkpoints"
 TASK = Addition(n_digits=2)
 MODEL = TASK.model_config(d_model=16, n_heads=2, d_head=8, d_mlp=32, n_layers=2)

@@ -14,7 +14,6 @@ from torch import Tensor
 from explorer.options import Choice, Context, Several, Switch, options_of
 from explorer.runs import Run, Runs
 from explorer.runs.files import CHECKSUM
-from explorer.views import all_views
 from explorer.views.subject import Subject
 from explorer.views.view import View
 
@@ -53,7 +52,7 @@ def without(run: Run, step: int, folder: Path) -> Run:
 
 def every_way(subject: Subject, *views: View[Any]) -> Iterator[tuple[View[Any], Any]]:
     """Some or all views of a run, with everything that can be chosen to be shown of it."""
-    for view in views or all_views().values():
+    for view in views or RUN_VIEWS.values():
         yield from ((view, view.options_type(**values)) for values in _chosen(view, subject, {}))
 
 

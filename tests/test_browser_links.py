@@ -8,11 +8,11 @@ from playwright.sync_api import Locator, Page, expect
 from explorer.options import Choice, Context, FreeText, Number, Several, Switch, options_of, resolve, texts_of
 from explorer.runs import Runs
 from explorer.scene import Scene, read
-from explorer.views import all_views
 from explorer.views.opening import open_scene
 from explorer.views.subject import Subject
 from explorer.views.view import View
 from tests.browser import FILM, needs_chromium, place, stands_at
+from tests.conftest import RUN_VIEWS
 
 pytestmark = needs_chromium
 PLACE = "() => location.pathname + location.search"
@@ -126,7 +126,7 @@ def shows(page: Page, view: View, subject: Subject, scene: Scene, name: str) -> 
             expect(where.locator("input")).to_be_checked()
 
 
-@pytest.mark.parametrize("view", all_views().values(), ids=all_views())
+@pytest.mark.parametrize("view", RUN_VIEWS.values(), ids=RUN_VIEWS)
 def test_a_link_opens_every_option_in_a_fresh_browser(browse, app_folder, view):
     runs = Runs(app_folder)
     subject = Subject.load(runs.open("trigrams" if view.name in ("heads", "losses") else "small"))

@@ -23,9 +23,10 @@ from explorer.film.film import Film
 from explorer.options import resolve
 from explorer.pages.run_cards import card
 from explorer.runs import Run, Runs, recorder
-from explorer.views import all_views, get_view
+from explorer.views import get_view
 from explorer.views.subject import Subject
 from explorer.views.view import View
+from tests.conftest import RUN_VIEWS
 from tests.films import unpacked
 from tests.mutations import KINDS, make_runs, mutated, weights_of
 from tests.spoilt import every_way
@@ -106,7 +107,7 @@ def ways(subject: Subject, number: int, made: set[object]) -> list[Way]:
     settings = (subject.frames, subject.gaps, info.task, info.model, info.training)
     weights, losses = ((*settings, digest(tensors)) for tensors in (subject.ensemble.weights, subject.metrics))
     views = [] if losses in made else [get_view(name) for name in SHOW_LOSSES]
-    views = views if weights in made else list(all_views().values())
+    views = views if weights in made else list(RUN_VIEWS.values())
     made |= {weights, losses}
     found: list[Way] = []
     for place, view in enumerate(views):

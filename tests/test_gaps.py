@@ -27,9 +27,9 @@ from explorer.film.panels.scatter import Scatter
 from explorer.film.panels.text import Text
 from explorer.film.panels.tokens import Tokens
 from explorer.runs import Run, Runs, recorder
-from explorer.views import all_views, compare
+from explorer.views import compare
 from explorer.views.subject import Subject
-from tests.conftest import MODEL, TASK, TRAINING
+from tests.conftest import MODEL, RUN_VIEWS, TASK, TRAINING
 from tests.films import of, plane, strip
 from tests.pages import INSIDE, PAGES, header, healthy, opening, warnings
 from tests.spoilt import HOW, every_way, rewrite, spoil, without
@@ -377,7 +377,7 @@ def test_predict_says_that_there_is_no_answer(spoilt, capsys):
 
 
 def test_an_exported_film_has_the_gap(spoilt, tmp_path, capsys):
-    for view in all_views():
+    for view in RUN_VIEWS:
         path = tmp_path / f"{view}.html"
         scene = f"{view}?run=small&step=20"
         assert main(["film", scene, "-o", str(path), "--checkpoints", str(spoilt.folder.parent)]) == 0

@@ -17,11 +17,11 @@ import pytest
 
 from explorer.options import Choice, Context, Option, Several, Switch, options_of, resolve
 from explorer.runs import Runs
-from explorer.views import all_views, get_view, sampling
+from explorer.views import get_view, sampling
 from explorer.views.subject import Subject
 from explorer.views.view import Choices, Note, View
 from tests import printed
-from tests.conftest import SHIPPED
+from tests.conftest import RUN_VIEWS, SHIPPED
 from tests.plain.model import cross_entropy, forward
 from tests.plain.run import PlainRun
 from tests.plain.tasks import by_token
@@ -167,7 +167,7 @@ def of_three(name: str) -> Subject:
 # --- The comparison ---
 
 
-@pytest.mark.parametrize("view", all_views())
+@pytest.mark.parametrize("view", RUN_VIEWS)
 @pytest.mark.parametrize("run", NAMES)
 def test_every_number_is_right(run, view, monkeypatch):
     plain, subject = loaded(run)
@@ -219,7 +219,7 @@ def test_another_example_is_right_too(run):
     """On the pages that open with an example, with the default options."""
     subject = loaded(run)[1]
     example = subject.task.encode(list(subject.task.examples.values())[-1]).text
-    for name, view in all_views().items():
+    for name, view in RUN_VIEWS.items():
         options, _ = resolve(view.options_type, subject, example, {})
         if view.uses_example(subject, options) and name not in WITHOUT_EXAMPLE:
             page = opened(name, run, {}, example)

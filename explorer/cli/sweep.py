@@ -12,14 +12,14 @@ from explorer.cli.main import say, warn
 from explorer.cli.train import terminated
 from explorer.errors import UserError, quoted
 from explorer.runs import Runs
-from explorer.runs.sweeps import Sweep, create_sweep, open_sweep, sweep_names
+from explorer.runs.sweeps import Sweep, create_sweep, forget_runs, open_sweep, sweep_names
 from explorer.sweeps.cluster import cluster
 from explorer.sweeps.engine import Progress, processes, train_sweep
 from explorer.sweeps.outcomes import Collected
 from explorer.sweeps.trial import tried
 from explorer.tasks import TASKS, task_named
 from explorer.training.process import DEVICES, device_named
-from explorer.training.sweep import SweepPlan, parsed
+from explorer.training.sweep import SweepPlan, default_name, parsed
 
 KEEP = ("losses", "ends", "all")
 MOST_SHOWN = 4  # runs in the line of progress
@@ -42,6 +42,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default="losses",
         help="of each run: losses only, the first and last snapshot too, or all; default: losses",
     )
+    parser.add_argument("--only-outcomes", action="store_true", help="remove the folders of the runs when all are done")
     parser.add_argument("--workers", type=int, metavar="N", help="processes; default: as many as cores")
     parser.add_argument("--dask", metavar="ADDRESS", help="train on the workers of this Dask scheduler instead")
     parser.add_argument("--device", default="cpu", help=", ".join(DEVICES))
@@ -65,6 +66,8 @@ def run(options: argparse.Namespace) -> None:
             raise UserError(f"There is a sweep {quoted(name)} with other settings; choose another --name.")
         missing = len(Collected(sweep).missing)
         say(f"{name}: {len(plan) - missing:,} of {len(plan):,} runs are done.")
+        if options.only_outcomes and not missing:
+            forget_runs(sweep)
         if options.dry_run or not missing:
             return
     else:
@@ -81,17 +84,6 @@ def _plan(options: argparse.Namespace) -> SweepPlan:
     given = [f"{key}={getattr(options, key)}" for key in ("steps", "finite") if getattr(options, key) is not None]
     assignments = [*options.set, *given, f"keep={options.keep}"]
     return parsed(kind, options.preset or next(iter(kind.presets)), assignments, options.over, options.seeds)
-
-
-def default_name(plan: SweepPlan) -> str:
-    """The name of a sweep, unless somebody chooses one.
-
-    Args:
-        plan: its settings.
-    """
-    cell = plan.cells()[0]
-    base = cell.plan.task.run_name(cell.plan.training)
-    return f"{base}-by-{'-'.join(plan.over)}" if plan.over else f"{base}-seeds"
 
 
 def _train(sweep: Sweep, options: argparse.Namespace, executors: Callable[[], Executor], workers: int) -> None:
@@ -119,4 +111,6 @@ def _train(sweep: Sweep, options: argparse.Namespace, executors: Callable[[], Ex
         say(f"Stopped with {progress.done:,} of {progress.n_runs:,} runs; the same command goes on.")
     else:
         failed = f", {len(progress.problems):,} of which failed" if progress.problems else ""
+        if options.only_outcomes and not progress.problems:
+            forget_runs(sweep)
         say(f"Done: {progress.n_runs:,} runs{failed}, in {sweep.folder}")

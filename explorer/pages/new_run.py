@@ -11,6 +11,7 @@ import streamlit as st
 from explorer.errors import UserError
 from explorer.model.transformer import ModelConfig
 from explorer.pages import state
+from explorer.pages.new_sweep import offer_sweep
 from explorer.pages.plain import plain
 from explorer.pages.training_runs import free_name
 from explorer.runs import RunInfo, jobs
@@ -45,6 +46,9 @@ def form(start: Callable[[Plan, str], None]) -> None:
         plan = None
     if session.pop("train.started", False):
         session["train.name"] = ""  # the name is used now
+    if plan is not None:
+        known = {one.name: (one, settings[GROUPS.index(one.group)][one.name]) for one in _settings(kind, name)}
+        offer_sweep(kind, name, {key: value for key, (one, value) in known.items() if value != one.preset}, KEEP)
     with st.container(horizontal=True, vertical_alignment="bottom"):
         free = "" if plan is None else free_name(state.runs(), plan.task, plan.training)
         typed = st.text_input("Name", placeholder=free, width=280, key="train.name", max_chars=64, **KEEP)

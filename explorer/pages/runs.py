@@ -10,7 +10,9 @@ from explorer.pages.cache import caches
 from explorer.pages.drop_zone import drop_zone
 from explorer.pages.plain import plain
 from explorer.pages.run_cards import RunCard, card
+from explorer.pages.sweep_cards import show_sweep
 from explorer.runs import Run, shelf
+from explorer.runs.sweeps import sweep_names
 
 
 def page() -> None:
@@ -25,7 +27,7 @@ def page() -> None:
         drop_zone()
     if unknown := runs.unknown():
         st.warning(plain(unknown))
-    if not names:
+    if not names and not sweep_names(runs):
         st.info(state.no_runs())
     for name in names:
         try:
@@ -33,6 +35,8 @@ def page() -> None:
             _show(run, _card(run))
         except UserError as error:
             st.error(plain(str(error)))
+    for name in sweep_names(runs):
+        show_sweep(name)
 
 
 def _card(run: Run) -> RunCard:

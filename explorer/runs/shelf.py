@@ -16,6 +16,7 @@ from explorer.errors import UserError, quoted
 from explorer.runs.lock import locked
 from explorer.runs.place import check_name
 from explorer.runs.store import Run, Runs
+from explorer.runs.sweeps import Sweep, sweep_names
 
 DELETED, LOCK = ".deleted", ".lock"
 WAIT = 10  # seconds for another process that deletes or restores a run
@@ -44,8 +45,9 @@ def rename(run: Run, name: str) -> Run:
     return renamed
 
 
-def delete(run: Run) -> None:
-    """Delete a run. It can be restored until another one is deleted; the one deleted before it is removed for good.
+def delete(run: Run | Sweep) -> None:
+    """Delete a run, or a sweep with all of its runs. It can be restored until another one is deleted; the one deleted
+    before it is removed for good.
 
     Args:
         run: which nobody is training.
@@ -63,7 +65,7 @@ def delete(run: Run) -> None:
 
 
 def deleted(runs: Runs) -> list[str]:
-    """The names of the runs that can be restored: that of the run deleted last, if any was.
+    """The names of the runs and sweeps that can be restored: that of the one deleted last, if any was.
 
     Args:
         runs: the folder of runs.
@@ -71,7 +73,8 @@ def deleted(runs: Runs) -> list[str]:
     Raises:
         UserError: they cannot be looked up.
     """
-    return Runs(runs.root / DELETED).names()
+    shelf = Runs(runs.root / DELETED)
+    return [*shelf.names(), *sweep_names(shelf)]
 
 
 def restore(runs: Runs, name: str) -> Run:
@@ -100,7 +103,7 @@ def restore(runs: Runs, name: str) -> Run:
 
 
 @contextlib.contextmanager
-def _at_rest(run: Run) -> Iterator[None]:
+def _at_rest(run: Run | Sweep) -> Iterator[None]:
     """Holds the lock of a run whose folder can be moved."""
     if run.folder.is_symlink():
         raise UserError(f"{run.name} is a link to another folder; rename or remove the link itself.")

@@ -9,6 +9,7 @@
 import dataclasses
 import functools
 import json
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from torch import Tensor
 
 from explorer.errors import UserError, listed, printable, quoted
 from explorer.runs.files import parsed_json, read_tensors, read_text, write_tensors, write_text
+from explorer.runs.lock import locked
 from explorer.runs.place import ABOUT, NAME, SWEEP, Stamp, check_name
 from explorer.runs.store import Run, Runs
 from explorer.training.sweep import Cell, SweepPlan, from_json, to_json
@@ -172,6 +174,21 @@ def open_sweep(runs: Runs, name: str) -> Sweep:
     sweep = Sweep(runs, name)
     sweep.info()
     return sweep
+
+
+def forget_runs(sweep: Sweep) -> None:
+    """Remove the folders of all runs of a sweep, whose outcomes stay.
+
+    Args:
+        sweep: which nobody is training.
+
+    Raises:
+        UserError: it is being trained, or cannot be changed.
+    """
+    with locked(sweep.lock_file) as held:
+        held.check()
+        for cell in sweep.info().cells:
+            shutil.rmtree(sweep.folder / cell.name, ignore_errors=True)
 
 
 def create_sweep(runs: Runs, name: str, info: SweepInfo) -> Sweep:

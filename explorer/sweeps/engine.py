@@ -11,16 +11,16 @@ import multiprocessing
 import os
 import signal
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Executor, Future, ProcessPoolExecutor, wait
 from dataclasses import dataclass, field
 
 import torch
-from filelock import FileLock, Timeout
 from torch import Tensor
 
 from explorer.errors import UserError
 from explorer.runs import Runs, recorder
+from explorer.runs.lock import locked
 from explorer.runs.store import Run
 from explorer.runs.sweeps import Sweep, SweepInfo, open_sweep
 from explorer.sweeps.outcomes import Collected, measured
@@ -182,24 +182,9 @@ def train_sweep(
     Raises:
         UserError: another process trains the sweep, or its files are damaged or cannot be written.
     """
-    with _locked(sweep):
+    with locked(sweep.lock_file):
         sweep.stop_file.unlink(missing_ok=True)
         return _Training(sweep, executors, at_once, device, on_progress, should_stop).run()
-
-
-@contextlib.contextmanager
-def _locked(sweep: Sweep) -> Iterator[None]:
-    lock = FileLock(sweep.lock_file, timeout=1)
-    try:
-        lock.acquire()
-    except Timeout:
-        raise UserError(f"{sweep.name} is being trained by another process; wait for it or stop it.") from None
-    except OSError as error:
-        raise UserError(f"{sweep.lock_file} cannot be locked: {error.strerror}; see that it can be written.") from error
-    try:
-        yield
-    finally:
-        lock.release()
 
 
 class _Training:
@@ -306,6 +291,7 @@ class _Training:
         for name in running:
             with contextlib.suppress(UserError):  # it has not been created yet
                 progress.running[name] = self._sweep.run(name).info().steps_done, self._steps[name]
+                self._collected.got_to(name, progress.running[name][0])
         progress.done = len(self._ended)
         progress.steps = sum(self._steps[name] for name in self._ended)
         progress.steps += sum(done for name, (done, _) in progress.running.items() if name not in self._ended)

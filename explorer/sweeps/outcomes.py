@@ -167,6 +167,15 @@ class Collected:
                 self._tensors[key] = torch.full((len(self.names), *values.shape), torch.nan, dtype=values.dtype)
             self._tensors[key][self._place[name]] = values
 
+    def got_to(self, name: str, steps: int) -> None:
+        """Note how far a run is that is being trained.
+
+        Args:
+            name: of the run.
+            steps: updates done.
+        """
+        self._tensors["steps_done"][self._place[name]] = steps
+
     def write(self) -> None:
         """Raises WriteError if it cannot be written."""
         self._sweep.write_outcomes(self._tensors, {PROBLEMS: json.dumps(self.problems)})

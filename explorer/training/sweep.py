@@ -88,6 +88,17 @@ def written(value: Any) -> str:
     return str(value).lower() if isinstance(value, bool) else str(value)
 
 
+def default_name(plan: SweepPlan) -> str:
+    """The name of a sweep, unless somebody chooses one.
+
+    Args:
+        plan: its settings.
+    """
+    cell = plan.cells()[0]
+    base = cell.plan.task.run_name(cell.plan.training)
+    return f"{base}-by-{'-'.join(plan.over)}" if plan.over else f"{base}-seeds"
+
+
 def parsed(kind: type[Task], preset: str, assignments: Sequence[str], over: Sequence[str], seeds: str) -> SweepPlan:
     """Read the settings of a sweep as they are typed.
 

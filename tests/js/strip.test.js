@@ -42,6 +42,7 @@ test("marks do not lie on each other while there is room, and never leave their 
 test("marks are as large as they can be without lying on each other", () => {
   assert.equal(radiusOf([[0, 100, 200]], 40), 4.5);
   assert.equal(radiusOf([Array(50).fill(0)], 40), 3);
+  assert.equal(radiusOf([Array(50).fill(0)], 14), 2);
   const close = radiusOf([[0, 0, 0, 1, 1]], 40);
   assert.ok(close > 3 && close < 4.5);
 });

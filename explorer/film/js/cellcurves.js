@@ -1,7 +1,7 @@
 // The curves of one cell of a plane, over the steps.
 
 import { count, exact, fitting, tick } from "./numbers.js";
-import { limits, nearest, ticks } from "./scales.js";
+import { TURN, limits, nearest, ticks } from "./scales.js";
 import { trace } from "./trace.js";
 
 /** @typedef {import("./types.d.ts").NumberArray} NumberArray */
@@ -118,7 +118,7 @@ export class CellCurves {
       const value = this.find.at(...cell, line, host.player.here);
       if (!Number.isFinite(value)) return;
       context.beginPath();
-      context.arc(x, this.y(value), 4, 0, 7);
+      context.arc(x, this.y(value), 4, 0, TURN);
       context.fill();
     });
   }

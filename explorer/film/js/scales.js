@@ -1,5 +1,7 @@
 // Search in ascending arrays, and the ticks of axes.
 
+export const TURN = 2 * Math.PI; // a whole circle, also in SVG, where a larger angle is what it is beyond a turn
+
 /**
  * @param {number} x
  * @param {number} low

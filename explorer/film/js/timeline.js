@@ -2,7 +2,7 @@
 
 import { CanvasPanel } from "./canvas.js";
 import { count } from "./numbers.js";
-import { decades, nearest, ticks } from "./scales.js";
+import { TURN, decades, nearest, ticks } from "./scales.js";
 
 /** @typedef {import("./types.d.ts").PanelData} PanelData */
 
@@ -206,7 +206,7 @@ export class Timeline extends CanvasPanel {
     context.lineTo(x, box.bottom + 6);
     context.stroke();
     context.beginPath();
-    context.arc(x, box.bottom + 6, 6, 0, 7);
+    context.arc(x, box.bottom + 6, 6, 0, TURN);
     context.fill();
     return x;
   }

@@ -5,7 +5,7 @@ import { flag } from "../flag.js";
 import { ends, wash, within } from "../interval.js";
 import { brief, count, exact, tick } from "../numbers.js";
 import { listed } from "../spoken.js";
-import { decades, limits, nearest, ticks } from "../scales.js";
+import { TURN, decades, limits, nearest, ticks } from "../scales.js";
 import { BEYOND, Timeline } from "../timeline.js";
 import { trace } from "../trace.js";
 
@@ -388,7 +388,7 @@ export default class Curves extends Timeline {
       if (this.hidden(name) || !Number.isFinite(value) || (this.log() && value <= 0)) continue;
       context.fillStyle = this.colour(lines[0]);
       context.beginPath();
-      context.arc(x, this.y(value), 4, 0, 7);
+      context.arc(x, this.y(value), 4, 0, TURN);
       context.fill();
     }
   }

@@ -4,7 +4,7 @@ import { CanvasPanel, Key } from "../canvas.js";
 import { category, css, hue } from "../colour.js";
 import { context2d, element } from "../dom.js";
 import { count, exact, tick } from "../numbers.js";
-import { clamp, extent, ticks } from "../scales.js";
+import { TURN, clamp, extent, ticks } from "../scales.js";
 
 /** @typedef {import("../types.d.ts").NumberArray} NumberArray */
 /**
@@ -305,7 +305,7 @@ export default class Scatter extends CanvasPanel {
       for (const p of points) {
         const [x, y] = places[p];
         context.moveTo(x + radius, y);
-        context.arc(x, y, radius, 0, 7);
+        context.arc(x, y, radius, 0, TURN);
       }
       context.fill();
     }

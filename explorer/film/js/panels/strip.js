@@ -2,7 +2,7 @@
 
 import { element } from "../dom.js";
 import { count, fitting, longest } from "../numbers.js";
-import { clamp } from "../scales.js";
+import { TURN, clamp } from "../scales.js";
 import { Timeline } from "../timeline.js";
 
 /** @typedef {import("../types.d.ts").NumberArray} NumberArray */
@@ -17,8 +17,8 @@ import { Timeline } from "../timeline.js";
 const BETWEEN = 10; // pixels between rows
 const NARROW = 0.4; // of the panel's width, that labels may take
 const LETTER = 8; // pixels of a label
-const LEAST_RADIUS = 3; // of a mark
-const MOST_RADIUS = 4.5;
+const RADIUS = /** @type {[number, number]} */ ([2, 4.5]); // of a mark
+const LEAST_WHERE_ROOM = 3; // of a mark in a lane that is not narrow
 
 /**
  * The box of the rows and the lanes in it.
@@ -45,10 +45,11 @@ export const layout = ({ width, left, rows, groups, room = null }) => {
  * @param {number} lane the height in which they lie
  */
 export const radiusOf = (lanes, lane) => {
-  const largest = clamp(lane / 7, LEAST_RADIUS, MOST_RADIUS);
-  for (let radius = largest; radius > LEAST_RADIUS; radius -= 0.5)
+  const largest = clamp(lane / 7, ...RADIUS);
+  const least = Math.min(largest, LEAST_WHERE_ROOM);
+  for (let radius = largest; radius > least; radius -= 0.5)
     if (lanes.every((xs) => swarm(xs, radius, lane).isFree)) return radius;
-  return LEAST_RADIUS;
+  return least;
 };
 
 /**
@@ -122,7 +123,7 @@ export const table = (panel, step) => {
 /** @extends {Timeline<StripData>} */
 export default class Strip extends Timeline {
   at = /** @type {ReturnType<typeof layout> | null} */ (null);
-  radius = MOST_RADIUS;
+  radius = RADIUS[1];
   places = /** @type {{ lane: Lane, mark: number, step: number, x: number, y: number }[]} */ ([]);
 
   /**
@@ -269,7 +270,7 @@ export default class Strip extends Timeline {
     for (const { lane, step, x, y } of this.places) {
       if (lane.group !== group || (isReached && step > cursorStep)) continue;
       context.moveTo(x + radius, y);
-      context.arc(x, y, radius, 0, 7);
+      context.arc(x, y, radius, 0, TURN);
     }
     context.fillStyle = isReached ? this.colour({ group, row: 0 }) : theme.paper;
     context.fill();
