@@ -47,7 +47,8 @@ def check_settings(settings: Any) -> None:
     for known in fields(settings):
         value, low, high = getattr(settings, known.name), known.metadata.get("low"), known.metadata.get("high")
         if low is not None and not low <= value <= high:
-            raise UserError(f"{known.name} is {value}; it must lie between {low:,} and {high:,}.")
+            shown = str(value) if len(str(value)) <= 40 else f"{str(value)[:40]}…"
+            raise UserError(f"{known.name} is {shown}; it must lie between {low:,} and {high:,}.")
         choices = typing.get_args(kinds[known.name])
         if choices and value not in choices:
             raise UserError(f"{known.name} is {quoted(value)}; it must be one of {', '.join(choices)}.")

@@ -9,7 +9,7 @@ Axes
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float, Int
 from scipy.stats import binom, binomtest
 
 PHASES = ("confusion", "memorisation", "grokking", "comprehension")
@@ -137,17 +137,3 @@ def agreeing(kinds: Int[np.ndarray, "seed ..."], n_kinds: int) -> tuple[Int[np.n
     counts = np.stack([(kinds == kind).sum(0) for kind in range(n_kinds)])
     most = counts.max(0)
     return np.where(most > 0, counts.argmax(0), -1), most
-
-
-def settled(found: Bool[np.ndarray, "run point"], steps: Int[np.ndarray, " point"]) -> Float[np.ndarray, " run"]:
-    """The step from which on something holds to the end.
-
-    Args:
-        found: whether it does, at each point.
-        steps: of the points.
-
-    Returns:
-        nan for a run in which it does not hold at the end.
-    """
-    holds = np.flip(np.logical_and.accumulate(np.flip(found, 1), axis=1), 1)
-    return np.where(holds.any(1), steps[holds.argmax(1)].astype(float), np.nan)

@@ -39,7 +39,6 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--keep",
         choices=KEEP,
-        default="losses",
         help="of each run: losses only, the first and last snapshot too, or all; default: losses",
     )
     parser.add_argument("--only-outcomes", action="store_true", help="remove the folders of the runs when all are done")
@@ -82,7 +81,8 @@ def run(options: argparse.Namespace) -> None:
 def _plan(options: argparse.Namespace) -> SweepPlan:
     kind = task_named(options.task)
     given = [f"{key}={getattr(options, key)}" for key in ("steps", "finite") if getattr(options, key) is not None]
-    assignments = [*options.set, *given, f"keep={options.keep}"]
+    given += [f"keep={options.keep}"] if options.keep else []
+    assignments = ["keep=losses", *options.set, *given]
     return parsed(kind, options.preset or next(iter(kind.presets)), assignments, options.over, options.seeds)
 
 

@@ -136,9 +136,9 @@ class Sweep:
 @functools.lru_cache(maxsize=64)
 def _parsed(text: str, shown: str) -> SweepInfo:
     values = parsed_json(text, shown)
-    plan = from_json(values, shown)
-    if values.get("format") != FORMAT:
+    if isinstance(values, Mapping) and values.get("format") != FORMAT:
         raise UserError(f"{shown} has format {quoted(values.get('format'))}; this explorer reads format {FORMAT}.")
+    plan = from_json(values, shown)
     stacked = values.get("stacked", 1)
     if type(stacked) is not int or not 1 <= stacked <= MOST_STACKED:
         raise UserError(f"{shown} has no valid number of runs in a stack; restore the file.")

@@ -10,6 +10,7 @@ import contextlib
 import multiprocessing
 import os
 import signal
+import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Executor, Future, ProcessPoolExecutor, wait
@@ -57,11 +58,18 @@ class Progress:
 
 
 def begin_worker() -> None:
-    """Set up a process: it computes on one thread, makes way for the app, and leaves Ctrl-C to that of the sweep."""
+    """Set up a process: it computes on one thread, makes way for the app, leaves Ctrl-C to that of the sweep, and ends
+    at once when that is gone, so that nothing keeps its runs from being trained by another."""
     torch.set_num_threads(1)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     with contextlib.suppress(OSError):
         os.nice(5)
+    threading.Thread(target=_end_with, args=(multiprocessing.parent_process(),), daemon=True).start()
+
+
+def _end_with(parent: multiprocessing.process.BaseProcess) -> None:
+    parent.join()
+    os._exit(1)
 
 
 def train_group(root: str, sweep_name: str, names: Group, device: str) -> dict[str, tuple[dict[str, Tensor], str]]:
@@ -77,7 +85,8 @@ def train_group(root: str, sweep_name: str, names: Group, device: str) -> dict[s
         Name -> what `measured` returns, and why the run failed, "" if it did not.
     """
     sweep = open_sweep(Runs(root), sweep_name)
-    cells = {cell.name: cell for cell in sweep.info().cells}
+    info = sweep.info()
+    cells = {cell.name: cell for cell in info.cells}
     problems: dict[str, str] = {}
     runs: list[Run] = []
     for name in names:
@@ -91,13 +100,13 @@ def train_group(root: str, sweep_name: str, names: Group, device: str) -> dict[s
         except UserError as error:
             problems[name] = str(error)
     stop = _Watch(sweep)
-    if len(runs) == 1:
-        try:
-            recorder.train(runs[0], should_stop=stop, device=device)
-        except UserError as error:
-            problems[runs[0].name] = str(error)
-    elif runs:
+    if runs and info.stacked > 1:  # also a single one, which is rounded in the same way
         problems |= recorder.train_together(runs, stop, device)
+    for run in runs if info.stacked == 1 else ():
+        try:
+            recorder.train(run, should_stop=stop, device=device)
+        except UserError as error:
+            problems[run.name] = str(error)
     points = Collected(sweep).points
     found: dict[str, tuple[dict[str, Tensor], str]] = {}
     for name in names:
@@ -109,17 +118,15 @@ def train_group(root: str, sweep_name: str, names: Group, device: str) -> dict[s
 
 
 class _Watch:
-    """Whether a stop is asked for, or the process that began this one is gone: asked at every update, looked at every
-    `LOOK_EVERY` seconds."""
+    """Whether a stop is asked for: asked at every update, looked at every `LOOK_EVERY` seconds."""
 
     def __init__(self, sweep: Sweep):
         self._file, self._looked, self._found = sweep.stop_file, time.monotonic(), sweep.stop_file.exists()
-        self._parent = os.getppid()
 
     def __call__(self) -> bool:
         if time.monotonic() - self._looked > LOOK_EVERY:
             self._looked = time.monotonic()
-            self._found = self._file.exists() or os.getppid() != self._parent
+            self._found = self._file.exists()
         return self._found
 
 
@@ -173,7 +180,7 @@ def train_sweep(
         at_once: groups that are given to the executor at a time.
         device: to train on.
         on_progress: called every now and then.
-        should_stop: if it returns true, the workers save what they have, and this returns.
+        should_stop: if it returns true, or the stop file is there, the workers save what they have, and this returns.
 
     Returns:
         How far it got. Runs that failed are in its ``problems``.
@@ -211,7 +218,7 @@ class _Training:
 
     def run(self) -> Progress:
         waiting = groups_of(self._info, self._collected.missing)
-        while waiting and not self._should_stop():
+        while waiting and not self._must_stop():
             executor = self._executors()
             try:
                 waiting = self._drain(executor, waiting)
@@ -252,10 +259,13 @@ class _Training:
             if time.monotonic() - self._written > WRITE_EVERY:
                 self._collected.write()
                 self._written = time.monotonic()
-            if not stops and self._should_stop():
+            if not stops and self._must_stop():
                 stops = True
                 self._sweep.stop_file.touch()
         return [] if stops else again + waiting
+
+    def _must_stop(self) -> bool:
+        return self._should_stop() or self._sweep.stop_file.exists()
 
     def _take(self, found: Found) -> None:
         for name, (tensors, problem) in found.items():

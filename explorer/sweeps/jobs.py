@@ -98,8 +98,7 @@ def main(folder: str, name: str) -> int:
         signal.signal(number, lambda number, frame: received.append(number))
     try:
         sweep = open_sweep(Runs(folder), name)
-        stop = sweep.stop_file
-        train_sweep(sweep, processes(WORKERS), WORKERS, should_stop=lambda: bool(received) or stop.exists())
+        train_sweep(sweep, processes(WORKERS), WORKERS, should_stop=lambda: bool(received))
     except UserError as error:
         with contextlib.suppress(OSError):  # the log is on a full disk
             print(error, flush=True)

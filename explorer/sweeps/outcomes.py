@@ -101,7 +101,9 @@ def _at(
     is_over: bool,
 ) -> Float[np.ndarray, "point column"]:
     """The mean over all rows since the point before. Where none was measured since, and where a run ended earlier than
-    others, it is that of the point before; where a run has not got to yet, nan."""
+    others, it is that of the point before; where a run has not got to yet, nan. Rows after the last point, of a run
+    that was given more steps since, are left out."""
+    values, steps = values[steps <= points[-1]], steps[steps <= points[-1]]
     place = np.searchsorted(points, steps)  # the point at or after each row
     known, columns = ~np.isnan(values), values.shape[1]
     sums, counts = np.zeros((2, len(points), columns))

@@ -3,10 +3,12 @@
 Where calls cost more than arithmetic, as for a small model on a CPU or for any of these on a GPU, a stack takes little
 more time than one run. Its runs may differ in everything but their shapes: in seed, learning rate, weight decay. Each
 draws its own batches, and its `Training` does all the rest, so each has the results that it has by itself, up to
-rounding.
+rounding; and bit for bit those that it has in a stack with any other runs. To that end a stack has at least two models,
+since torch rounds the products of a single one in another way: a run that is left alone has a stand-in beside it.
 """
 
 from collections.abc import Hashable, Iterator, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -46,11 +48,12 @@ class Stack:
         """Make one stack of the weights. Those of each training become a part of it."""
         if not self._trainings:
             return
-        states = [training.model.state_dict() for training in self._trainings]
+        states = _at_least_two([training.model.state_dict() for training in self._trainings])
         weights = {name: torch.stack([state[name] for state in states]) for name in states[0]}
         for i, training in enumerate(self._trainings):
             training.move({name: weight[i] for name, weight in weights.items()})
         self._model: HookedModel = model_from_weights(self._trainings[0].model_config, weights).requires_grad_()
+        self._weights = list(self._model.parameters())
 
     def leave(self, training: Training) -> None:
         """Take a training out, which goes on by itself or not at all.
@@ -70,7 +73,7 @@ class Stack:
         """
         while self._trainings:
             batches = [training.drawn() for training in self._trainings]
-            learnt = learn(self._model, self._trainings[0].task, _stacked(batches), list(self._model.parameters()))
+            learnt = learn(self._model, self._trainings[0].task, _stacked(batches), self._weights)
             taken = list(self._taken(batches, learnt))
             yield taken
             for training, outcome in taken:
@@ -96,6 +99,10 @@ def _stacked(batches: Sequence[Batch]) -> Batch:
     """The examples of all trainings, with a leading axis; what else is known of them stays with each."""
 
     def together(name: str) -> Tensor:
-        return torch.stack([getattr(batch, name) for batch in batches])
+        return torch.stack(_at_least_two([getattr(batch, name) for batch in batches]))
 
     return Batch(together("tokens"), together("positions"), together("targets"))
+
+
+def _at_least_two(of_each: list[Any]) -> list[Any]:
+    return of_each * 2 if len(of_each) == 1 else of_each

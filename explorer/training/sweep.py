@@ -16,6 +16,7 @@ from explorer.training.plan import Plan
 
 MOST = 10_000  # runs of a sweep
 SEEDS = re.compile(r"(\d{1,10})(?:-(\d{1,10}))?")
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")  # of a run, which is that of a folder
 KINDS = (ModelConfig, TrainingConfig)  # besides the task, which settings belong to
 
 
@@ -53,25 +54,29 @@ class SweepPlan:
     def cells(self) -> tuple[Cell, ...]:
         """All runs: seeds vary fastest, then the last swept setting.
 
+        They are named by their values; numbered, if one of these names cannot be that of a folder.
+
         Raises:
             UserError: there are too many of them, or the settings of one do not fit together.
         """
         if len(self) > MOST:
             raise UserError(f"This sweep would have {len(self):,} runs; at most {MOST:,} are trained.")
-        return tuple(
-            self._cell(values, seed) for values in itertools.product(*self.over.values()) for seed in self.seeds
-        )
+        each = list(itertools.product(itertools.product(*self.over.values()), self.seeds))
+        names = ["_".join(f"{key}-{written(value)}" for key, value in self._swept(*one).items()) for one in each]
+        if not all(map(NAME.fullmatch, names)):
+            names = [f"run-{i:04}" for i in range(len(each))]
+        return tuple(Cell(name, *one, self._plan(*one)) for name, one in zip(names, each, strict=True))
 
-    def _cell(self, values: tuple[Any, ...], seed: int) -> Cell:
-        swept = dict(zip(self.over, values, strict=True))
-        settings = {**self.given, **swept, "seed": seed}
+    def _swept(self, values: tuple[Any, ...], seed: int) -> dict[str, Any]:
+        return {**dict(zip(self.over, values, strict=True)), "seed": seed}
+
+    def _plan(self, values: tuple[Any, ...], seed: int) -> Plan:
+        settings = {**self.given, **self._swept(values, seed)}
         of_each = [
             {name: value for name, value in settings.items() if name in kind.__dataclass_fields__}
             for kind in (self.kind, *KINDS)
         ]
-        parts = [*swept.items(), ("seed", seed)]
-        name = "_".join(f"{key}-{written(value)}" for key, value in parts)
-        return Cell(name, values, seed, Plan.from_preset(self.kind, self.preset, *of_each))
+        return Plan.from_preset(self.kind, self.preset, *of_each)
 
 
 def written(value: Any) -> str:
@@ -123,9 +128,11 @@ def parsed(kind: type[Task], preset: str, assignments: Sequence[str], over: Sequ
         if len(set(found)) < len(found):
             raise UserError(f"--over {quoted(text)} has a value twice.")
         swept[key] = found
-    base = kind.preset(preset)
-    default = given.pop("seed", base.training.seed)
-    return SweepPlan(kind, preset, given, swept, _seeds(seeds) if seeds else (default,))
+    default = given.pop("seed", None)
+    if seeds and default is not None:
+        raise UserError("seed is given twice; leave out --seeds, or the other one.")
+    base = kind.preset(preset).training.seed if default is None else default
+    return SweepPlan(kind, preset, given, swept, _seeds(seeds) if seeds else (base,))
 
 
 def _seeds(text: str) -> tuple[int, ...]:
@@ -178,11 +185,11 @@ def from_json(values: Any, what: str) -> SweepPlan:
         raise refusal
     if not (isinstance(seeds, list) and seeds and all(type(seed) is int for seed in seeds)):
         raise refusal
-    kind = task_named(task)
-    return parsed(
-        kind,
-        preset,
-        [f"{key}={written(value)}" for key, value in given.items()],
-        [f"{key}={','.join(map(written, each))}" for key, each in over.items()],
-        ",".join(map(str, seeds)),
-    )
+    assignments = [f"{key}={written(value)}" for key, value in given.items()]
+    swept = [f"{key}={','.join(map(written, each))}" for key, each in over.items()]
+    try:
+        plan = parsed(task_named(task), preset, assignments, swept, ",".join(map(str, seeds)))
+        plan.cells()
+    except UserError as error:
+        raise UserError(f"{what} does not describe a sweep: {error}") from None
+    return plan
