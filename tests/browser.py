@@ -108,31 +108,6 @@ def chromium() -> Iterator[Browser]:
 
 
 @pytest.fixture
-def play(chromium: Browser, tmp_path: Path) -> Iterator:
-    """Opens a film in an exported page without a network: ``play(film)``."""
-    contexts, errors, asked = [], [], []
-
-    def play(film: Film, start: int = 0, switches: tuple = (), **options) -> Page:
-        path = tmp_path / f"{len(contexts)}.html"
-        path.write_text(html_page(film, "A <film> & more", start, switches), encoding="utf-8")
-        context = chromium.new_context(viewport={"width": 1400, "height": 1000}, offline=True, **options)
-        contexts.append(context)
-        page = context.new_page()
-        page.on("pageerror", lambda error: errors.append(str(error)))
-        page.on("console", lambda message: message.type == "error" and errors.append(message.text))
-        page.on("request", lambda request: asked.append(request.url))
-        page.goto(path.as_uri())
-        page.wait_for_selector(".film[data-step]")
-        return page
-
-    yield play
-    for context in contexts:
-        context.close()
-    assert errors == []
-    assert all(url.startswith("file:") and url.endswith(".html") for url in asked)
-
-
-@pytest.fixture
 def browse(app, chromium):
     """Opens a place of the app in a browser session of its own: ``browse("/heads?run=small")``."""
     contexts = []
