@@ -154,7 +154,10 @@ def test_seeds_shows_the_fall_of_every_loss_of_every_seed(sweeps):
     assert len(raster.rows) == 4 * 5
 
 
-def test_two_sweeps_are_compared_in_one_strip(sweeps):
+def test_two_sweeps_are_compared_in_one_strip(sweeps, at):
+    app = at("seeds", run="seeds", beside="plane")
+    assert healthy(app)
+    assert header(app)["panels"][1]["groups"] == ["seeds", "plane"]
     opened = open_scene("seeds?run=seeds&beside=plane", Runs(sweeps))
     strip = opened.film().panels[1]
     assert strip.groups == ["seeds", "plane"]
