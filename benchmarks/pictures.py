@@ -1,4 +1,5 @@
-"""Takes the README's pictures in headless Chromium, light: scenes, a beat of each story, and the overview as it moves.
+"""Takes the README's pictures in headless Chromium, light: scenes, a beat of each story, the overview as it moves, and
+a run that is being trained, in a temporary folder.
 
 python -m benchmarks.pictures [NAME ...]
 """
@@ -6,36 +7,35 @@ python -m benchmarks.pictures [NAME ...]
 import io
 import shutil
 import sys
+import tempfile
+from pathlib import Path
 
 from PIL import Image
 from playwright.sync_api import Browser, Page, sync_playwright
 
 from benchmarks.player import FILM, ROOT, SWITCHES, serve
-from benchmarks.start import PAINTED
+from benchmarks.start import PAINTED, SETTLED, TOLD
 
 PORT = 8576
 SCENES = {  # file -> address, and height in pixels
     "overview": ("overview?run=addition&step=862", 1160),
-    "induction": ("heads?run=induction&step=1004", 1230),
-    "grokking": ("losses?run=modular-addition&step=5901", 1000),
-    "fourier": ("fourier?run=modular-addition&step=5901&show=progress", 960),
+    "induction": ("heads?run=induction&step=1004", 1560),
+    "grokking": ("losses?run=modular-addition&step=5901", 1040),
+    "fourier": ("fourier?run=modular-addition&step=5901&show=progress", 1180),
     "cut": ("cut?run=addition&step=3000", 1080),
 }
 STORIES = {"story-copy": ("copy", 2), "story-understand": ("understand", 5), "story-digits": ("digits", 2)}
 STORIES |= {"story-facts": ("facts", 7)}  # file -> story and beat
 MOVING = ("overview?run=addition&step=0", 860)
 FRAMES, LASTS, WIDTH, QUALITY = 44, 90, 1000, 70  # of the moving picture: frames, ms of each, pixels, of 100
-TOLD = """() => {
-    const deck = [...document.querySelectorAll('*')].map((n) => n.shadowRoot?.querySelector('.deck')).find(Boolean);
-    return deck?.dataset.beat && !deck.classList.contains('waiting')
-        && !document.querySelector('[data-testid=stSpinner]');
-}"""
+TRAIN_PORT, TRAIN_HEIGHT = 8577, 930
+TRAINED, SCRUBBED = 1400, 400  # steps that are trained when the picture is taken, and the step it shows
 
 
-def opened(browser: Browser, address: str, height: int, there: str = PAINTED) -> Page:
+def opened(browser: Browser, address: str, height: int, there: str = PAINTED, port: int = PORT) -> Page:
     """A page of the app, when what it shows is there."""
     page = browser.new_page(viewport={"width": 1400, "height": height}, color_scheme="light")
-    page.goto(f"http://localhost:{PORT}/{address}")
+    page.goto(f"http://localhost:{port}/{address}")
     page.wait_for_function(there, timeout=300_000)
     page.wait_for_timeout(2000)  # until what comes below the film is there as well, and a story's film has glided
     return page
@@ -54,9 +54,27 @@ def moving(page: Page) -> list[Image.Image]:
     return frames
 
 
+def training(browser: Browser) -> None:
+    """The page Train while a run is trained, scrubbed back to an early step; the run is removed."""
+    with tempfile.TemporaryDirectory() as folder:
+        server = serve("streamlit_app.py", TRAIN_PORT, Path(folder))
+        try:
+            page = opened(browser, "train", TRAIN_HEIGHT, SETTLED, TRAIN_PORT)
+            page.get_by_role("button", name="Start training").click()
+            page.wait_for_function(f"(step) => {FILM}?.player?.film.steps.at(-1) >= step", arg=TRAINED, timeout=300_000)
+            page.evaluate(f"{FILM}.player.seek({FILM}.player.film.steps.findIndex((step) => step >= {SCRUBBED}))")
+            page.wait_for_timeout(2000)  # until the page knows of it
+            page.screenshot(path=ROOT / "docs" / "train.png")
+            page.get_by_role("button", name="Stop").click()
+            page.get_by_role("button", name="Resume").wait_for(timeout=60_000)
+        finally:
+            server.terminate()
+            server.wait()
+
+
 def main() -> None:
     server = serve("streamlit_app.py", PORT, ROOT / "checkpoints")
-    wanted = set(sys.argv[1:]) or {*SCENES, *STORIES, "moving"}
+    wanted = set(sys.argv[1:]) or {*SCENES, *STORIES, "moving", "train"}
     try:
         with sync_playwright() as playwright:
             browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=SWITCHES)
@@ -67,6 +85,8 @@ def main() -> None:
                 if name in wanted:
                     address = f"?beat={beat}&story={story}"
                     opened(browser, address, 900, TOLD).screenshot(path=ROOT / "docs" / f"{name}.png")
+            if "train" in wanted:
+                training(browser)
             if "moving" in wanted:
                 first, *others = moving(opened(browser, *MOVING))
                 durations = [LASTS] * len(others) + [2000]

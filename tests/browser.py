@@ -16,6 +16,7 @@ from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 from explorer.film.export import page as html_page
 from explorer.film.film import Film
+from explorer.film.panels.heatmaps import Heatmaps
 from explorer.runs import Runs, recorder
 from explorer.tasks.induction import Induction
 from explorer.tasks.skip_trigram import SkipTrigram
@@ -107,6 +108,29 @@ def chromium() -> Iterator[Browser]:
 
 
 @pytest.fixture
+def browse(app, chromium):
+    """Opens a place of the app in a browser session of its own: ``browse("/heads?run=small")``."""
+    contexts = []
+    errors: list[str] = []
+
+    def browse(place: str, **options) -> Page:
+        context = chromium.new_context(viewport={"width": 1400, "height": 1000}, **options)
+        contexts.append(context)
+        page = context.new_page()
+        page.set_default_timeout(60 * SECOND)
+        page.on("pageerror", lambda error: errors.append(str(error)))
+        page.goto(app + place)
+        has_film = place.partition("?")[0] not in WITHOUT_FILM
+        page.wait_for_selector(".film[data-step]" if has_film else "[data-testid=stMain] h1")
+        return page
+
+    yield browse
+    for context in contexts:
+        context.close()
+    assert errors == []
+
+
+@pytest.fixture
 def play(chromium: Browser, tmp_path: Path) -> Iterator:
     """Opens a film in an exported page without a network: ``play(film)``."""
     contexts, errors, asked = [], [], []
@@ -131,27 +155,8 @@ def play(chromium: Browser, tmp_path: Path) -> Iterator:
     assert all(url.startswith("file:") and url.endswith(".html") for url in asked)
 
 
-@pytest.fixture
-def browse(app, chromium):
-    """Opens a place of the app in a browser session of its own: ``browse("/heads?run=small")``."""
-    contexts = []
-    errors: list[str] = []
-
-    def browse(place: str, **options) -> Page:
-        context = chromium.new_context(viewport={"width": 1400, "height": 1000}, **options)
-        contexts.append(context)
-        page = context.new_page()
-        page.set_default_timeout(60 * SECOND)
-        page.on("pageerror", lambda error: errors.append(str(error)))
-        page.goto(app + place)
-        has_film = place.partition("?")[0] not in WITHOUT_FILM
-        page.wait_for_selector(".film[data-step]" if has_film else "[data-testid=stMain] h1")
-        return page
-
-    yield browse
-    for context in contexts:
-        context.close()
-    assert errors == []
+def maps_of(film: Film) -> Heatmaps:
+    return next(panel for panel in film.panels if isinstance(panel, Heatmaps))
 
 
 def stands_at(page: Page, step: int) -> None:

@@ -1,11 +1,7 @@
 """Films in an exported page in a real browser: the page shows and reports the values of the film."""
 
-import csv
 import itertools
 import re
-import struct
-from dataclasses import replace
-from xml.etree import ElementTree
 
 import numpy as np
 import pytest
@@ -25,7 +21,7 @@ from explorer.film.panels.tokens import Tokens
 from explorer.runs import Runs
 from explorer.views import activations, losses, overview
 from explorer.views.subject import Subject
-from tests.browser import PLAYER, needs_chromium, seek, stands_at, told
+from tests.browser import PLAYER, maps_of, needs_chromium, seek, stands_at, told
 from tests.conftest import SHIPPED
 
 pytestmark = needs_chromium
@@ -34,10 +30,6 @@ pytestmark = needs_chromium
 @pytest.fixture(scope="module")
 def trigrams() -> Subject:
     return Subject.load(Runs(SHIPPED).open("skip-trigram"))
-
-
-def maps_of(film: Film) -> Heatmaps:
-    return next(panel for panel in film.panels if isinstance(panel, Heatmaps))
 
 
 def pointed(page: Page, row: int, column: int) -> str:
@@ -211,57 +203,6 @@ def test_a_film_plays_offline_from_one_file(play, subject):
         f"{PLAYER}.panels.filter((panel) => panel.stage).every((panel) => panel.canvases.every((canvas) =>"
         "canvas.getContext('2d').getImageData(0, 0, canvas.width, canvas.height).data.some((byte) => byte)))"
     )
-
-
-def test_a_panel_is_taken_away_as_it_is_on_screen(play, subject, tmp_path):
-    film = replace(overview.film(subject, "48+76"), origin=subject.origin)
-    page = play(film, 10)
-    panel = maps_of(film)
-
-    def taken(choice: str) -> bytes:
-        page.get_by_role("button", name=f"Take away: {panel.title}").click()
-        with page.expect_download() as download:
-            page.get_by_role("menuitem", name=choice).click()
-        assert download.value.suggested_filename.startswith(f"a-film-more-{panel.id}-step-000010.")
-        download.value.save_as(tmp_path / "taken")
-        return (tmp_path / "taken").read_bytes()
-
-    png = taken("PNG")
-    width, height = struct.unpack(">II", png[16:24])
-    stage = page.locator(".panel.heatmaps .stage").bounding_box()
-    assert width == 2 * (round(stage["width"]) + 32)  # with a margin of 16 pixels
-    assert height > 2 * (stage["height"] + 60)  # with the title and the step
-    svg = ElementTree.fromstring(taken("SVG"))
-    texts = {node.text for node in svg.iter("{http://www.w3.org/2000/svg}text")}
-    assert {*panel.title.split(), "step 10", "query ↓   key →", *panel.maps} <= texts | set(panel.title.split())
-    assert not any("NaN" in value for node in svg.iter() for value in node.attrib.values())
-    rows = list(csv.DictReader(taken("Numbers of this frame").decode().splitlines()))
-    values = panel.values[list(film.steps).index(10)]
-    np.testing.assert_array_equal([np.float32(row["value"]) for row in rows], values[np.isfinite(values)])
-    # By keyboard: the table of numbers, and an enlarged map.
-    page.get_by_role("button", name=f"Take away: {panel.title}").press("Enter")
-    page.keyboard.press("ArrowUp")
-    page.keyboard.press("ArrowUp")
-    page.keyboard.press("Enter")
-    table = page.get_by_role("region", name=f"Numbers: {panel.title}")
-    expect(table.locator("caption")).to_contain_text("step 10")
-    figure = page.get_by_role("figure", name=panel.title)
-    figure.focus()
-    page.keyboard.press("Enter")
-    expect(page.locator(".panel.heatmaps .stage")).to_have_class("stage zoomed")
-    page.keyboard.press("ArrowRight")
-    expect(table.locator("caption")).to_contain_text("step 20")
-    expect(figure.locator(".unseen")).to_contain_text("step 20: ")
-    # Where it comes from takes the place of the table.
-    page.get_by_role("button", name=f"Take away: {panel.title}").press("Enter")
-    page.keyboard.press("ArrowUp")
-    page.keyboard.press("Enter")
-    expect(table).to_have_count(0)
-    told = page.get_by_role("region", name=f"Where this comes from: {panel.title}")
-    rows = told.locator("tr").evaluate_all("(rows) => rows.map((row) => [...row.cells].map((cell) => cell.innerText))")
-    assert rows[0] == ["Shown", panel.title]
-    assert ["Step", "20"] in rows
-    assert dict(rows)["Run"] == film.origin["Run"]
 
 
 def test_a_part_that_is_clicked_stands_out_in_every_panel_and_follows_the_answer(play, subject):

@@ -141,3 +141,20 @@ def test_a_story_can_be_read_on_a_phone(tell):
             page.get_by_role("button", name="Next →").click()
     page.wait_for_function("window.sizes.length > 10")
     assert min(page.evaluate("window.sizes")) >= 14
+
+
+@pytest.mark.parametrize("screen", [{"width": 1280, "height": 720}, {"width": 1920, "height": 1080}])
+def test_a_beat_fits_a_full_screen_and_is_large_there(tell, screen):
+    page = tell(viewport=screen, reduced_motion="reduce")
+    page.keyboard.press("f")
+    page.wait_for_selector(".deck.full")
+    page.wait_for_function(f"Math.abs({PLAYER}.zoom - innerWidth / 960) < 0.001")
+    smallest = page.evaluate(f"{PLAYER}.leastType * {PLAYER}.zoom") * 1920 / screen["width"]
+    assert smallest == pytest.approx(28, rel=1e-3)
+    bottom = page.locator(".transport").evaluate("(transport) => transport.getBoundingClientRect().bottom")
+    assert 0.85 * screen["height"] < bottom <= screen["height"]
+    for beat in (1, 2, 3):
+        page.wait_for_selector(f".deck[data-beat='{beat}']")
+        left = page.evaluate("document.querySelector('.deck').scrollHeight - innerHeight")
+        assert left <= 0
+        page.keyboard.press("ArrowRight")

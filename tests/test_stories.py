@@ -12,7 +12,7 @@ from explorer.runs import Runs
 from explorer.stories import all_stories, get_story, names
 from explorer.stories.figures import rounded
 from explorer.stories.telling import Telling
-from explorer.views.subject import Subject
+from explorer.views.swept import named, seen
 from tests.conftest import SHIPPED
 from tests.films import unpacked
 from tests.short_story import ASKED, BEAT, MAPS, told
@@ -21,7 +21,7 @@ from tests.short_story import ASKED, BEAT, MAPS, told
 @pytest.mark.parametrize("name", names())
 def test_every_story_opens_with_all_its_figures(name):
     story = get_story(name)
-    telling = Telling.of(story, Subject.load(Runs(SHIPPED).open(story.run)))
+    telling = Telling.of(story, seen(named(Runs(SHIPPED), story.run)))
     deck = telling.deck([scene.film() for scene in telling.distinct])
     assert len(deck.slides) == len(story.beats)
     assert 0 < deck_page_size(deck) <= MOST

@@ -3,6 +3,7 @@
 import itertools
 from functools import cache
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -15,6 +16,8 @@ from explorer.analysis.fourier_grid import progress_measures, split_logits, sum_
 from explorer.analysis.heads import head_scores
 from explorer.model.ensemble import Ensemble
 from explorer.runs import Runs
+from explorer.runs.sweeps import open_sweep
+from explorer.sweeps.outcomes import read_outcomes
 from explorer.tasks.data import Batch
 from explorer.views.classes import of_class
 from explorer.views.fourier import pairs_of
@@ -296,3 +299,41 @@ def forget_runs():
     """Runs take memory, which other tests need."""
     yield
     subject_of.cache_clear()
+
+
+# --- Does it always happen in this order? ---
+
+
+@cache
+def falls_over_seeds(name: str) -> dict[str, np.ndarray]:
+    """Loss -> (seed,) the steepest step of its deepest fall."""
+    sweep = open_sweep(Runs(SHIPPED), name)
+    outcomes = read_outcomes(sweep)
+    assert outcomes is not None
+    assert outcomes.ended.all()
+    names = sweep.info().cells[0].plan.task.loss_names
+    return dict(zip(names, outcomes.of["train"].fall.T, strict=True))
+
+
+def test_the_two_leading_digits_fall_first_in_every_seed_and_then_one_alone():
+    found = falls_over_seeds("addition-seeds")
+    later = np.stack([found[name] for name in ("thousands", "hundreds", "tens", "units")], 1)  # (seed digit)
+    assert len(later) == 20
+    assert (found["100k"] < found["10k"]).all()
+    assert (found["10k"] < later.min(1)).all()
+    assert later.min() > 240  # none of the four by then
+    assert ((later <= 495).sum(1) == 1).all()
+    assert later.argmin(1).min() > 0  # never the thousands
+    assert np.bincount(later.argmin(1)).tolist() == [0, 8, 5, 7]  # hundreds, tens, units
+    in_turn = np.sort(later, 1)
+    assert (in_turn[:, 1] > 525).all()
+    assert (in_turn[:, 1] - in_turn[:, 0] > 100).all()
+    assert later.max() <= 1110
+    assert len({tuple(order) for order in later.argsort(1)[:, 1:].tolist()}) > 3
+
+
+def test_no_two_seeds_learn_the_ten_facts_in_the_same_order():
+    found = np.stack(list(falls_over_seeds("skip-trigram-seeds").values()), 1)
+    assert found.shape == (50, 10)
+    assert len({tuple(order) for order in found.argsort(1, kind="stable").tolist()}) == 50
+    assert np.ptp(found, 1).max() < 100

@@ -83,7 +83,7 @@ def _show(view: View[Any, Any]) -> None:
     for item in state.cached(view.above, session.example, options):
         _show_item(item, widgets)
     second_run = view.second_run(options)
-    for problem in () if second_run is None else state.subject(second_run).problems:
+    for problem in () if second_run is None else state.seen(second_run).problems:
         st.warning(plain(problem))
     growing = state.growing(view, options)
     if growing.share < 1:

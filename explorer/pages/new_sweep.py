@@ -55,7 +55,7 @@ def _offer(plan: SweepPlan) -> None:
         free = _free_name(plan)
         typed = st.text_input("Name of the sweep", placeholder=free, width=320, key="train.sweep.name", max_chars=64)
         asked = st.button("What would it take?", icon=":material/timer:")
-        pressed = st.button(f"Start {len(plan):,} runs", type="primary", icon=":material/play_arrow:")
+        pressed = st.button(f"Start {len(plan):,} runs", icon=":material/play_arrow:")
     if not asked and not pressed:
         return
     try:

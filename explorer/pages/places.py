@@ -27,6 +27,8 @@ STYLE = f"""
 .heading p {{ margin: 4px 0 0; line-height: 1.5; max-width: 72rem; }}
 [data-testid=stCaptionContainer] {{ color: inherit; opacity: 0.75; }}
 [data-testid=stBaseButton-primary] *, .stMultiSelect [data-tag] * {{ color: var(--st-background-color); }}
+/* Until a film is drawn it has the room of a screen, or what is below it would be in sight, and then jump away. */
+.st-key-player:not(:has(.drawn)) {{ min-height: 100vh; }}
 /* Do not fade the player while a training run updates it. */
 .st-key-player[data-stale=true] {{ opacity: 1 !important; }}
 """

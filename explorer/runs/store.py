@@ -151,7 +151,7 @@ class Run:
             name: of the run, which may not exist.
         """
         run = cls(Path(name))
-        run.runs = runs
+        run.runs, run.name = runs, name
         return run
 
     @property

@@ -11,6 +11,7 @@ from explorer.stories.figures import Measured
 from explorer.stories.reader import Beat, Story, wrong
 from explorer.views import get_view
 from explorer.views.opening import Opened, open_on
+from explorer.views.subject import Subject
 from explorer.views.swept import Seen
 
 TYPED = "answers"  # the view in which people type examples of their own
@@ -65,7 +66,9 @@ class Telling:
             self._slide(beat, scene, films[place], place)
             for beat, scene, place in zip(self.story.beats, self.scenes, self.places, strict=True)
         ]
-        slides[-1] = replace(slides[-1], explore=str(self.story.beats[-1].scene), own=str(Scene(TYPED, self.story.run)))
+        is_of_a_run = isinstance(self.scenes[-1].subject, Subject)
+        own = str(Scene(TYPED, self.story.run)) if is_of_a_run else ""
+        slides[-1] = replace(slides[-1], explore=str(self.story.beats[-1].scene), own=own)
         return Deck(self.story.title, self.story.run, slides, films)
 
     def _slide(self, beat: Beat, opened: Opened, film: Film | None, place: int) -> Slide:

@@ -65,7 +65,8 @@ class SweepPlan:
         names = ["_".join(f"{key}-{written(value)}" for key, value in self._swept(*one).items()) for one in each]
         if not all(map(NAME.fullmatch, names)):
             names = [f"run-{i:04}" for i in range(len(each))]
-        return tuple(Cell(name, *one, self._plan(*one)) for name, one in zip(names, each, strict=True))
+        named = zip(names, each, strict=True)
+        return tuple(Cell(name, values, seed, self._plan(values, seed)) for name, (values, seed) in named)
 
     def _swept(self, values: tuple[Any, ...], seed: int) -> dict[str, Any]:
         return {**dict(zip(self.over, values, strict=True)), "seed": seed}

@@ -1,5 +1,6 @@
 """What differs between runs that differ in their seeds alone."""
 
+import contextlib
 import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,7 +15,7 @@ from explorer.film.panels.curves import Curves, Line
 from explorer.film.panels.raster import Raster
 from explorer.film.panels.strip import Strip
 from explorer.options import Context, choice
-from explorer.runs.sweeps import sweep_names
+from explorer.runs.sweeps import open_sweep, sweep_names
 from explorer.sweeps.outcomes import Outcome
 from explorer.training.sweep import written
 from explorer.views.looking import listed
@@ -39,8 +40,15 @@ def _cells(context: Context) -> dict[str, str]:
 
 
 def _others(context: Context) -> dict[str, str]:
-    names = sweep_names(context.subject.among)
-    return {"": "nothing", **{name: name for name in names if name != context.subject.name}}
+    """The other sweeps with the same losses."""
+    subject: Swept = context.subject
+    alike = []
+    for name in sweep_names(subject.among):
+        with contextlib.suppress(UserError):  # the page Runs says what is wrong with it
+            task = open_sweep(subject.among, name).info().cells[0].plan.task
+            if name != subject.name and task.loss_names == subject.task.loss_names:
+                alike.append(name)
+    return {"": "nothing", **{name: name for name in alike}}
 
 
 @dataclass(frozen=True)

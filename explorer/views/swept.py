@@ -132,16 +132,6 @@ class Swept:
         }
         return {name: text for name, text in told.items() if text}
 
-    def runs_with(self, **values: Any) -> list[int]:
-        """The places of the runs that have these values of swept settings.
-
-        Args:
-            values: swept setting -> its value.
-        """
-        places = {key: list(self.info.plan.over).index(key) for key in values}
-        wanted = {places[key]: value for key, value in values.items()}
-        return [i for i, cell in enumerate(self.cells) if all(cell.values[p] == v for p, v in wanted.items())]
-
     def grid(self, across: str | None, up: str | None) -> np.ndarray:
         """The runs of each cell of a plane; runs that differ in anything else are beside each other.
 
@@ -152,14 +142,13 @@ class Swept:
             (row column seed) places of runs.
         """
         over = self.info.plan.over
+        places = [list(over).index(key) if key else None for key in (up, across)]
+        runs: dict[tuple[Any, ...], list[int]] = {}
+        for i, cell in enumerate(self.cells):
+            runs.setdefault(tuple(None if place is None else cell.values[place] for place in places), []).append(i)
         columns: Sequence[Any] = over[across] if across else (None,)
         rows: Sequence[Any] = over[up] if up else (None,)
-
-        def of(row: Any, column: Any) -> list[int]:
-            given = {key: value for key, value in ((up, row), (across, column)) if key}
-            return self.runs_with(**given)
-
-        return np.array([[of(row, column) for column in columns] for row in rows])
+        return np.array([[runs[row, column] for column in columns] for row in rows])
 
 
 Seen = Subject | Swept  # what a view looks at

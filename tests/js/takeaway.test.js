@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { readdirSync, readFileSync } from "node:fs";
 import { test } from "node:test";
 
-import { cell, csv, csvOfAll } from "../../explorer/film/js/csv.js";
+import { cell, csv, csvOfAll, csvSize } from "../../explorer/film/js/csv.js";
 import { fileName } from "../../explorer/film/js/files.js";
 import { actOf } from "../../explorer/film/js/keys.js";
 import { advanced, drawnAt } from "../../explorer/film/js/motion.js";
@@ -32,6 +32,19 @@ test("the numbers of all frames follow their step", () => {
   const table = (/** @type {number} */ frame) => ({ columns: ["curve", "step"], rows: [["a", frame]] });
   assert.equal(csv(table(3)), "curve,step\r\na,3\r\n");
   assert.equal(csvOfAll([10, 20], table).join(""), "step,curve,measured at step\r\n10,a,0\r\n20,a,1\r\n");
+});
+
+test("the size of numbers is reckoned from some of the rows", () => {
+  const table = (/** @type {number} */ frame) => ({
+    columns: ["cell", "value"],
+    rows: [...Array(5000).keys()].map((i) => [`é${i}`, Math.sin(i + frame)]),
+  });
+  const steps = [0, 10, 20, 1000];
+  const near = (/** @type {number} */ size, /** @type {string[]} */ text) =>
+    assert.ok(Math.abs(size / new Blob(text).size - 1) < 0.05, String(size));
+  near(csvSize(table(1)), [csv(table(1))]);
+  near(csvSize(table(1), steps), csvOfAll(steps, table));
+  assert.equal(csvSize({ columns: ["cell"], rows: [] }, steps), 0);
 });
 
 test("every kind of panel has its numbers", async () => {

@@ -20,6 +20,7 @@ export default function ({ data, parentElement, setStateValue }) {
     const message = decode(data);
     player.onAsk = message.asks ? (what) => setStateValue("asked", { what, at: performance.now() }) : null;
     player.show(message);
+    /** @type {ShadowRoot} */ (root.getRootNode()).host.classList.add("drawn"); // the page has kept room for it until now
   }
   return () => {
     player.close();

@@ -2,6 +2,7 @@
 
 /** @typedef {import("./types.d.ts").Table} Table */
 
+const SAMPLED = 1000; // rows, from which the size of a file is reckoned
 const FORMULA = /^[=+\-@\t\r]/; // a spreadsheet would run a cell that begins so
 
 /**
@@ -33,4 +34,16 @@ export const csvOfAll = (steps, table) => {
   const linesOf = (/** @type {number} */ step, /** @type {number} */ frame) =>
     table(frame).rows.map((row) => line([step, ...row]));
   return [line(["step", ...columns]), ...steps.map((step, frame) => linesOf(step, frame).join(""))];
+};
+
+/**
+ * About how many bytes the numbers of a frame take, or those of all frames.
+ * @param {Table} table of one frame
+ * @param {number[] | null} [steps] of all frames; null: of this frame only
+ */
+export const csvSize = ({ columns, rows }, steps = null) => {
+  const every = Math.ceil(rows.length / SAMPLED);
+  const some = { columns, rows: rows.filter((_, i) => i % every === 0) };
+  const text = steps ? csvOfAll([steps[steps.length >> 1]], () => some) : [csv(some)];
+  return (new Blob(text).size * rows.length * (steps?.length ?? 1)) / Math.max(1, some.rows.length);
 };

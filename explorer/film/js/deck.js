@@ -4,6 +4,7 @@ import { element } from "./dom.js";
 import { count } from "./numbers.js";
 import { Player } from "./player.js";
 import { clamp, nearest } from "./scales.js";
+import { LEAST_TYPE, magnification } from "./stage.js";
 import { Timeline } from "./timeline.js";
 
 /** @typedef {import("./types.d.ts").DeckData} DeckData */
@@ -13,12 +14,10 @@ import { Timeline } from "./timeline.js";
 const GLIDE = 900; // ms from one slide to the next
 const REVEAL = 2400; // ms in which what was covered goes by
 const SCRUB = 120; // pixels of the slim timeline
-const SMALLEST = 11; // pixels of the smallest type of the player
-const READABLE = 28 / 1920; // of the width of a full screen: its smallest type
 const NARROW = "(max-width: 900px)"; // as in deck.css: the words are above the film
-const LEAST_TYPE = 14; // pixels, of a drawing on a narrow screen
 const IN_APP = 0.8; // of the height of the window, which the app's bars share
 const IN_FILE = 0.96;
+const MARGINS = 64; // pixels above and below the film on a full screen
 
 /** @type {import("./player.js").Controls} */
 const CONTROLS = {
@@ -205,7 +204,7 @@ export class Deck {
     this.revealing.hidden = !this.isVeiled;
     this.links.replaceChildren();
     if (slide.explore && this.linked) {
-      this.links.append(element("a", { href: slide.own }, "Your own example"), " ");
+      if (slide.own) this.links.append(element("a", { href: slide.own }, "Your own example"), " ");
       this.links.append(element("a", { href: slide.explore }, "Explore from here"));
     } else if (slide.explore) this.links.append("Explore from here in the app: ", element("code", {}, slide.explore));
     if (!this.linked) for (const link of this.root.querySelectorAll("a.scene")) link.replaceWith(...link.childNodes);
@@ -248,8 +247,9 @@ export class Deck {
    * @param {boolean} alone whether there is no slim timeline below it
    */
   room(alone) {
-    const whole = this.isFull ? innerHeight / this.player.zoom : innerHeight * (this.linked ? IN_APP : IN_FILE);
-    return Math.max(240, whole - (alone || this.isFull ? 150 : 170 + SCRUB));
+    const { zoom, transport } = this.player;
+    if (this.isFull) return Math.max(240, innerHeight / zoom - transport.root.offsetHeight - MARGINS);
+    return Math.max(240, innerHeight * (this.linked ? IN_APP : IN_FILE) - (alone ? 150 : 170 + SCRUB));
   }
 
   get isFull() {
@@ -258,10 +258,11 @@ export class Deck {
 
   /** Fit to the size of the page or of the screen. */
   measure() {
-    const scale = this.isFull ? (innerWidth * READABLE) / SMALLEST : 1;
-    this.player.root.style.zoom = String(scale);
+    const scale = String(this.isFull ? magnification(innerWidth, innerHeight) : 1);
+    this.player.root.style.zoom = scale;
+    this.root.style.setProperty("--magnification", scale);
     this.root.classList.toggle("full", this.isFull);
-    this.player.leastType = matchMedia(NARROW).matches && !this.isFull ? LEAST_TYPE : 0;
+    this.player.leastType = this.isFull || matchMedia(NARROW).matches ? LEAST_TYPE : 0;
     const first = this.player.panels[0];
     if (!this.deck || !first) return;
     this.player.room = this.room(first instanceof Timeline);

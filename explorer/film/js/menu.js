@@ -2,7 +2,13 @@
 
 import { element, icon } from "./dom.js";
 
-/** @typedef {{ label: string, act: () => unknown, isOn?: boolean }} Choice `isOn`: of something that is on or off */
+/**
+ * @typedef {object} Choice
+ * @property {string} label
+ * @property {() => unknown} act
+ * @property {boolean} [isOn] of something that is on or off
+ * @property {() => string | Promise<string>} [size] of the file that it gives, in words; empty if it is small
+ */
 
 export class Menu {
   /**
@@ -34,7 +40,8 @@ export class Menu {
   }
 
   open() {
-    const items = this.choices().map(({ label, act, isOn }) => {
+    const choices = this.choices();
+    const items = choices.map(({ label, act, isOn }) => {
       const role = isOn === undefined ? "menuitem" : "menuitemcheckbox";
       const item = element("button", { type: "button", role, tabindex: -1 }, label);
       if (isOn !== undefined) item.setAttribute("aria-checked", String(isOn));
@@ -50,6 +57,23 @@ export class Menu {
     this.button.setAttribute("aria-expanded", "true");
     this.root.append(this.list);
     items[0].focus();
+    this.tell(choices, items, this.list);
+  }
+
+  /**
+   * Tell the sizes of the files, one after another, because some have to be made for it and the menu is there at once.
+   * @param {Choice[]} choices
+   * @param {HTMLElement[]} items
+   * @param {HTMLElement} list the menu, as long as it is open
+   */
+  async tell(choices, items, list) {
+    for (const [i, { size }] of choices.entries()) {
+      await new Promise((resolve) => setTimeout(resolve)); // a key or a click goes first
+      if (this.list !== list) return;
+      const text = await size?.();
+      if (text) items[i].append(element("small", {}, `, ${text}`));
+    }
+    list.dataset.told = "";
   }
 
   close() {

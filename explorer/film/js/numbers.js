@@ -6,6 +6,12 @@ const thousands = new Intl.NumberFormat("en-US");
 export const count = (n) => thousands.format(n);
 
 /**
+ * The size of a file.
+ * @param {number} bytes
+ */
+export const sizeText = (bytes) => `${(bytes / 2 ** 20).toFixed(1)} MiB`;
+
+/**
  * A value in a legend.
  * @param {number} x
  */

@@ -6,7 +6,7 @@ import { clamp } from "./scales.js";
 // The screen is laid out as if it had this size, and magnified: 14 pixels are 28 on a screen of 1920 by 1080.
 const WIDTH = 960;
 const HEIGHT = 540;
-const LEAST_TYPE = 14;
+export const LEAST_TYPE = 14; // pixels
 const APART = 8; // pixels between the parts of the screen
 const MOST_STRIP = 0.25; // of the height, that the strip of tokens may take
 

@@ -1,5 +1,6 @@
 // A video of the film as one panel shows it, recorded while the film plays.
 
+import { SECONDS } from "./motion.js";
 import { onCanvas, picture } from "./picture.js";
 
 const TYPES = ["video/webm;codecs=vp9", "video/webm;codecs=vp8", "video/webm"];
@@ -9,6 +10,12 @@ const LAST = 600; // ms for which the last frame stays
 
 /** What the browser can record as WebM; undefined if it cannot. */
 export const videoType = () => TYPES.find((type) => globalThis.MediaRecorder?.isTypeSupported(type));
+
+/**
+ * The most bytes that a video of a film takes.
+ * @param {number} speed at which the film plays
+ */
+export const mostBytes = (speed) => (BITS / 8) * (SECONDS / speed + LAST / 1000);
 
 /**
  * Play the film from its start to its end and record a panel. Who stops the film, or opens another, ends the recording.

@@ -17,7 +17,7 @@ import { clamp } from "../scales.js";
 /** @typedef {{ map: number, x: number, y: number, w: number, h: number }} MapBox */
 
 const GAP = 24; // between maps
-const FOOT = 22; // for the names of the axes
+const FOOT = 22; // for a line below the maps: the names of the axes
 const LEAST_ACROSS = /** @type {[number, number]} */ ([120, 180]); // pixels of a map: of few columns, and of many
 
 /**
@@ -40,6 +40,7 @@ export const margins = (rows, columns) => ({
  * @property {number} columns
  * @property {{ left: number, top: number }} margin
  * @property {boolean} named whether maps have names
+ * @property {number} [foot] pixels below the maps
  */
 
 /**
@@ -47,14 +48,14 @@ export const margins = (rows, columns) => ({
  * @param {Sizes} sizes
  * @param {number} room
  */
-const filling = ({ width, shown, rows, columns, margin, named }, room) => {
+const filling = ({ width, shown, rows, columns, margin, named, foot = FOOT }, room) => {
   const head = (named ? 24 : 0) + margin.top;
   const square = isSquare(rows, columns);
   const options = shown.map((_, i) => {
     const across = i + 1;
     const lines = Math.ceil(shown.length / across);
     const wide = ((width - GAP * (across - 1)) / across - margin.left) / columns;
-    const high = ((room - FOOT - (lines - 1) * GAP) / lines - head) / rows;
+    const high = ((room - foot - (lines - 1) * GAP) / lines - head) / rows;
     const [w, h] = square ? [Math.min(wide, high), Math.min(wide, high)] : [wide, high];
     return { across, lines, w, h, size: Math.min(w * columns, h * rows) };
   });
@@ -64,7 +65,7 @@ const filling = ({ width, shown, rows, columns, margin, named }, room) => {
   const pitch = (width + GAP) / best.across;
   const before = (pitch - GAP - margin.left - size.w) / 2; // each map is in the middle of its place
   return {
-    height: Math.ceil(best.lines * (head + size.h) + (best.lines - 1) * GAP + FOOT),
+    height: Math.ceil(best.lines * (head + size.h) + (best.lines - 1) * GAP + foot),
     cell,
     boxes: shown.map((map, i) => ({
       map,
@@ -85,7 +86,7 @@ const isSquare = (rows, columns) => (columns <= 96 && rows <= 96) || rows === co
 export const layout = ({ room = null, ...sizes }) => (room === null ? asLarge(sizes) : filling(sizes, room));
 
 /** @param {Sizes} sizes */
-const asLarge = ({ width, shown, all, rows, columns, margin, named }) => {
+const asLarge = ({ width, shown, all, rows, columns, margin, named, foot = FOOT }) => {
   const head = (named ? 24 : 0) + margin.top;
   const square = isSquare(rows, columns);
   const single = shown.length === 1;
@@ -102,7 +103,7 @@ const asLarge = ({ width, shown, all, rows, columns, margin, named }) => {
   const apart = margin.left + size.w + GAP;
   const pitch = square && across > 1 ? Math.min((width + GAP) / across, apart + GAP) : apart;
   return {
-    height: Math.ceil(lines * (head + size.h) + (lines - 1) * GAP + FOOT),
+    height: Math.ceil(lines * (head + size.h) + (lines - 1) * GAP + foot),
     cell: { w, h },
     boxes: shown.map((map, i) => ({
       map,
@@ -217,8 +218,8 @@ export default class Heatmaps extends CanvasPanel {
     const { maps } = this.panel;
     const by = { ArrowUp: -1, ArrowDown: 1 }[key];
     if (maps.length < 2 || (by ? this.zoomed < 0 : key !== "Enter")) return false;
-    if (by) this.enlarge(maps[(this.zoomed + by + maps.length) % maps.length]);
-    else this.enlarge(this.zoomed < 0 ? maps[0] : null);
+    const other = this.zoomed < 0 ? maps[0] : null;
+    this.enlarge(by ? maps[(this.zoomed + by + maps.length) % maps.length] : other);
     return true;
   }
 
@@ -236,8 +237,7 @@ export default class Heatmaps extends CanvasPanel {
       const place = `${panel.row_axis} ${panel.rows[row]}, ${panel.column_axis} ${panel.columns[column]}`;
       return `${panel.maps[map]} largest at ${place}: ${brief(panel.values[first + best])}`.trim();
     });
-    const keys = panel.maps.length > 1 ? ". Enter enlarges a map, up and down change it" : "";
-    return largest.join("; ") + keys;
+    return largest.join("; ") + (panel.maps.length > 1 ? ". Enter enlarges a map, up and down change it" : "");
   }
 
   /** @param {number} frame */
@@ -251,6 +251,7 @@ export default class Heatmaps extends CanvasPanel {
     if (width <= 0) return;
     this.stage.classList.toggle("zoomable", panel.maps.length > 1 && zoomed < 0);
     this.stage.classList.toggle("zoomed", zoomed >= 0);
+    const outlined = panel.outlines.length ? panel.outlined : "";
     const { height, cell, boxes } = layout({
       width,
       room: this.room,
@@ -260,6 +261,7 @@ export default class Heatmaps extends CanvasPanel {
       columns: panel.columns.length,
       margin,
       named: panel.maps.some(Boolean),
+      foot: outlined ? 2 * FOOT : FOOT,
     });
     if (!this.fit(height)) return;
     this.boxes = boxes;
@@ -279,13 +281,13 @@ export default class Heatmaps extends CanvasPanel {
     }
     const { row, column } = this.every(cell);
     const axes = `${panel.row_axis}${nth(row)} ↓   ${panel.column_axis}${nth(column)} →`;
-    this.write(context, axes, boxes[0].x, this.height - 8);
-    if (panel.outlined && panel.outlines.length) {
-      const x = boxes[0].x + context.measureText(axes).width + 24;
+    const [{ x }, line] = [boxes[0], this.height - 8]; // the last line below the maps
+    this.write(context, axes, x, outlined ? line - FOOT : line);
+    if (outlined) {
       context.strokeStyle = theme.palette[1];
       context.lineWidth = 1.5;
-      context.strokeRect(x, this.height - 11, 10, 10);
-      this.write(context, panel.outlined, x + 16, this.height - 6);
+      context.strokeRect(x, line - 5, 10, 10);
+      this.write(context, outlined, x + 16, line);
     }
     this.colours.paint(theme.ramps[panel.scale], panel);
   }
@@ -327,8 +329,12 @@ export default class Heatmaps extends CanvasPanel {
     const { values, cells, rows, columns } = panel;
     const frame = this.player.index;
     const colours = this.theme.ramps[panel.scale];
-    const shown = this.boxes.map(({ map }) => map);
-    const own = this.rescaled() && find.largest(frame, shown);
+    const own =
+      this.rescaled() &&
+      find.largest(
+        frame,
+        this.boxes.map(({ map }) => map),
+      );
     const high = own || panel.full_colour_at || panel.high;
     const low = panel.scale === "diverging" ? -high : Math.min(panel.low, high);
     const slope = 255 / (high - low || 1);
@@ -365,8 +371,7 @@ export default class Heatmaps extends CanvasPanel {
       const column = Math.floor(((x - box.x) / box.w) * columns);
       const row = Math.floor(((y - box.y) / box.h) * rows);
       if (column < 0 || row < 0 || column >= columns || row >= rows) continue;
-      const value = this.find.value(this.player.index, box.map, row * columns + column);
-      return { map: box.map, row, column, value };
+      return { map: box.map, row, column, value: this.find.value(this.player.index, box.map, row * columns + column) };
     }
     return null;
   }
