@@ -101,14 +101,14 @@ def ways(folder: Path, task: str, steps: int, runs: int, workers: int) -> None:
         print(f"{task:<17} {name:<26} {took:7.1f} s  {rate:9,.0f} runs an hour  {slowest / took:5.2f}", flush=True)
 
 
-def overhead(folder: Path, workers: int) -> None:
-    """What a run costs besides its updates."""
-
-    def took(runs: int) -> float:
-        return seconds(lambda: by(folder, plan_of(*TINY, runs=runs), processes(workers), workers, 1))
-
-    few, many = took(8), took(72)
-    print(f"overhead of a run: {1000 * (many - few) / 64 * workers:.0f} ms of a worker; {few:.1f} s for the first 8")
+def overhead(folder: Path, workers: int, runs: int = 48) -> None:
+    """What a run costs besides its updates, from the first that is done to the last: without the start of processes."""
+    plan = plan_of(*TINY, runs=runs)
+    sweep = sweep_of(folder, plan)
+    took = seconds(lambda: train_sweep(sweep, processes(workers), workers))
+    done = sorted(sweep.run(cell.name).info_file.stat().st_mtime for cell in plan.cells())
+    each = workers * (done[-1] - done[0]) / (runs - 1)
+    print(f"overhead of a run: {1000 * each:.0f} ms of a worker; {took:.1f} s for {runs} runs of one step", flush=True)
 
 
 def growth(folder: Path, task: str, steps: int, workers: int) -> None:
