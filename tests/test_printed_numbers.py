@@ -107,7 +107,11 @@ SAMPLED: Mapping[tuple[str, str], Callable[[Option, Context], list[str]]] = {
 }
 
 
-LARGE = ("addition", "induction", "skip-trigram")  # measured on samples at the three snapshots alone, and on the first part of them
+LARGE = (
+    "addition",
+    "induction",
+    "skip-trigram",
+)  # measured on samples at the three snapshots alone, and on the first part of them
 WITHOUT_EXAMPLE = ("compare", "cut")  # which are slow, and show of the example what Watch shows
 
 

@@ -15,7 +15,7 @@ from explorer.runs.sweeps import SweepInfo, create_sweep, open_sweep, sweep_name
 from explorer.tasks import TASKS
 from explorer.tasks.addition import Addition
 from explorer.tasks.skip_trigram import SkipTrigram
-from explorer.training.sweep import MOST, SweepPlan, from_json, parsed, to_json
+from explorer.training.sweep import MOST, SweepPlan, default_name, from_json, parsed, to_json
 
 PLAN = parsed(SkipTrigram, "quick", ["steps=60", "n_letters=16"], ["lr=0.01,0.003", "d_model=8,16"], "0-2,7")
 
@@ -157,6 +157,19 @@ def test_a_run_is_named_by_what_it_does_not_share_with_the_others():
 def test_runs_whose_names_would_be_no_names_of_folders_are_numbered(over):
     found = names(over)
     assert found == [f"run-{i:04}" for i in range(len(found))]
+
+
+@pytest.mark.parametrize(
+    ("assignments", "over", "name"),
+    [
+        ([], ["lr=0.1,0.2", "d_mlp=8"], "addition-by-lr-d_mlp"),
+        (["finite=9"], [], "addition-finite-seeds"),
+        ([], ["snapshot_every=1", "snapshot_moved=1", "test_batch_size=1", "weight_decay=1"], "addition-by-4-settings"),
+    ],
+)
+def test_a_sweep_is_named_after_what_varies(assignments, over, name):
+    assert default_name(parsed(Addition, "quick", assignments, over, "")) == name
+    assert NAME.fullmatch(name)
 
 
 SWEPT: dict[str, st.SearchStrategy[Any]] = {

@@ -28,6 +28,7 @@ MAY_IMPORT = {
     "runs.recorder": {"model", "runs", "runs.keeper", "settings", "tasks", "training"},
     "runs.jobs": {"runs", "runs.recorder"},
     "runs.sweeps": {"runs", "training.sweep"},
+    "runs.shelf": {"runs", "runs.sweeps"},
     "sweeps": {"model", "runs", "runs.recorder", "runs.sweeps", "sweeps.outcomes", "training", "training.sweep"},
     "sweeps.outcomes": {"analysis", "runs", "runs.sweeps", "tasks"},  # looking at a sweep imports nothing that trains
     "interchange": {"model"},
@@ -45,7 +46,7 @@ MAY_IMPORT = {
     "pages": {
         "glossary",
         *("analysis", "film", "film.panels", "film.player", "model", "options", "runs", "runs.importing", "runs.jobs"),
-        *("runs.recorder", "runs.archive", "runs.sweeps", "sweeps", "sweeps.outcomes"),
+        *("runs.recorder", "runs.archive", "runs.shelf", "runs.sweeps", "sweeps", "sweeps.outcomes"),
         *("scene", "settings", "stories", "tasks", "training", "training.sweep", "views"),
     },
     "cli": {

@@ -5,7 +5,6 @@ from concurrent.futures import Executor, Future
 from typing import Any
 
 from explorer.errors import UserError, printable, quoted
-from explorer.sweeps.engine import begin_worker
 
 CONNECT_WITHIN = 10  # seconds
 
@@ -17,16 +16,11 @@ class _Cluster(Executor):
         self._client, self._executor = client, client.get_executor(pure=False, retries=0)
 
     def submit(self, function: Callable[..., Any], /, *args: Any, **settings: Any) -> Future[Any]:
-        return self._executor.submit(_on_one_thread, function, args, settings)
+        return self._executor.submit(function, *args, **settings)
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
         self._executor.shutdown(wait=wait and self._client.status == "running")
         self._client.close(timeout=CONNECT_WITHIN)
-
-
-def _on_one_thread(function: Callable[..., Any], args: Any, settings: Any) -> Any:
-    begin_worker()
-    return function(*args, **settings)
 
 
 def cluster(address: str) -> tuple[Callable[[], Executor], int]:

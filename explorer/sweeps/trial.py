@@ -10,7 +10,7 @@ from explorer.model.architectures import n_weights
 from explorer.runs.sweeps import SweepInfo
 from explorer.sweeps.outcomes import ARRAYS, points_of
 from explorer.training.loop import Training
-from explorer.training.memory import memory_needed
+from explorer.training.memory import check_memory, memory_needed
 from explorer.training.optimiser import n_moments
 from explorer.training.plan import Plan
 from explorer.training.process import run_apart
@@ -57,13 +57,15 @@ def tried(plan: SweepPlan, workers: int, device: str = "cpu") -> tuple[SweepInfo
         What sweep.json is to hold, with the number of runs that are fastest as one stack, and what it will take.
 
     Raises:
-        UserError: there are too many runs, or the settings of one do not fit together.
+        UserError: there are too many runs, or the settings of one do not fit together, or it would not fit in memory.
     """
     cells = plan.cells()
     by_shape: dict[object, list[Cell]] = {}
     for cell in cells:
         by_shape.setdefault(shape_of(cell.plan), []).append(cell)
     shapes = list(by_shape.values())
+    for one in (of_shape[0].plan for of_shape in shapes):
+        check_memory(one.task, one.model, one.training)
     most = math.ceil(len(cells) / workers)  # so that every worker has something to do
     times = run_apart(lambda: [_times(of_shape, most, device) for of_shape in shapes], 1)
     stacked = min(max(each, key=lambda n: (each[n] < GAIN * each[1], -each[n])) for each in times)

@@ -97,7 +97,8 @@ def default_name(plan: SweepPlan) -> str:
     """
     cell = plan.cells()[0]
     base = cell.plan.task.run_name(cell.plan.training)
-    return f"{base}-by-{'-'.join(plan.over)}" if plan.over else f"{base}-seeds"
+    name = f"{base}-by-{'-'.join(plan.over)}" if plan.over else f"{base}-seeds"
+    return name if NAME.fullmatch(name) else f"{base}-by-{len(plan.over)}-settings"
 
 
 def parsed(kind: type[Task], preset: str, assignments: Sequence[str], over: Sequence[str], seeds: str) -> SweepPlan:
