@@ -21,6 +21,7 @@ from torch import Tensor
 
 from explorer.errors import UserError
 from explorer.runs import Runs, recorder
+from explorer.runs.files import WriteError, writing
 from explorer.runs.lock import locked
 from explorer.runs.store import Run
 from explorer.runs.sweeps import Sweep, SweepInfo, open_sweep
@@ -189,8 +190,12 @@ def train_sweep(
         UserError: another process trains the sweep, or its files are damaged or cannot be written.
     """
     with locked(sweep.lock_file):
-        sweep.stop_file.unlink(missing_ok=True)
-        return _Training(sweep, executors, at_once, device, on_progress, should_stop).run()
+        try:
+            with writing(sweep.stop_file):
+                sweep.stop_file.unlink(missing_ok=True)
+            return _Training(sweep, executors, at_once, device, on_progress, should_stop).run()
+        except WriteError as error:
+            raise UserError(error.sentence("go on with the sweep")) from error
 
 
 class _Training:
@@ -261,7 +266,8 @@ class _Training:
                 self._written = time.monotonic()
             if not stops and self._must_stop():
                 stops = True
-                self._sweep.stop_file.touch()
+                with writing(self._sweep.stop_file):
+                    self._sweep.stop_file.touch()
         return [] if stops else again + waiting
 
     def _must_stop(self) -> bool:
