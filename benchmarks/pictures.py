@@ -22,10 +22,15 @@ SCENES = {  # file -> address, and height in pixels
     "induction": ("heads?run=induction&step=1004", 1560),
     "grokking": ("losses?run=modular-addition&step=5901", 1040),
     "fourier": ("fourier?run=modular-addition&step=5901&show=progress", 1180),
+    "phase-diagram": ("phase-diagram?run=modular-addition-plane&step=4000", 760),
     "cut": ("cut?run=addition&step=3000", 1080),
 }
 STORIES = {"story-copy": ("copy", 2), "story-understand": ("understand", 5), "story-digits": ("digits", 2)}
-STORIES |= {"story-facts": ("facts", 7)}  # file -> story and beat
+STORIES |= {
+    "story-facts": ("facts", 7),
+    "story-order": ("order", 4),
+    "story-where": ("where", 2),
+}  # story and beat
 MOVING = ("overview?run=addition&step=0", 860)
 FRAMES, LASTS, WIDTH, QUALITY = 44, 90, 1000, 70  # of the moving picture: frames, ms of each, pixels, of 100
 TRAIN_PORT, TRAIN_HEIGHT = 8577, 930

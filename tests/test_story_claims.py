@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from explorer.analysis import ablation
+from explorer.analysis import outcomes as how
 from explorer.analysis.circuits import composition_scores, ov_circuit, scores_from_token
 from explorer.analysis.components import components
 from explorer.analysis.fourier import frequency_plane, key_frequencies, norms_by_frequency, weight_norms
@@ -17,7 +18,7 @@ from explorer.analysis.heads import head_scores
 from explorer.model.ensemble import Ensemble
 from explorer.runs import Runs
 from explorer.runs.sweeps import open_sweep
-from explorer.sweeps.outcomes import read_outcomes
+from explorer.sweeps.outcomes import Outcomes, read_outcomes
 from explorer.tasks.data import Batch
 from explorer.views.classes import of_class
 from explorer.views.fourier import pairs_of
@@ -337,3 +338,51 @@ def test_no_two_seeds_learn_the_ten_facts_in_the_same_order():
     assert found.shape == (50, 10)
     assert len({tuple(order) for order in found.argsort(1, kind="stable").tolist()}) == 50
     assert np.ptp(found, 1).max() < 100
+
+
+# --- Where does it understand at all? ---
+
+
+@cache
+def plane_of(name: str) -> tuple[dict[tuple[float, ...], int], Outcomes]:
+    """The place of each run by the values of its settings, and how all turned out."""
+    sweep = open_sweep(Runs(SHIPPED), name)
+    outcomes = read_outcomes(sweep)
+    assert outcomes is not None
+    return {cell.values: i for i, cell in enumerate(sweep.info().cells)}, outcomes
+
+
+def phases_at_the_end(name: str, reached: float) -> dict[tuple[float, ...], str]:
+    places, outcomes = plane_of(name)
+    found = how.phases(outcomes.of["train"].right, outcomes.unseen.right, outcomes.points, reached)
+    return {values: how.PHASES[found[place, -1]] for values, place in places.items()}
+
+
+def test_the_plane_of_induction_has_three_outcomes():
+    found = phases_at_the_end("induction-plane", 0.8)
+    assert {values for values, phase in found.items() if phase == "comprehension"} == {
+        *((576, 1.0), (640, 1.0), (1024, 0.3), (1024, 1.0)),
+    }
+    assert {values for values, phase in found.items() if phase == "memorisation"} == {(n, 0.3) for n in (512, 576, 640)}
+    assert {values for values, phase in found.items() if phase == "confusion"} == {
+        *((512, 1.0), *((n, 3.0) for n in (512, 576, 640, 1024))),
+    }
+
+
+def test_texts_are_half_learnt_by_heart_before_the_rule():
+    places, outcomes = plane_of("induction-plane")
+    train, unseen = (of_kind.right[places[576, 1.0]] for of_kind in (outcomes.of["train"], outcomes.unseen))
+    at = outcomes.points.tolist().index(1500)
+    assert train[at] == pytest.approx(0.5, abs=0.05)
+    assert unseen[at] < 0.1
+    assert train[-1] > 0.9
+    assert unseen[-1] == pytest.approx(0.9, abs=0.02)
+    first = [how.reached_at(of_kind[None], outcomes.points, 0.8)[0] for of_kind in (train, unseen)]
+    assert first[1] - first[0] < 200
+
+
+def test_the_plane_of_modular_addition_goes_from_memorisation_over_grokking_to_comprehension():
+    found = phases_at_the_end("modular-addition-plane", 0.9)
+    assert {phase for (share, _), phase in found.items() if share == 0.3} == {"memorisation"}
+    assert [found[share, 1.0] for share in (0.4, 0.5, 0.7)] == ["grokking", "grokking", "comprehension"]
+    assert [found[0.5, decay] for decay in (0.3, 1.0, 3.0)] == ["memorisation", "grokking", "comprehension"]
