@@ -22,7 +22,7 @@ SCENES = {  # file -> address, and height in pixels
     "induction": ("heads?run=induction&step=1004", 1560),
     "grokking": ("losses?run=modular-addition&step=5901", 1040),
     "fourier": ("fourier?run=modular-addition&step=5901&show=progress", 1180),
-    "phase-diagram": ("phase-diagram?run=modular-addition-plane&step=4000", 760),
+    "phase-diagram": ("phase-diagram?run=modular-addition-plane&step=4000", 1000),
     "cut": ("cut?run=addition&step=3000", 1080),
 }
 STORIES = {"story-copy": ("copy", 2), "story-understand": ("understand", 5), "story-digits": ("digits", 2)}

@@ -40,12 +40,16 @@ class Options:
     across: str | None = choice(
         "Across",
         lambda context: {key: context.subject.label(key) for key in _over(context)},
+        widget="list",
+        width=200,
         labelled=True,
         when=lambda context: len(_over(context)) > 1,
     )
     up: str | None = choice(
         "Up",
         lambda context: {key: context.subject.label(key) for key in _over(context) if key != context.chosen["across"]},
+        widget="list",
+        width=200,
         labelled=True,
         when=lambda context: len(_over(context)) > 2,
     )
