@@ -29,7 +29,16 @@ MAY_IMPORT = {
     "runs.jobs": {"runs", "runs.recorder"},
     "runs.sweeps": {"runs", "training.sweep"},
     "runs.shelf": {"runs", "runs.sweeps"},
-    "sweeps": {"model", "runs", "runs.recorder", "runs.sweeps", "sweeps.outcomes", "training", "training.sweep"},
+    "sweeps": {
+        "model",
+        "runs",
+        "runs.jobs",
+        "runs.recorder",
+        "runs.sweeps",
+        "sweeps.outcomes",
+        "training",
+        "training.sweep",
+    },
     "sweeps.outcomes": {"analysis", "runs", "runs.sweeps", "tasks"},  # looking at a sweep imports nothing that trains
     "interchange": {"model"},
     "runs.archive": {"runs", "runs.importing"},

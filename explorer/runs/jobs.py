@@ -67,7 +67,7 @@ def start(run: Run) -> None:
             _check_free(run)
             check_room(runs)
             before = run.version()[1:]
-            _wait_for(run, _launched(run), before)
+            _wait_for(run, launched("explorer.runs.jobs", runs.root, run.name, run.log), before)
     except Timeout:
         raise UserError(f"Other runs are being started; try {run.name} again in a minute.") from None
     except OSError as error:
@@ -85,13 +85,23 @@ def _check_free(run: Run) -> None:
         time.sleep(0.02)
 
 
-def _launched(run: Run) -> subprocess.Popen:
-    with run.log.open("ab") as log:
+def launched(module: str, folder: Path, name: str, log: Path) -> subprocess.Popen:
+    """Start a module in a process of its own, which outlives this one.
+
+    Args:
+        module: its dotted name.
+        folder, name: its arguments: of all runs, and what it trains.
+        log: the file to which its output is added.
+
+    Raises:
+        OSError: it cannot be started.
+    """
+    with log.open("ab") as output:
         process = subprocess.Popen(
-            [sys.executable, "-m", "explorer.runs.jobs", str(run.folder.parent.resolve()), run.name],
+            [sys.executable, "-m", module, str(folder.resolve()), name],
             cwd=Path(__file__).parents[2],
             stdin=subprocess.DEVNULL,
-            stdout=log,
+            stdout=output,
             stderr=subprocess.STDOUT,
             start_new_session=True,  # so that Ctrl-C in the app's terminal does not end it
         )
@@ -116,6 +126,14 @@ def _wait_for(run: Run, process: subprocess.Popen, before: tuple[object, ...]) -
         raise UserError(f"{run.name} could not be trained: {run.last_words()}")
 
 
+def endings() -> list[int]:
+    """A list to which every signal is added, from now on, that asks this process to end."""
+    received: list[int] = []
+    for number in recorder.ENDINGS:
+        signal.signal(number, lambda number, frame: received.append(number))
+    return received
+
+
 def main(folder: str, name: str) -> int:
     """Train until the run is done, SIGTERM or SIGHUP is received, or a stop is requested.
 
@@ -126,9 +144,7 @@ def main(folder: str, name: str) -> int:
     Returns:
         The exit status: 0, or 1 after an error, whose sentence is printed.
     """
-    received: list[int] = []
-    for number in recorder.ENDINGS:
-        signal.signal(number, lambda number, frame: received.append(number))
+    received = endings()
     try:
         recorder.train(Runs(folder).open(name), should_stop=lambda: bool(received))
     except UserError as error:

@@ -8,16 +8,13 @@ The process is started as::
 
 import contextlib
 import os
-import signal
-import subprocess
 import sys
-import threading
 import time
 from pathlib import Path
 
 from explorer.errors import UserError, printable
 from explorer.runs import Runs
-from explorer.runs.recorder import ENDINGS
+from explorer.runs.jobs import endings, launched
 from explorer.runs.sweeps import Sweep, open_sweep
 from explorer.sweeps.engine import processes, train_sweep
 
@@ -39,20 +36,11 @@ def start(sweep: Sweep) -> None:
         raise UserError(f"{sweep.name} is being trained already.")
     log = sweep.folder / LOG
     try:
-        with log.open("wb") as output:
-            process = subprocess.Popen(
-                [sys.executable, "-m", "explorer.sweeps.jobs", str(sweep.among.root.resolve()), sweep.name],
-                cwd=Path(__file__).parents[2],
-                stdin=subprocess.DEVNULL,
-                stdout=output,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,  # so that Ctrl-C in the app's terminal does not end it
-            )
+        process = launched("explorer.sweeps.jobs", sweep.among.root, sweep.name, log)
     except OSError as error:
         raise UserError(
             f"{sweep.name} could not be started: {error.strerror}; see that {log} can be written."
         ) from error
-    threading.Thread(target=process.wait, daemon=True).start()  # reaps the process when it ends
     began = time.monotonic()
     while process.poll() is None and not sweep.is_training():
         if time.monotonic() - began > START_WITHIN:
@@ -93,9 +81,7 @@ def main(folder: str, name: str) -> int:
     Returns:
         The exit status: 0, or 1 after an error, whose sentence is printed.
     """
-    received: list[int] = []
-    for number in ENDINGS:
-        signal.signal(number, lambda number, frame: received.append(number))
+    received = endings()
     try:
         sweep = open_sweep(Runs(folder), name)
         train_sweep(sweep, processes(WORKERS), WORKERS, should_stop=lambda: bool(received))
