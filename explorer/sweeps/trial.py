@@ -10,14 +10,14 @@ from explorer.model.architectures import n_weights
 from explorer.runs.sweeps import SweepInfo
 from explorer.sweeps.outcomes import ARRAYS, points_of
 from explorer.training.loop import Training
-from explorer.training.memory import check_memory, memory_needed
+from explorer.training.memory import check_memory, free_memory, memory_needed
 from explorer.training.optimiser import n_moments
 from explorer.training.plan import Plan
 from explorer.training.process import run_apart
 from explorer.training.stack import Stack, shape_of
 from explorer.training.sweep import Cell, SweepPlan
 
-STACKS = (4, 8, 16)  # runs of a stack, tried in this order as long as more are faster
+STACKS = (4, 8, 16, 32, 64)  # runs of a stack, tried in this order as long as more are faster
 GAIN = 0.9  # of the time for each run of fewer: more runs in a stack must take less than that
 WARM_UP, UPDATES, SECONDS = 3, 30, 1.0  # of a trial: updates before it, and at most so many of them or so long
 START = 3.0  # seconds until a process has begun: it imports torch
@@ -66,7 +66,9 @@ def tried(plan: SweepPlan, workers: int, device: str = "cpu") -> tuple[SweepInfo
     shapes = list(by_shape.values())
     for one in (of_shape[0].plan for of_shape in shapes):
         check_memory(one.task, one.model, one.training)
-    most = math.ceil(len(cells) / workers)  # so that every worker has something to do
+    longest = max(memory_needed(one.task, one.model, one.training) for one in (of[0].plan for of in shapes))
+    # So that every worker has something to do, and room for it.
+    most = min(math.ceil(len(cells) / workers), free_memory() // (workers * longest))
     times = run_apart(lambda: [_times(of_shape, most, device) for of_shape in shapes], 1)
     stacked = min(max(each, key=lambda n: (each[n] < GAIN * each[1], -each[n])) for each in times)
     info = SweepInfo(plan, stacked)
@@ -74,7 +76,6 @@ def tried(plan: SweepPlan, workers: int, device: str = "cpu") -> tuple[SweepInfo
     work = math.fsum(n * each.get(stacked, each[1]) for n, each in zip(steps, times, strict=True))
     groups = sum(math.ceil(len(of_shape) / stacked) for of_shape in shapes)
     at_once = min(workers, groups)
-    longest = max(memory_needed(one.task, one.model, one.training) for one in (of[0].plan for of in shapes))
     return info, Estimate(
         runs=len(cells),
         stacked=stacked,

@@ -183,6 +183,11 @@ class _FusedAttention(torch.autograd.Function):
         return tuple(torch.empty_like(x) for x in ctx.saved_tensors[:3])
 
 
+def free_memory() -> int:
+    """The bytes of memory that are free now."""
+    return int(psutil.virtual_memory().available)
+
+
 def check_memory(task: Task, model_config: ModelConfig, training: TrainingConfig) -> None:
     """Check that a training fits into the memory that is free now.
 
@@ -194,7 +199,7 @@ def check_memory(task: Task, model_config: ModelConfig, training: TrainingConfig
     Raises:
         UserError: it does not; the sentence states the estimate.
     """
-    needed, free = memory_needed(task, model_config, training), psutil.virtual_memory().available
+    needed, free = memory_needed(task, model_config, training), free_memory()
     if needed > free:
         raise UserError(
             f"This training would take about {needed / 2**30:,.1f} GiB of memory, and {free / 2**30:,.1f} GiB are "
