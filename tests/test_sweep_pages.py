@@ -91,10 +91,10 @@ def test_a_run_whose_weights_were_not_kept_says_so(at):
     app = at("seeds", run="seeds")
     app.session_state["player"] = {"asked": {"what": "open seeds/seed-3", "at": 1}}
     app.run()
-    assert "Only the losses of seeds/seed-3 were kept; train the sweep with --keep all" in warnings(app)
+    assert "Only losses were kept of seeds/seed-3; train its sweep with --keep all" in warnings(app)
     app.session_state["player"] = {"asked": {"what": "open seeds/../small", "at": 2}}
     app.run()
-    assert "Only the outcome of seeds/../small were kept" in warnings(app)
+    assert "There is no folder of the run seeds/../small;" in warnings(app)
     assert address(app).run == "seeds"
 
 

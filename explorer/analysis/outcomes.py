@@ -73,7 +73,7 @@ def phases(
 class Middle:
     """The median over seeds, with an interval that holds for any distribution."""
 
-    median: Float[np.ndarray, "..."]  # nan where fewer than half of the seeds have a value
+    median: Float[np.ndarray, "..."]  # nan where no more than half of the seeds have a value
     low: Float[np.ndarray, "..."]  # nan where the interval is open
     high: Float[np.ndarray, "..."]
 

@@ -122,8 +122,8 @@ def _open(name: str) -> None:
     except UserError:
         info = None
     if info is None or not info.snapshots:
-        kept = "losses" if info is not None else "outcome"
-        session.notices = [f"Only the {kept} of {name} were kept; train the sweep with --keep all to look inside."]
+        kept = "There is no folder of the run" if info is None else "Only losses were kept of"
+        session.notices = [f"{kept} {name}; train its sweep with --keep all to look inside."]
         return
     step = session.step
     state.choose_run(name)

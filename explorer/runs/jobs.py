@@ -114,7 +114,11 @@ def _wait_for(run: Run, process: subprocess.Popen, before: tuple[object, ...]) -
     began = time.monotonic()
     while process.poll() is None:
         with contextlib.suppress(UserError):  # the process is about to end, since it has no run.json
-            if run.version()[1:] != before and run.info().status == "running" and run.steps():
+            if (
+                run.version()[1:] != before
+                and run.info().status == "running"
+                and (run.steps() or run.info().training.keep == "losses")
+            ):
                 return
         if time.monotonic() - began > START_WITHIN:
             process.terminate()

@@ -24,7 +24,8 @@ from explorer.runs.store import Run, Runs
 from explorer.training.sweep import Cell, SweepPlan, from_json, to_json
 
 FORMAT = 1  # of sweep.json
-OUTCOMES, LOCK, STOP = "outcomes.safetensors", ".sweeping", ".stop"
+OUTCOMES, LOG, LOCK, STOP = "outcomes.safetensors", "sweep.log", ".sweeping", ".stop"
+FILES = (SWEEP, OUTCOMES, ABOUT, LOG, LOCK, STOP)
 MOST_STACKED = 1024
 
 
@@ -87,9 +88,10 @@ class Sweep:
         """What sweep.json holds.
 
         Raises:
-            UserError: it cannot be read or understood.
+            UserError: it cannot be read or understood, or one of the sweep's files is a link to elsewhere.
         """
         shown = f"{self.name}/{SWEEP}"
+        self.among.place.check_inside(self.name, FILES)
         try:
             return _parsed(read_text(functools.partial(self.among.place.open, self.name, SWEEP)), shown)
         except UserError:

@@ -25,7 +25,7 @@ from explorer.runs.files import WriteError, writing
 from explorer.runs.lock import locked
 from explorer.runs.store import Run
 from explorer.runs.sweeps import Sweep, SweepInfo, open_sweep
-from explorer.sweeps.outcomes import Collected, measured
+from explorer.sweeps.outcomes import Collected, measured, points_of
 from explorer.training.stack import shape_of
 
 ATTEMPTS = 3  # to train a group whose worker dies
@@ -47,12 +47,6 @@ class Progress:
     begun_at: int = 0  # updates that were done before
     running: dict[str, tuple[int, int]] = field(default_factory=dict)  # name -> updates done, and in all
     problems: dict[str, str] = field(default_factory=dict)  # name -> why it failed
-
-    @property
-    def seconds_left(self) -> float | None:
-        """As it goes now; None while nothing is known."""
-        fresh = self.steps - self.begun_at
-        return self.seconds / fresh * (self.n_steps - self.steps) if fresh > 0 else None
 
 
 # --- In a worker ---
@@ -108,7 +102,7 @@ def train_group(root: str, sweep_name: str, names: Group, device: str) -> dict[s
             recorder.train(run, should_stop=stop, device=device)
         except UserError as error:
             problems[run.name] = str(error)
-    points = Collected(sweep).points
+    points = points_of(info)
     found: dict[str, tuple[dict[str, Tensor], str]] = {}
     for name in names:
         try:
@@ -255,10 +249,12 @@ class _Training:
             for future in finished:
                 group = running.pop(future)
                 try:
-                    self._take(future.result())
+                    found = future.result()
                 except Exception as error:  # whatever a cluster raises when a worker has died
                     is_broken = is_broken or isinstance(error, BrokenExecutor)
                     again += self._again(group, f"{type(error).__name__}: {error}")
+                else:
+                    self._take(found)
             self._measure_progress([name for group in running.values() for name in group])
             self._on_progress(self._progress)
             if time.monotonic() - self._written > WRITE_EVERY:

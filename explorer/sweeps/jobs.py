@@ -15,11 +15,10 @@ from pathlib import Path
 from explorer.errors import UserError, printable
 from explorer.runs import Runs
 from explorer.runs.jobs import endings, launched
-from explorer.runs.sweeps import Sweep, open_sweep
+from explorer.runs.sweeps import LOG, Sweep, open_sweep
 from explorer.sweeps.engine import processes, train_sweep
 
 WORKERS = os.cpu_count() or 1
-LOG = "sweep.log"
 START_WITHIN = 120  # seconds until a process counts as not starting
 
 

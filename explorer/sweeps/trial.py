@@ -1,11 +1,13 @@
 """What a sweep will take, from a short trial: how many runs make a stack, and its time, memory and disk."""
 
+import contextlib
 import itertools
 import math
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
+from explorer.errors import UserError
 from explorer.model.architectures import n_weights
 from explorer.runs.sweeps import SweepInfo
 from explorer.sweeps.outcomes import ARRAYS, points_of
@@ -90,34 +92,34 @@ def _times(cells: list[Cell], most: int, device: str) -> dict[int, float]:
     """Runs of a stack, at most so many -> seconds of an update, for each run; of 1 for a run by itself."""
 
     def training(plan: Plan, seed: int) -> Training:
-        return Training(plan.task, plan.model, replace(plan.training, seed=seed), device)
+        return Training(plan.task, plan.model, replace(plan.training, seed=seed, stop_below=0.0), device)
 
     plan = cells[0].plan
-    times = {1: _seconds(training(plan, 0).updates(), plan.training.steps)}
+    times = {1: _seconds(training(plan, 0).updates())}
     fastest = times[1]
     for n in STACKS:
         if n > min(most, len(cells)):
             break
         stack = Stack([training(plan, seed) for seed in range(n)])
-        times[n] = _seconds(stack.updates(), plan.training.steps) / n
+        times[n] = _seconds(stack.updates()) / n
         if times[n] > GAIN * fastest:
             break
         fastest = times[n]
     return times
 
 
-def _seconds(updates: Iterator[object], steps: int) -> float:
+def _seconds(updates: Iterator[object]) -> float:
     """The fastest of a few updates: what others do on this machine makes one slower, never faster."""
-    for _ in itertools.islice(updates, WARM_UP if steps > WARM_UP else 0):
-        pass
     began = last = time.perf_counter()
-    fastest = math.inf
-    for _ in itertools.islice(updates, UPDATES):
-        now = time.perf_counter()
-        fastest, last = min(fastest, now - last), now
-        if now - began > SECONDS:
-            break
-    return fastest
+    times = []
+    with contextlib.suppress(UserError):  # this one diverges, which is told when it is trained
+        for _ in itertools.islice(updates, WARM_UP + UPDATES):
+            now = time.perf_counter()
+            times.append(now - last)
+            last = now
+            if now - began > SECONDS:
+                break
+    return min(times[WARM_UP:] or times, default=0.0)
 
 
 def _disk(plan: Plan) -> float:

@@ -66,7 +66,14 @@ class SweepPlan:
         if not all(map(NAME.fullmatch, names)):
             names = [f"run-{i:04}" for i in range(len(each))]
         named = zip(names, each, strict=True)
-        return tuple(Cell(name, values, seed, self._plan(values, seed)) for name, (values, seed) in named)
+        cells = tuple(Cell(name, values, seed, self._plan(values, seed)) for name, (values, seed) in named)
+        if len({cell.plan.task.loss_names for cell in cells}) > 1:
+            raise UserError(
+                "The runs of a sweep need the same losses; sweep no setting that changes how many there are."
+            )
+        if len({bool(cell.plan.task.n_train(cell.plan.training)) for cell in cells}) > 1:
+            raise UserError("In a sweep, either all runs see new examples at every step or none; leave finite=0 out.")
+        return cells
 
     def _swept(self, values: tuple[Any, ...], seed: int) -> dict[str, Any]:
         return {**dict(zip(self.over, values, strict=True)), "seed": seed}
@@ -121,6 +128,8 @@ def parsed(kind: type[Task], preset: str, assignments: Sequence[str], over: Sequ
         key, equals, values = text.partition("=")
         if not equals or not values:
             raise UserError(f"--over {quoted(text)} has no values; write it as KEY=V1,V2, such as lr=0.001,0.003.")
+        if key == "keep":
+            raise UserError("What is kept is the same for all runs of a sweep; choose it with --keep.")
         if key == "seed" or key in swept or key in given:
             raise UserError(
                 "Seeds are swept with --seeds, such as --seeds 0-9." if key == "seed" else f"{key} is given twice."

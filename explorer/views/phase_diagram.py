@@ -1,5 +1,6 @@
 """The plane of two swept settings, coloured by how the runs turn out."""
 
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -158,7 +159,7 @@ def plane(subject: Swept, options: Options) -> Plane:
     lines = {"training data": known.of["train"], "unseen data": known.unseen} if "test" in known.of else None
     lines = lines or {"new examples": known.unseen}
     of_runs = [of_kind.loss if is_loss else of_kind.right for of_kind in lines.values()]
-    curves = np.stack([middle(np.moveaxis(of_run[runs], 2, 0)).median for of_run in of_runs], 2)
+    curves = np.stack([_median(np.moveaxis(of_run[runs], 2, 0)) for of_run in of_runs], 2)
     names = [cell.name for cell in subject.cells]
     return Plane(
         "plane",
@@ -201,7 +202,7 @@ def _values(
         kinds, n = how.agreeing(of_cells(found), len(PHASES))
         return PHASES, {}, np.where(kinds < 0, np.nan, kinds), n
     if options.colour == "loss":
-        losses = middle(of_cells(unseen.loss)).median
+        losses = _median(of_cells(unseen.loss))
         low, high = _limits(losses)
         return (), {"low": max(low, 1e-6), "high": max(high, 2e-6), "log_colour": True, "unit": "nats"}, losses, None
     memorised, learnt = (reached_at(of_kind.right, points, options.reached) for of_kind in (train, unseen))
@@ -211,6 +212,13 @@ def _values(
     values = middle(of_cells(by_now)).median
     low, high = _limits(values)
     return (), {"low": low, "high": max(high, low + 1), "unit": "steps"}, values, None
+
+
+def _median(values: np.ndarray) -> np.ndarray:
+    """Over the first axis, of the seeds that have been measured; nan where none has."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)  # of a place where none has
+        return np.nanmedian(values, axis=0)
 
 
 def _limits(values: np.ndarray) -> tuple[float, float]:

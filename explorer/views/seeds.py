@@ -83,7 +83,7 @@ class Seeds(View[Options, Swept]):
     of_sweeps = True
 
     def offered(self, info: Any) -> bool:
-        return len(info.plan.seeds) > 1
+        return len(info.plan.seeds) > 1 or not info.plan.over  # otherwise no view would show a sweep of one run
 
     def uses_example(self, subject: Swept, options: Options) -> bool:
         return False
@@ -144,7 +144,13 @@ def _side(subject: Swept, options: Options) -> _Side:
         raise UserError(NOTHING)
     values = next(cell.values for cell in subject.cells if options.cell in (None, cell.name))
     runs = [i for i, cell in enumerate(subject.cells) if cell.values == values]
-    return _Side(subject, known.of.get(options.kind, known.unseen), known.points, runs)
+    return _measured(_Side(subject, known.of.get(options.kind, known.unseen), known.points, runs))
+
+
+def _measured(side: _Side) -> _Side:
+    if np.isnan(side.outcome.loss[side.runs]).all():
+        raise UserError(f"No run of {side.subject.name} with these settings has measured this yet; choose others.")
+    return side
 
 
 def _beside(second: Swept, options: Options, first: _Side) -> _Side:
@@ -161,7 +167,7 @@ def _beside(second: Swept, options: Options, first: _Side) -> _Side:
     over = list(second.info.plan.over)
     alike = max(second.cells, key=lambda cell: sum(given.get(k) == v for k, v in zip(over, cell.values, strict=True)))
     runs = [i for i, cell in enumerate(second.cells) if cell.values == alike.values]
-    return _Side(second, known.of.get(options.kind, known.unseen), known.points, runs)
+    return _measured(_Side(second, known.of.get(options.kind, known.unseen), known.points, runs))
 
 
 def _losses(sides: Sequence[_Side]) -> Curves:
@@ -205,7 +211,7 @@ def _strip(sides: Sequence[_Side]) -> Strip:
 
 def _seismograph(side: _Side) -> Raster:
     """The remaining share of every loss of every seed, stacked."""
-    task = side.subject.task
+    task = side.subject.cells[side.runs[0]].plan.task
     uniform, best = (np.array(reference.losses) for reference in (task.references[0], task.references[-1]))
     shares = (side.outcome.per_token[side.runs] - best) / np.where(uniform != best, uniform - best, np.nan)
     tokens = side.in_order  # (seed point token) -> (token, seed) rows
