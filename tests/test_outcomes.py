@@ -275,7 +275,7 @@ def test_common_steps_reach_to_the_end_of_the_longest_run(tmp_path):
     assert points_of(made(tmp_path, tiny(60), name="short").info()).tolist() == list(range(61))
     long = points_of(made(tmp_path, tiny(60, over=["warmup=1,2"]), name="same").info())
     assert long.tolist() == list(range(61))
-    swept = made(tmp_path, tiny(1, over=["finite=0,10"]), name="one").info()
+    swept = made(tmp_path, tiny(1, over=["finite=10,20"]), name="one").info()
     assert points_of(swept).tolist() == [0, 1]
     many = points_of(made(tmp_path, tiny(100_000), name="long").info())
     assert (len(many), many[0], many[1], many[-1]) == (201, 0, 500, 100_000)

@@ -47,12 +47,20 @@ def test_each_combination_of_values_has_each_seed():
 
 
 def test_settings_of_task_model_and_training_are_swept():
-    plan = parsed(Addition, "quick", [], ["n_digits=2,3", "layer_norm=true,false", "optimiser=adamw,sgd"], "")
-    assert plan.over == {"n_digits": (2, 3), "layer_norm": (True, False), "optimiser": ("adamw", "sgd")}
-    first, last = plan.cells()[0], plan.cells()[-1]
-    assert (first.plan.task, first.plan.model.layer_norm, first.plan.training.optimiser) == (Addition(2), True, "adamw")
-    assert (last.plan.task, last.plan.model.layer_norm, last.plan.training.optimiser) == (Addition(3), False, "sgd")
-    assert first.plan.model.n_ctx != last.plan.model.n_ctx
+    plan = parsed(SkipTrigram, "quick", [], ["n_letters=16,40", "layer_norm=true,false", "optimiser=adamw,sgd"], "")
+    assert plan.over == {"n_letters": (16, 40), "layer_norm": (True, False), "optimiser": ("adamw", "sgd")}
+    first, last = (cell.plan for cell in (plan.cells()[0], plan.cells()[-1]))
+    assert (first.task.n_letters, first.model.layer_norm, first.training.optimiser) == (16, True, "adamw")
+    assert (last.task.n_letters, last.model.layer_norm, last.training.optimiser) == (40, False, "sgd")
+    assert first.model.n_ctx != last.model.n_ctx
+
+
+@pytest.mark.parametrize(
+    ("over", "said"), [("n_digits=2,3", "need the same losses"), ("finite=0,512", "either all runs see new examples")]
+)
+def test_runs_that_cannot_be_shown_together_are_no_sweep(over, said):
+    with pytest.raises(UserError, match=said):
+        parsed(Addition, "quick", [], [over], "0-1").cells()
 
 
 @pytest.mark.parametrize(
@@ -83,6 +91,7 @@ def test_without_seeds_the_seed_that_is_given_is_used():
         (["lr=0.1"], ["lr=0.2"], "", "lr is given twice"),
         ([], ["seed=1,2"], "", "Seeds are swept with --seeds"),
         (["seed=1"], [], "2,3", "seed is given twice"),
+        (["keep=ends"], ["keep=ends,all"], "", "choose it with --keep"),
         (["lr"], [], "", "--set 'lr' has no '='"),
         (["nope=1"], [], "", "There is no setting 'nope'"),
         ([], [], "a", "--seeds is 'a'; write numbers and ranges"),
