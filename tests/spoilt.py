@@ -16,6 +16,7 @@ from explorer.runs import Run, Runs
 from explorer.runs.files import CHECKSUM
 from explorer.views.subject import Subject
 from explorer.views.view import View
+from tests.conftest import RUN_VIEWS
 
 HOW: dict[str, Callable[[Tensor], Tensor]] = {
     "nan": lambda weight: torch.full_like(weight, torch.nan),
