@@ -2,6 +2,7 @@
 
 import functools
 import math
+import re
 import typing
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import MISSING, dataclass, field, fields
@@ -10,6 +11,7 @@ from typing import Any, Literal
 
 from explorer.errors import UserError, quoted
 
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")  # of a run or of a sweep, and so of its folder
 Values = Mapping[str, Any]  # all settings of a run by name, and "same_examples": whether its data are finite
 
 

@@ -69,6 +69,15 @@ def deepest(changes: Sequence[Change]) -> Change | None:
     return max((change for change in changes if change.is_fall), key=lambda change: change.depth, default=None)
 
 
+def spacing(steps: Int[Tensor, " row"]) -> float:
+    """The steps from one row of a loss curve to the next: losses may be measured every few steps.
+
+    Args:
+        steps: at which the rows were measured, ascending.
+    """
+    return float(steps[-1] - steps[0]) / (len(steps) - 1) if len(steps) > 1 else 1.0
+
+
 def resolution(spacing: float = 1.0) -> int:
     """The width in steps below which `changes` cannot tell how sudden a change is.
 

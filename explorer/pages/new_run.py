@@ -47,8 +47,10 @@ def form(start: Callable[[Plan, str], None]) -> None:
     if session.pop("train.started", False):
         session["train.name"] = ""  # the name is used now
     if plan is not None:
-        known = {one.name: (one, settings[GROUPS.index(one.group)][one.name]) for one in _settings(kind, name)}
-        offer_sweep(kind, name, {key: value for key, (one, value) in known.items() if value != one.preset}, KEEP)
+        chosen = dict(zip(GROUPS, settings, strict=True))
+        changed = {one.name: chosen[one.group][one.name] for one in _settings(kind, name)}
+        presets = {one.name: one.preset for one in _settings(kind, name)}
+        offer_sweep(kind, name, {key: value for key, value in changed.items() if value != presets[key]}, KEEP)
     with st.container(horizontal=True, vertical_alignment="bottom"):
         free = "" if plan is None else free_name(state.runs(), plan.task, plan.training)
         typed = st.text_input("Name", placeholder=free, width=280, key="train.name", max_chars=64, **KEEP)

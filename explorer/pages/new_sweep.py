@@ -8,6 +8,7 @@ import streamlit as st
 from explorer.errors import UserError
 from explorer.pages import state
 from explorer.pages.plain import plain
+from explorer.pages.training_runs import unused
 from explorer.runs.sweeps import create_sweep
 from explorer.sweeps import jobs
 from explorer.sweeps.trial import tried
@@ -52,7 +53,7 @@ def offer_sweep(kind: type[Task], preset: str, changed: Mapping[str, Any], keep:
 
 def _offer(plan: SweepPlan) -> None:
     with st.container(horizontal=True, vertical_alignment="bottom"):
-        free = _free_name(plan)
+        free = unused(default_name(plan), state.runs().place.entries())
         typed = st.text_input("Name of the sweep", placeholder=free, width=320, key="train.sweep.name", max_chars=64)
         asked = st.button("What would it take?", icon=":material/timer:")
         pressed = st.button(f"Start {len(plan):,} runs", icon=":material/play_arrow:")
@@ -72,12 +73,3 @@ def _offer(plan: SweepPlan) -> None:
         return
     state.choose_run(sweep.name)
     st.switch_page(st.session_state.pages["runs"])
-
-
-def _free_name(plan: SweepPlan) -> str:
-    """An unused name for a new sweep."""
-    first, taken = default_name(plan), set(state.runs().place.entries())
-    name, number = first, 2
-    while name in taken:
-        name, number = f"{first}-{number}", number + 1
-    return name

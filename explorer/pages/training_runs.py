@@ -1,7 +1,8 @@
 """The unfinished runs, those that can go on, and the name of a new one."""
 
 import contextlib
-from collections.abc import Iterator
+import itertools
+from collections.abc import Collection, Iterator
 
 from explorer.errors import UserError
 from explorer.runs import Run, RunInfo, Runs
@@ -17,11 +18,18 @@ def free_name(runs: Runs, task: Task, training: TrainingConfig) -> str:
         task: the task of the new run.
         training: its settings.
     """
-    first = task.run_name(training)
-    taken, name, number = set(runs.names()), first, 2
-    while name in taken:
-        name, number = f"{first}-{number}", number + 1
-    return name
+    return unused(task.run_name(training), runs.names())
+
+
+def unused(first: str, taken: Collection[str]) -> str:
+    """A name that nothing has yet: the first, or that with a number.
+
+    Args:
+        first: what it would be called if nothing else were.
+        taken: names.
+    """
+    numbered = (f"{first}-{number}" for number in itertools.count(2))
+    return next(name for name in itertools.chain([first], numbered) if name not in taken)
 
 
 def unfinished(runs: Runs) -> list[tuple[Run, RunInfo]]:

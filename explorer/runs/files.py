@@ -23,7 +23,7 @@ from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor
 
-from explorer.errors import UserError, quoted
+from explorer.errors import UserError, printable, quoted
 
 DTYPES = {  # of a safetensors file
     **{"F16": torch.float16, "BF16": torch.bfloat16, "F32": torch.float32, "F64": torch.float64, "BOOL": torch.bool},
@@ -32,6 +32,7 @@ DTYPES = {  # of a safetensors file
 }
 LARGEST_HEADER = 2**24  # bytes, of a safetensors file; one name, shape and type take about a hundred
 LARGEST_TEXT = 2**24  # bytes, of a text file
+LOG_TAIL = 2000  # bytes of a log in which its last line is looked for
 CHECKSUM = "crc32"  # in a file's metadata: that of the bytes of all its tensors, in the order of their names
 TEMPORARY = (".writing-", ".tmp")  # prefixes of the names of incomplete files: ours, and those of safetensors
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -132,6 +133,21 @@ def read_text(source: Source) -> str:
     if len(data) > LARGEST_TEXT:
         raise ValueError(f"The file has more than {LARGEST_TEXT} bytes.")
     return data.decode()
+
+
+def last_line(log: Path) -> str:
+    """The last line of a log that says something; "" if there is none.
+
+    Args:
+        log: the file, which may not exist.
+    """
+    try:
+        with log.open("rb") as file:
+            file.seek(max(0, log.stat().st_size - LOG_TAIL))
+            lines = file.read().decode(errors="replace").split("\n")
+    except OSError:
+        return ""
+    return next((line for line in map(printable, reversed(lines)) if line.strip()), "")
 
 
 def leads_outside(path: Path, folder: Path) -> bool:

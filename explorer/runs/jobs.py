@@ -13,6 +13,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 from filelock import FileLock, Timeout
@@ -67,7 +68,8 @@ def start(run: Run) -> None:
             _check_free(run)
             check_room(runs)
             before = run.version()[1:]
-            _wait_for(run, launched("explorer.runs.jobs", runs.root, run.name, run.log), before)
+            process = launched("explorer.runs.jobs", runs.root, run.name, run.log)
+            wait_for(process, lambda: _has_begun(run, before), run.log, run.last_words)
     except Timeout:
         raise UserError(f"Other runs are being started; try {run.name} again in a minute.") from None
     except OSError as error:
@@ -109,53 +111,72 @@ def launched(module: str, folder: Path, name: str, log: Path) -> subprocess.Pope
     return process
 
 
-def _wait_for(run: Run, process: subprocess.Popen, before: tuple[object, ...]) -> None:
-    """Wait until the process trains the run, whose version, without the status, was ``before`` at first."""
-    began = time.monotonic()
+def wait_for(
+    process: subprocess.Popen, has_begun: Callable[[], bool], log: Path, last_words: Callable[[], str]
+) -> None:
+    """Wait until a process trains, or has ended without an error.
+
+    Args:
+        process: as `launched` returned it.
+        has_begun: whether it trains.
+        log: of the process, in the folder of what it trains.
+        last_words: why it failed, if it did.
+
+    Raises:
+        UserError: it fails, or does not begin within `START_WITHIN` seconds; it is then ended.
+    """
+    name, began = log.parent.name, time.monotonic()
     while process.poll() is None:
-        with contextlib.suppress(UserError):  # the process is about to end, since it has no run.json
-            if (
-                run.version()[1:] != before
-                and run.info().status == "running"
-                and (run.steps() or run.info().training.keep == "losses")
-            ):
-                return
+        if has_begun():
+            return
         if time.monotonic() - began > START_WITHIN:
             process.terminate()
-            raise UserError(
-                f"{run.name} did not start training within {START_WITHIN} s; read {run.name}/{run.log.name}."
-            )
+            raise UserError(f"{name} did not start training within {START_WITHIN} s; read {name}/{log.name}.")
         time.sleep(0.05)
     if process.returncode:
-        raise UserError(f"{run.name} could not be trained: {run.last_words()}")
+        raise UserError(f"{name} could not be trained: {last_words()}")
 
 
-def endings() -> list[int]:
-    """A list to which every signal is added, from now on, that asks this process to end."""
+def _has_begun(run: Run, before: tuple[object, ...]) -> bool:
+    """Whether a process trains the run, whose version, without the status, was ``before`` at first."""
+    with contextlib.suppress(UserError):  # the process is about to end, since it has no run.json
+        if run.version()[1:] != before and run.info().status == "running":
+            return bool(run.steps()) or run.info().training.keep == "losses"
+    return False
+
+
+def work(train: Callable[[Callable[[], bool]], object]) -> int:
+    """What the process of a job does.
+
+    Args:
+        train: is given a function that tells whether SIGTERM or SIGHUP was received, at which it saves and returns.
+
+    Returns:
+        The exit status: 0, or 1 after a UserError, whose sentence is printed.
+    """
     received: list[int] = []
     for number in recorder.ENDINGS:
         signal.signal(number, lambda number, frame: received.append(number))
-    return received
+    try:
+        train(lambda: bool(received))
+    except UserError as error:
+        with contextlib.suppress(OSError):  # the log is on a full disk
+            print(error, flush=True)
+        return 1
+    return 0
 
 
 def main(folder: str, name: str) -> int:
-    """Train until the run is done, SIGTERM or SIGHUP is received, or a stop is requested.
+    """Train until the run is done, a signal is received, or a stop is requested.
 
     Args:
         folder: of all runs.
         name: of the run.
 
     Returns:
-        The exit status: 0, or 1 after an error, whose sentence is printed.
+        The exit status, as `work`.
     """
-    received = endings()
-    try:
-        recorder.train(Runs(folder).open(name), should_stop=lambda: bool(received))
-    except UserError as error:
-        with contextlib.suppress(OSError):  # the log is on a full disk
-            print(error, flush=True)
-        return 1
-    return 0
+    return work(lambda should_stop: recorder.train(Runs(folder).open(name), should_stop=should_stop))
 
 
 if __name__ == "__main__":

@@ -14,9 +14,9 @@ from typing import BinaryIO, Protocol
 from explorer.errors import UserError, printable, quoted
 from explorer.runs.files import leads_outside, regular
 from explorer.runs.lock import is_locked
+from explorer.settings import NAME
 
 INFO, METRICS, ABOUT, TOKENIZER = "run.json", "metrics.safetensors", "about.md", "tokenizer.json"
-NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")  # of a run
 NAMES = "up to 64 letters, digits, dots, dashes and underscores, beginning with a letter or a digit"
 SWEEP = "sweep.json"  # in the folder of a sweep, beside the folders of its runs
 SNAPSHOTS, SNAPSHOT = "snapshots", re.compile(r"step-(\d{6,})\.safetensors")

@@ -23,7 +23,7 @@ from explorer.errors import UserError, listed, printable, quoted
 from explorer.model.architectures import check_weights, model_from_weights
 from explorer.model.ensemble import Ensemble
 from explorer.model.hooks import HookedModel
-from explorer.runs.files import read_tensors, read_text
+from explorer.runs.files import last_line, read_tensors, read_text
 from explorer.runs.info import RunInfo, is_of_run, parsed_info, unreadable, with_tokenizer
 from explorer.runs.metrics import read_metrics
 from explorer.runs.place import (
@@ -253,18 +253,8 @@ class Run:
 
     def last_words(self) -> str:
         """The last line of the log: why the latest training process failed. A general sentence if the log is empty."""
-        try:
-            with self.log.open("rb") as file:
-                file.seek(max(0, self.log.stat().st_size - 2000))
-                lines = file.read().decode(errors="replace").split("\n")
-        except OSError:
-            lines = []
-        lines = [line for line in map(printable, lines) if line.strip()]
-        return (
-            lines[-1]
-            if lines
-            else "The process that trained it was killed and printed no error; resume it from its last snapshot."
-        )
+        silent = "The process that trained it was killed and printed no error; resume it from its last snapshot."
+        return last_line(self.log) or silent
 
     def about(self) -> str:
         """What about.md says, as one line without its comments; "" if there is none. It is untrusted text.

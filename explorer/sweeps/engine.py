@@ -43,7 +43,6 @@ class Progress:
     n_steps: int  # updates of all runs
     done: int = 0  # runs that are over: done or failed
     steps: int = 0  # updates, those of failed runs counted in full
-    seconds: float = 0.0  # since this process began
     begun_at: int = 0  # updates that were done before
     running: dict[str, tuple[int, int]] = field(default_factory=dict)  # name -> updates done, and in all
     problems: dict[str, str] = field(default_factory=dict)  # name -> why it failed
@@ -210,7 +209,7 @@ class _Training:
         self._ended = set(self._steps) - set(self._collected.missing)
         self._collected.problems = {}  # those that failed are tried again
         self._attempts: dict[Group, tuple[int, int]] = {}  # updates when its worker died, and how often it did there
-        self._began = self._written = time.monotonic()
+        self._written = time.monotonic()
         self._progress = Progress(len(self._steps), sum(self._steps.values()))
         self._measure_progress(())
         self._progress.begun_at = self._progress.steps
@@ -306,5 +305,4 @@ class _Training:
         progress.done = len(self._ended)
         progress.steps = sum(self._steps[name] for name in self._ended)
         progress.steps += sum(done for name, (done, _) in progress.running.items() if name not in self._ended)
-        progress.seconds = time.monotonic() - self._began
         progress.problems = dict(self._collected.problems)

@@ -6,20 +6,17 @@ The process is started as::
     python -m explorer.sweeps.jobs FOLDER SWEEP
 """
 
-import contextlib
 import os
 import sys
-import time
-from pathlib import Path
 
-from explorer.errors import UserError, printable
+from explorer.errors import UserError
 from explorer.runs import Runs
-from explorer.runs.jobs import endings, launched
+from explorer.runs.files import last_line
+from explorer.runs.jobs import launched, wait_for, work
 from explorer.runs.sweeps import LOG, Sweep, open_sweep
 from explorer.sweeps.engine import processes, train_sweep
 
 WORKERS = os.cpu_count() or 1
-START_WITHIN = 120  # seconds until a process counts as not starting
 
 
 def start(sweep: Sweep) -> None:
@@ -40,14 +37,8 @@ def start(sweep: Sweep) -> None:
         raise UserError(
             f"{sweep.name} could not be started: {error.strerror}; see that {log} can be written."
         ) from error
-    began = time.monotonic()
-    while process.poll() is None and not sweep.is_training():
-        if time.monotonic() - began > START_WITHIN:
-            process.terminate()
-            raise UserError(f"{sweep.name} did not start training within {START_WITHIN} s; read {log}.")
-        time.sleep(0.05)
-    if process.poll():
-        raise UserError(f"{sweep.name} could not be trained: {_last_words(log)}")
+    silent = f"its process ended without a word; start it again, or read {log}."
+    wait_for(process, sweep.is_training, log, lambda: last_line(log) or silent)
 
 
 def request_stop(sweep: Sweep) -> None:
@@ -65,11 +56,6 @@ def request_stop(sweep: Sweep) -> None:
         raise UserError(f"{sweep.name} cannot be stopped: {error.strerror}; stop its process.") from error
 
 
-def _last_words(log: Path) -> str:
-    lines = [printable(line) for line in log.read_text(errors="replace").split("\n") if line.strip()]
-    return lines[-1] if lines else f"its process ended without a word; start it again, or read {log}."
-
-
 def main(folder: str, name: str) -> int:
     """Train until the sweep is done, a signal is received, or a stop is requested.
 
@@ -78,17 +64,13 @@ def main(folder: str, name: str) -> int:
         name: of the sweep.
 
     Returns:
-        The exit status: 0, or 1 after an error, whose sentence is printed.
+        The exit status, as `work`.
     """
-    received = endings()
-    try:
-        sweep = open_sweep(Runs(folder), name)
-        train_sweep(sweep, processes(WORKERS), WORKERS, should_stop=lambda: bool(received))
-    except UserError as error:
-        with contextlib.suppress(OSError):  # the log is on a full disk
-            print(error, flush=True)
-        return 1
-    return 0
+    return work(
+        lambda should_stop: train_sweep(
+            open_sweep(Runs(folder), name), processes(WORKERS), WORKERS, should_stop=should_stop
+        )
+    )
 
 
 if __name__ == "__main__":

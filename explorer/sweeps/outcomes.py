@@ -13,7 +13,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
-from explorer.analysis.phases import changes, deepest
+from explorer.analysis.phases import changes, deepest, spacing
 from explorer.errors import UserError, printable
 from explorer.runs import Run
 from explorer.runs.sweeps import OUTCOMES, Sweep, SweepInfo
@@ -118,8 +118,7 @@ def _at(
 def _falls(task: Task, losses: Tensor, steps: Tensor) -> Tensor:
     """(token,) the steepest step of each loss's deepest fall."""
     uniform, best = (torch.tensor(reference.losses) for reference in (task.references[0], task.references[-1]))
-    spacing = float(steps[-1] - steps[0]) / (len(steps) - 1) if len(steps) > 1 else 1.0
-    falls = [deepest(of_token) for of_token in changes(losses, uniform, best, spacing)]
+    falls = [deepest(of_token) for of_token in changes(losses, uniform, best, spacing(steps))]
     return torch.tensor([float("nan") if fall is None else float(steps[fall.steepest]) for fall in falls])
 
 

@@ -86,13 +86,13 @@ class Stack:
         for i, (training, batch) in enumerate(zip(self._trainings, batches, strict=True)):
             of_activations = {name: gradient[i] for name, gradient in learnt.of_activations.items()}
             of_weights = [gradient[i] for gradient in learnt.of_weights]
+            own = Learnt(learnt.logits[i], learnt.losses[i], of_activations, of_weights)
+            outcome: tuple[Measured, bool] | UserError
             try:
-                yield (
-                    training,
-                    training.taken(batch, Learnt(learnt.logits[i], learnt.losses[i], of_activations, of_weights)),
-                )
+                outcome = training.taken(batch, own)
             except UserError as error:  # it diverged; the others go on
-                yield training, error
+                outcome = error
+            yield training, outcome
 
 
 def _stacked(batches: Sequence[Batch]) -> Batch:

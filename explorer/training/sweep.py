@@ -9,14 +9,13 @@ from typing import Any
 
 from explorer.errors import UserError, quoted
 from explorer.model.transformer import ModelConfig
-from explorer.settings import TrainingConfig, parse_assignments
+from explorer.settings import NAME, TrainingConfig, parse_assignments
 from explorer.tasks import task_named
 from explorer.tasks.task import Task
 from explorer.training.plan import Plan
 
 MOST = 10_000  # runs of a sweep
 SEEDS = re.compile(r"(\d{1,10})(?:-(\d{1,10}))?")
-NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")  # of a run, which is that of a folder
 KINDS = (ModelConfig, TrainingConfig)  # besides the task, which settings belong to
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from explorer.analysis.answers import teacher_forced_answers
-from explorer.analysis.phases import SPIKE, deepest, resolution
+from explorer.analysis.phases import SPIKE, deepest, resolution, spacing
 from explorer.analysis.smoothing import spread
 from explorer.film.film import Film
 from explorer.film.panels.raster import Raster
@@ -16,7 +16,7 @@ from explorer.options import choice
 from explorer.views import looking, panels, training_examples
 from explorer.views.classes import class_films, has_classes
 from explorer.views.sampling import SampledView, only
-from explorer.views.subject import SMOOTHING, Subject, beta_per_row, spacing
+from explorer.views.subject import SMOOTHING, Subject, beta_per_row
 from explorer.views.view import Item, Note, Table, same_labels
 
 SMOOTHINGS = (0.0, 0.5, 0.8, SMOOTHING, 0.95, 0.98, 0.99)

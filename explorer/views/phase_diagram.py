@@ -9,7 +9,6 @@ import numpy as np
 
 from explorer.analysis import outcomes as how
 from explorer.analysis.outcomes import DELAY, PHASES, REACHED, middle, reached_at
-from explorer.errors import UserError
 from explorer.film.film import Film
 from explorer.film.panels.plane import Axis, Plane
 from explorer.options import Context, choice
@@ -28,7 +27,6 @@ COLOURS: Mapping[str, str] = {
 SHARES = (0.5, 0.8, REACHED, 0.95, 0.99)
 DELAYS = (100, 200, 500, DELAY, 2000, 5000, 10_000)
 WIDE = 8  # an axis whose values reach over a larger ratio than this is logarithmic
-NOTHING = "No run of this sweep has measured anything yet; wait until the first is trained."
 
 
 def _over(context: Context) -> list[str]:
@@ -91,7 +89,7 @@ class PhaseDiagram(View[Options, Swept]):
     def unavailable(self, subject: Swept, example: str, options: Options) -> str:
         if not subject.info.plan.over:
             return f"The runs of {subject.name} differ in nothing but their seeds; look at their seeds."
-        return "" if subject.outcomes is not None and subject.outcomes.of else NOTHING
+        return subject.unmeasured
 
     def film(self, subject: Swept, example: str, options: Options, second: Swept | None = None) -> Film:
         return Film(subject.frames, [plane(subject, options)])
@@ -112,12 +110,6 @@ def _counted(values: np.ndarray) -> str:
     unknown = int(np.isnan(values).sum())
     said += [f"{unknown} not measured yet"] if unknown else []
     return f"Of {values.size} cells: {', '.join(said)}."
-
-
-def _known(subject: Swept) -> Outcomes:
-    if subject.outcomes is None or not subject.outcomes.of:
-        raise UserError(NOTHING)
-    return subject.outcomes
 
 
 def _axes(subject: Swept, options: Options) -> tuple[str | None, str | None]:
@@ -151,13 +143,15 @@ def plane(subject: Swept, options: Options) -> Plane:
     Raises:
         UserError: nothing has been measured yet.
     """
-    known, (across, up) = _known(subject), _axes(subject, options)
+    known, (across, up) = subject.known, _axes(subject, options)
     (columns, column_order), (rows, row_order) = _axis(subject, across), _axis(subject, up)
     runs = subject.grid(across, up)[np.ix_(row_order, column_order)]  # (row column seed)
     kinds, limits, values, agree = _values(known, options, runs)
     is_loss = options.colour == "loss"
-    lines = {"training data": known.of["train"], "unseen data": known.unseen} if "test" in known.of else None
-    lines = lines or {"new examples": known.unseen}
+    if subject.is_finite:
+        lines = {"training data": known.of["train"], "unseen data": known.unseen}
+    else:
+        lines = {"new examples": known.unseen}
     of_runs = [of_kind.loss if is_loss else of_kind.right for of_kind in lines.values()]
     curves = np.stack([_median(np.moveaxis(of_run[runs], 2, 0)) for of_run in of_runs], 2)
     names = [cell.name for cell in subject.cells]
@@ -228,7 +222,7 @@ def _limits(values: np.ndarray) -> tuple[float, float]:
 
 def _table(subject: Swept, options: Options) -> list[Item]:
     """How each run turned out."""
-    known, over = _known(subject), subject.info.plan.over
+    known, over = subject.known, subject.info.plan.over
     train, unseen, points = known.of["train"], known.unseen, known.points
     reached, delay = options.reached or REACHED, options.delay or DELAY
     phase = how.phases(train.right, unseen.right, points, reached, delay)[:, -1]

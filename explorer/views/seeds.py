@@ -19,7 +19,6 @@ from explorer.runs.sweeps import open_sweep, sweep_names
 from explorer.sweeps.outcomes import Outcome
 from explorer.training.sweep import written
 from explorer.views.looking import listed
-from explorer.views.phase_diagram import NOTHING
 from explorer.views.swept import Swept
 from explorer.views.view import Item, Note, Table, View
 
@@ -91,7 +90,7 @@ class Seeds(View[Options, Swept]):
     def unavailable(self, subject: Swept, example: str, options: Options) -> str:
         if len(subject.info.plan.seeds) < 2:
             return f"The runs of {subject.name} have one seed each; train it with --seeds 0-9."
-        return "" if subject.outcomes is not None and subject.outcomes.of else NOTHING
+        return subject.unmeasured
 
     def second_run(self, options: Options) -> str | None:
         return options.beside or None
@@ -101,7 +100,7 @@ class Seeds(View[Options, Swept]):
         if second is not None:
             sides.append(_beside(second, options, sides[0]))
         strip = _strip(sides)
-        return Film(subject.frames, [_losses(sides), strip, *(_seismograph(side) for side in sides[:1])])
+        return Film(subject.frames, [_losses(sides), strip, _seismograph(sides[0])])
 
     def look(self, subject: Swept, film: Film) -> Sequence[str]:
         strip = film.panels[1]
@@ -139,15 +138,15 @@ class _Side:
 
 
 def _side(subject: Swept, options: Options) -> _Side:
-    known = subject.outcomes
-    if known is None or not known.of:
-        raise UserError(NOTHING)
     values = next(cell.values for cell in subject.cells if options.cell in (None, cell.name))
+    return _with(subject, values, options)
+
+
+def _with(subject: Swept, values: tuple[Any, ...], options: Options) -> _Side:
+    """The runs of a sweep with these values of its settings."""
+    known = subject.known
     runs = [i for i, cell in enumerate(subject.cells) if cell.values == values]
-    return _measured(_Side(subject, known.of.get(options.kind, known.unseen), known.points, runs))
-
-
-def _measured(side: _Side) -> _Side:
+    side = _Side(subject, known.of.get(options.kind, known.unseen), known.points, runs)
     if np.isnan(side.outcome.loss[side.runs]).all():
         raise UserError(f"No run of {side.subject.name} with these settings has measured this yet; choose others.")
     return side
@@ -159,15 +158,11 @@ def _beside(second: Swept, options: Options, first: _Side) -> _Side:
         raise UserError(
             f"{second.name} has other losses than {first.subject.name}; compare it with a sweep of the same task."
         )
-    known = second.outcomes
-    if known is None or not known.of:
-        raise UserError(f"{second.name}: {NOTHING}")
     chosen = first.subject.cells[first.runs[0]]
     given = dict(zip(first.subject.info.plan.over, chosen.values, strict=True))
     over = list(second.info.plan.over)
     alike = max(second.cells, key=lambda cell: sum(given.get(k) == v for k, v in zip(over, cell.values, strict=True)))
-    runs = [i for i, cell in enumerate(second.cells) if cell.values == alike.values]
-    return _measured(_Side(second, known.of.get(options.kind, known.unseen), known.points, runs))
+    return _with(second, alike.values, options)
 
 
 def _losses(sides: Sequence[_Side]) -> Curves:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from explorer.analysis.phases import Change, changes, deepest, remaining_share
+from explorer.analysis.phases import Change, changes, deepest, remaining_share, spacing
 from explorer.errors import UserError
 from explorer.model.architectures import n_weights
 from explorer.model.ensemble import Ensemble
@@ -26,15 +26,6 @@ UNSEEN = 64  # examples over which attention and activations are averaged
 
 
 FIRST_STEPS = 0.1  # of the steps up to the end of a fall: one that begins within them has no plateau before it
-
-
-def spacing(steps: Tensor) -> float:
-    """The steps from one row to the next: losses may be measured every few steps.
-
-    Args:
-        steps: (row,) at which the rows were measured, ascending.
-    """
-    return float(steps[-1] - steps[0]) / (len(steps) - 1) if len(steps) > 1 else 1.0
 
 
 def beta_per_row(smoothing: float, steps: Tensor) -> float:

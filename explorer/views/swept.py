@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from explorer.errors import listed
+from explorer.errors import UserError, listed
 from explorer.runs import Run, Runs
 from explorer.runs.sweeps import Sweep, SweepInfo, open_sweep, sweep_names
 from explorer.sweeps.outcomes import Outcomes, points_of, read_outcomes
@@ -89,6 +89,24 @@ class Swept:
         if self.outcomes is None:
             return 0
         return sum(sum(vars(of_kind)[name].nbytes for name in vars(of_kind)) for of_kind in self.outcomes.of.values())
+
+    @property
+    def unmeasured(self) -> str:
+        """A sentence that says that nothing is known of the runs yet; "" if something is."""
+        if self.outcomes is not None and self.outcomes.of:
+            return ""
+        return f"No run of this sweep has measured anything yet; wait until the first of {self.name} is trained."
+
+    @property
+    def known(self) -> Outcomes:
+        """The outcomes.
+
+        Raises:
+            UserError: nothing is known yet.
+        """
+        if self.outcomes is None or self.unmeasured:
+            raise UserError(self.unmeasured)
+        return self.outcomes
 
     @property
     def is_finite(self) -> bool:
