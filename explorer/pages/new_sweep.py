@@ -37,7 +37,9 @@ def offer_sweep(kind: type[Task], preset: str, changed: Mapping[str, Any], keep:
                 "Vary", placeholder="weight_decay=0.3,1,3 lr=0.001,0.003", width=360, key="train.sweep.over", **keep
             )
             seeds = st.text_input("Seeds", placeholder="0-9", width=120, key="train.sweep.seeds", **keep)
-            kept = st.selectbox("Keep", list(KEPT), format_func=KEPT.__getitem__, key="train.sweep.keep", width=260)
+            kept = st.selectbox(
+                "Keep", list(KEPT), format_func=KEPT.__getitem__, key="train.sweep.keep", width=260, **keep
+            )
         if not over.strip() and not seeds.strip():
             st.caption("Give a setting several values, or several seeds: each combination becomes a run.")
             return
