@@ -2,6 +2,7 @@
 
 import shutil
 import signal
+import sys
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -63,6 +64,12 @@ def random_ensemble(cfg: ModelConfig, n: int = 3) -> Ensemble:
     rng = torch.Generator().manual_seed(0)
     weights = {name: torch.randn(n, *shape, generator=rng) / 3 for name, shape in weight_shapes(cfg).items()}
     return Ensemble(cfg, range(n), weights)
+
+
+@pytest.fixture(autouse=True)
+def own_main_module(monkeypatch) -> None:
+    """AppTest puts the page in place of the main module, which every process that is spawned later would import."""
+    monkeypatch.setitem(sys.modules, "__main__", sys.modules["__main__"])
 
 
 @pytest.fixture(scope="session")

@@ -3,9 +3,9 @@
 from playwright.sync_api import Page
 
 from explorer.runs import Runs
-from explorer.views import all_views
 from explorer.views.view import View
 from tests.browser import FILM, needs_chromium
+from tests.conftest import RUN_VIEWS
 
 pytestmark = needs_chromium
 
@@ -45,10 +45,10 @@ def shift(page: Page, view: View) -> float:
 
 def test_nothing_jumps_from_view_to_view(browse, app_folder):
     page = browse("/overview?run=learnt")
-    page.wait_for_function(SETTLED, arg=all_views()["overview"].heading)
+    page.wait_for_function(SETTLED, arg=RUN_VIEWS["overview"].heading)
     page.evaluate(WATCH)
     info = Runs(app_folder).open("learnt").info()
-    first, *others = [view for view in all_views().values() if view.offered(info)]
+    first, *others = [view for view in RUN_VIEWS.values() if view.offered(info)]
     way = [*others, first, others[0], first]  # every view once, and from the first to the second and back
     shifts = [(view.name, shift(page, view)) for view in way]
     assert all(moved < MOST for _, moved in shifts), shifts

@@ -134,7 +134,7 @@ def test_a_growing_film_is_kept_and_goes_on_where_it_was(small):
     assert growing.film.panels[0].title.startswith("on 512")
 
 
-@pytest.mark.parametrize("name", sorted(path.name for path in SHIPPED.iterdir() if path.is_dir()))
+@pytest.mark.parametrize("name", Runs(SHIPPED).names())
 def test_doubling_the_sample_changes_no_effect_by_more_than_its_interval(name, monkeypatch):
     """Mean ablation of each component at six snapshots of every run that ships, on up to 128 examples."""
     monkeypatch.setattr(sampling, "WORK", 1)  # small parts
