@@ -17,6 +17,7 @@ from explorer.options import resolve
 from explorer.runs import Runs
 from explorer.runs.lock import locked
 from explorer.runs.sweeps import OUTCOMES, Sweep, SweepInfo, create_sweep, open_sweep
+from explorer.sweeps import trial
 from explorer.sweeps.engine import groups_of, processes, train_sweep
 from explorer.sweeps.outcomes import Collected, measured, points_of, read_outcomes
 from explorer.tasks.skip_trigram import SkipTrigram
@@ -26,6 +27,7 @@ from explorer.views.swept import Swept
 from tests.conftest import same
 from tests.films import panels_of
 from tests.sweeping import (
+    TINY,
     assert_close,
     assert_same,
     begun,
@@ -179,6 +181,20 @@ def test_a_group_whose_worker_always_dies_is_given_up(tmp_path):
     assert dict(read_outcomes(sweep).problems) == progress.problems
 
 
+def test_a_group_that_breaks_the_pool_takes_no_other_with_it(tmp_path):
+    sweep = made(tmp_path, parsed(SkipTrigram, "quick", [*TINY, "keep=losses"], ["steps=1000000,60"], "5"))
+    breaks, ends = (cell.name for cell in sweep.info().cells)
+
+    def kill(progress) -> None:
+        if breaks in progress.running:
+            for worker in workers_of(os.getpid()):
+                worker.kill()
+
+    progress = train_sweep(sweep, processes(2), 2, on_progress=kill)
+    assert (progress.done, list(progress.problems)) == (2, [breaks])
+    assert sweep.run(ends).info().status == "done"
+
+
 # --- From the command line ---
 
 
@@ -230,6 +246,13 @@ def test_a_run_that_diverges_is_told_and_does_not_stop_the_others(tmp_path, capf
     good = exact(sweep.run("lr-0.01_seed-0").metrics_file)
     assert train_sweep(sweep, processes(1), 1).problems == progress.problems  # tried again, to the same end
     assert exact(sweep.run("lr-0.01_seed-0").metrics_file) == good
+
+
+def test_more_processes_than_the_memory_holds_are_refused_here_and_not_on_a_cluster(monkeypatch):
+    monkeypatch.setattr(trial, "PROCESS", 2**60)
+    with pytest.raises(UserError, match=r"2 processes need about .* GiB of memory, .* take fewer, with --workers"):
+        trial.tried(tiny(STEPS), 2)
+    assert trial.tried(tiny(STEPS), 2, is_here=False)[1].runs == 6
 
 
 def test_a_dry_run_says_what_it_would_take_and_leaves_nothing(tmp_path, capsys):

@@ -12,7 +12,7 @@ from explorer.cli.main import say, warn
 from explorer.cli.train import terminated
 from explorer.errors import UserError, quoted
 from explorer.runs import Runs
-from explorer.runs.sweeps import Sweep, create_sweep, forget_runs, open_sweep, sweep_names
+from explorer.runs.sweeps import Sweep, check_free, create_sweep, forget_runs, open_sweep, sweep_names
 from explorer.sweeps.cluster import cluster
 from explorer.sweeps.engine import Progress, processes, train_sweep
 from explorer.sweeps.outcomes import Collected
@@ -70,7 +70,8 @@ def run(options: argparse.Namespace) -> None:
         if options.dry_run or not missing:
             return
     else:
-        info, estimate = tried(plan, workers, options.device)
+        check_free(runs, name)
+        info, estimate = tried(plan, workers, options.device, is_here=not options.dask)
         say(f"{name}: {estimate}.")
         if options.dry_run:
             return

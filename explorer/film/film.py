@@ -32,6 +32,7 @@ class Film:
     panels: Sequence[Panel]
     look: Sequence[str] = ()  # (frame,) what to look at, a sentence or two; empty: nothing is said
     origin: Mapping[str, str] = field(default_factory=dict)  # where the numbers come from: what is told -> in words
+    each: str = "snapshot"  # what a frame shows, in one word
 
     def __post_init__(self) -> None:
         if not self.steps or list(self.steps) != sorted(set(self.steps)):
@@ -87,7 +88,13 @@ class Film:
         with np.errstate(over="ignore"):  # what is beyond float32 is infinite
             panels = [{"kind": panel.kind, **plain(panel.packed(self.steps))} for panel in self.panels]
         header = prefixed(
-            {"steps": list(self.steps), "look": list(self.look), "panels": panels, "origin": dict(self.origin)}
+            {
+                "steps": list(self.steps),
+                "look": list(self.look),
+                "panels": panels,
+                "origin": dict(self.origin),
+                "each": self.each,
+            }
         )
         return b"".join([header, *arrays])
 

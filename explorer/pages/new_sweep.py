@@ -9,7 +9,7 @@ from explorer.errors import UserError
 from explorer.pages import state
 from explorer.pages.plain import plain
 from explorer.pages.training_runs import unused
-from explorer.runs.sweeps import create_sweep
+from explorer.runs.sweeps import check_free, create_sweep
 from explorer.sweeps import jobs
 from explorer.sweeps.trial import tried
 from explorer.tasks.task import Task
@@ -62,13 +62,15 @@ def _offer(plan: SweepPlan) -> None:
     if not asked and not pressed:
         return
     try:
+        name = typed.strip() or free
+        check_free(state.runs(), name)
         with st.spinner("Training a few updates to see what it takes…"):
             info, estimate = tried(plan, jobs.WORKERS)
         if asked:
             st.info(plain(f"{str(estimate)[0].upper()}{str(estimate)[1:]}."))
             return
         with st.spinner("Starting the training processes…"):
-            sweep = create_sweep(state.runs(), typed.strip() or free, info)
+            sweep = create_sweep(state.runs(), name, info)
             jobs.start(sweep)
     except UserError as error:
         st.error(plain(str(error)))

@@ -193,6 +193,21 @@ def forget_runs(sweep: Sweep) -> None:
             shutil.rmtree(sweep.folder / cell.name, ignore_errors=True)
 
 
+def check_free(runs: Runs, name: str) -> None:
+    """Refuse a name that a new sweep cannot have.
+
+    Args:
+        runs: the folder of runs.
+        name: of the sweep.
+
+    Raises:
+        UserError: the name is taken or cannot be the name of a folder.
+    """
+    check_name(name)
+    if Sweep(runs, name).folder.exists():
+        raise UserError(runs.taken(name))
+
+
 def create_sweep(runs: Runs, name: str, info: SweepInfo) -> Sweep:
     """Create a sweep on disk, without runs.
 

@@ -12,7 +12,7 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Executor, Future, ProcessPoolExecutor, wait
 from dataclasses import dataclass, field
 
@@ -237,7 +237,7 @@ class _Training:
         running: dict[Future[dict[str, tuple[dict[str, Tensor], str]]], Group] = {}
         is_broken = stops = False
         while running or (waiting and not is_broken and not stops):
-            while waiting and len(running) < self._at_once and not is_broken and not stops:
+            while waiting and not is_broken and not stops and self._has_room(waiting[0], running.values()):
                 group = waiting.pop(0)
                 try:
                     root, name = str(self._sweep.among.root.resolve()), self._sweep.name
@@ -264,6 +264,16 @@ class _Training:
                 with writing(self._sweep.stop_file):
                     self._sweep.stop_file.touch()
         return [] if stops else again + waiting
+
+    def _has_room(self, group: Group, running: Collection[Group]) -> bool:
+        """Whether a group may begin. A pool breaks for all who are in it, so the last attempt is made alone: it shows
+        which of them has broken it."""
+        if running and any(self._is_last_attempt(one) for one in (group, *running)):
+            return False
+        return len(running) < self._at_once
+
+    def _is_last_attempt(self, group: Group) -> bool:
+        return self._attempts.get(group, (0, 0))[1] == ATTEMPTS - 1
 
     def _must_stop(self) -> bool:
         return self._should_stop() or self._sweep.stop_file.exists()

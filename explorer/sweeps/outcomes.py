@@ -195,7 +195,10 @@ def read_outcomes(sweep: Sweep) -> Outcomes | None:
     if not tensors:
         return None
     info, shown = sweep.info(), f"{sweep.name}/{OUTCOMES}"
-    refusal = UserError(f"{shown} does not hold the outcomes of this sweep; restore the file, or train it again.")
+    refusal = UserError(
+        f"{shown} does not hold the outcomes of this sweep; restore it, or remove it and give the command that trains "
+        "the sweep again."
+    )
     n, points, n_tokens = len(info.cells), points_of(info), len(info.cells[0].plan.task.loss_names)
     shapes: dict[str, tuple[int, ...]] = {"loss": (n, len(points)), "right": (n, len(points)), "fall": (n, n_tokens)}
     shapes["per_token"] = (n, len(points), n_tokens)

@@ -47,19 +47,21 @@ class Estimate:
         )
 
 
-def tried(plan: SweepPlan, workers: int, device: str = "cpu") -> tuple[SweepInfo, Estimate]:
+def tried(plan: SweepPlan, workers: int, device: str = "cpu", is_here: bool = True) -> tuple[SweepInfo, Estimate]:
     """Train a few updates of one run of each shape, alone and in stacks.
 
     Args:
         plan: of the sweep.
         workers: processes that will train at a time.
         device: that they will train on.
+        is_here: whether they are processes of this machine, which needs memory for all of them.
 
     Returns:
         What sweep.json is to hold, with the number of runs that are fastest as one stack, and what it will take.
 
     Raises:
-        UserError: there are too many runs, or the settings of one do not fit together, or it would not fit in memory.
+        UserError: there are too many runs, or the settings of one do not fit together, or it would not fit in memory,
+            alone or beside those that are trained at the same time.
     """
     cells = plan.cells()
     by_shape: dict[object, list[Cell]] = {}
@@ -69,8 +71,15 @@ def tried(plan: SweepPlan, workers: int, device: str = "cpu") -> tuple[SweepInfo
     for one in (of_shape[0].plan for of_shape in shapes):
         check_memory(one.task, one.model, one.training)
     longest = max(memory_needed(one.task, one.model, one.training) for one in (of[0].plan for of in shapes))
-    # So that every worker has something to do, and room for it.
-    most = min(math.ceil(len(cells) / workers), free_memory() // (workers * longest))
+    most = math.ceil(len(cells) / workers)  # so that every worker has something to do
+    if is_here:
+        at_once, free = min(workers, len(cells)), free_memory()
+        if at_once * (PROCESS + longest) > free:
+            raise UserError(
+                f"{at_once} processes need about {_size(at_once * (PROCESS + longest))} of memory, of which "
+                f"{_size(free)} are free here; take fewer, with --workers, or a smaller model."
+            )
+        most = min(most, (free // at_once - PROCESS) // longest)
     times = run_apart(lambda: [_times(of_shape, most, device) for of_shape in shapes], 1)
     stacked = min(max(each, key=lambda n: (each[n] < GAIN * each[1], -each[n])) for each in times)
     info = SweepInfo(plan, stacked)

@@ -14,7 +14,7 @@ from explorer.film.panels.plane import Axis, Plane
 from explorer.options import Context, choice
 from explorer.sweeps.outcomes import Outcomes
 from explorer.training.sweep import written
-from explorer.views.swept import Swept
+from explorer.views.swept import EACH, Swept
 from explorer.views.view import Item, Note, Table, View, same_labels
 
 COLOURS: Mapping[str, str] = {
@@ -92,7 +92,7 @@ class PhaseDiagram(View[Options, Swept]):
         return subject.unmeasured
 
     def film(self, subject: Swept, example: str, options: Options, second: Swept | None = None) -> Film:
-        return Film(subject.frames, [plane(subject, options)])
+        return Film(subject.frames, [plane(subject, options)], each=EACH)
 
     def look(self, subject: Swept, film: Film) -> Sequence[str]:
         (panel,) = film.panels

@@ -19,7 +19,7 @@ from explorer.runs.sweeps import open_sweep, sweep_names
 from explorer.sweeps.outcomes import Outcome
 from explorer.training.sweep import written
 from explorer.views.looking import listed
-from explorer.views.swept import Swept
+from explorer.views.swept import EACH, Swept
 from explorer.views.view import Item, Note, Table, View
 
 KINDS = {"test": "unseen data", "train": "training data"}
@@ -100,7 +100,7 @@ class Seeds(View[Options, Swept]):
         if second is not None:
             sides.append(_beside(second, options, sides[0]))
         strip = _strip(sides)
-        return Film(subject.frames, [_losses(sides), strip, _seismograph(sides[0])])
+        return Film(subject.frames, [_losses(sides), strip, _seismograph(sides[0])], each=EACH)
 
     def look(self, subject: Swept, film: Film) -> Sequence[str]:
         strip = film.panels[1]

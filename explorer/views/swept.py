@@ -15,6 +15,7 @@ from explorer.tasks.task import Task
 from explorer.training.sweep import Cell, written
 from explorer.views.subject import Subject
 
+EACH = "point"  # what a frame of a film of sweeps shows
 MOST_TOLD = 4  # failed runs that are named
 
 

@@ -47,6 +47,7 @@ export const shown = (film, id, isTimeline) => {
     steps: film.steps,
     look: [],
     origin: film.origin,
+    each: film.each,
     panels: [
       ...large.map((panel) => ({ ...panel, span: 12 })),
       ...slim.slice(0, 1).map((panel) => ({ ...panel, span: 12, height: SCRUB, slim: true })),

@@ -190,7 +190,7 @@ export class Player {
     this.look.textContent = film.look[index] ?? "";
     this.painted = index;
     memory.step = step;
-    this.transport.say(index, film.steps);
+    this.transport.say(index, film);
     this.root.dataset.step = String(step);
     this.settleSoon();
   }

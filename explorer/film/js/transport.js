@@ -4,6 +4,8 @@ import { element, icon } from "./dom.js";
 import { memory } from "./memory.js";
 import { count } from "./numbers.js";
 
+/** @typedef {import("./types.d.ts").FilmData} FilmData */
+
 const SPEEDS = [0.25, 0.5, 1, 2, 4];
 const CONFIRMED = 1600; // ms for which the page says that the link was copied
 
@@ -121,13 +123,13 @@ export class Transport {
 
   /**
    * @param {number} index
-   * @param {number[]} steps
+   * @param {Pick<FilmData, "steps" | "each">} film
    */
-  say(index, steps) {
+  say(index, { steps, each }) {
     this.range.value = String(index);
     this.range.setAttribute("aria-valuetext", `step ${steps[index]}`);
     this.step.textContent = `step ${count(steps[index])}`;
-    this.frame.textContent = `snapshot ${index + 1} of ${steps.length}`;
+    this.frame.textContent = `${each} ${index + 1} of ${steps.length}`;
   }
 
   /** @param {"play" | "pause"} name what the button does now */

@@ -37,6 +37,7 @@ export interface FilmData {
   look: string[]; // what to look at in each frame; empty: nothing is said
   panels: PanelData[];
   origin: Record<string, string>; // where the numbers come from: what is told -> in words
+  each: string; // what a frame shows, in one word
 }
 
 export type SwitchValue = boolean | string | null | string[];
