@@ -220,9 +220,12 @@ def test_ctrl_c_saves_everything_and_is_raised_again(tmp_path):
     assert recorder.train(run, should_stop=lambda: True).steps_done == done + 1
 
 
-def test_a_run_that_is_done_cannot_be_trained(copied):
+def test_a_run_that_is_done_cannot_be_trained_and_stays_done(copied):
+    before = copied.info()
     with pytest.raises(UserError, match="is done"):
         recorder.train(copied)
+    assert "is done" in recorder.train_together([copied])[copied.name]
+    assert copied.info() == before
 
 
 def test_an_error_while_training_is_reported_and_the_run_resumes_from_its_last_state(tmp_path, small):

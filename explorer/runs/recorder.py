@@ -143,16 +143,22 @@ def train(
 def _train_locked(
     run: Run, on_update: Callable[[Measured], None], should_stop: Callable[[], bool], device: str
 ) -> RunInfo:
-    with locked(run.lock_file) as held, _failures_noted(run, held):
-        training, info = _begun(run, device)
-        return _train(run, held, training, info, on_update, should_stop)
+    with locked(run.lock_file) as held:
+        _refuse_done(run)
+        with _failures_noted(run, held):
+            training, info = _begun(run, device)
+            return _train(run, held, training, info, on_update, should_stop)
+
+
+def _refuse_done(run: Run) -> None:
+    info = run.info()
+    if info.status == "done":
+        raise UserError(f"{run.name} is done: all of its {info.steps_done:,} steps are trained; give it more to go on.")
 
 
 def _begun(run: Run, device: str) -> tuple[Training, RunInfo]:
     """A run that is locked, as a training at its first step, and what run.json is to hold."""
     info = run.info()
-    if info.status == "done":
-        raise UserError(f"{run.name} is done: all of its {info.steps_done:,} steps are trained; give it more to go on.")
     made = made_with(device_named(device), torch.get_num_threads())
     training = Training(info.task, info.model, info.training, device)
     return training, dataclasses.replace(info, made_with=made)
@@ -310,6 +316,7 @@ class _Member:
 
     def begin(self, device: str) -> Training:
         self._held = self._until.enter_context(locked(self.run.lock_file))
+        _refuse_done(self.run)
         with _failures_noted(self.run, self._held):
             training, info = _begun(self.run, device)
             self._keeper, self._record = self._until.enter_context(_kept(self.run, self._held, training, info))
