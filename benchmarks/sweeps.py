@@ -22,7 +22,6 @@ from pathlib import Path
 import torch
 
 from benchmarks.training import machine
-from explorer.options import resolve
 from explorer.runs import Runs, recorder
 from explorer.runs.sweeps import Sweep, SweepInfo, create_sweep
 from explorer.sweeps.cluster import cluster
@@ -31,8 +30,6 @@ from explorer.sweeps.outcomes import Collected, points_of, read_outcomes
 from explorer.sweeps.trial import tried
 from explorer.tasks import TASKS
 from explorer.training.sweep import SweepPlan, parsed
-from explorer.views.phase_diagram import Options, PhaseDiagram
-from explorer.views.swept import Swept
 
 TINY = ("skip-trigram", "n_letters=16", "d_model=8", "batch_size=32", "steps=1")
 NAMES = itertools.count()
@@ -122,6 +119,11 @@ def growth(folder: Path, task: str, steps: int, workers: int) -> None:
 
 def thousand(folder: Path) -> None:
     """Reading and showing 1,000 runs, whose outcomes are made up."""
+    # Imported here, since every worker imports this module.
+    from explorer.options import resolve
+    from explorer.views.phase_diagram import Options, PhaseDiagram
+    from explorer.views.swept import Swept
+
     over = (f"lr={','.join(f'0.0{i}' for i in range(1, 10))},0.1", f"weight_decay={','.join(map(str, range(10)))}")
     sweep = sweep_of(folder, plan_of("skip-trigram", "steps=4000", "finite=50", runs=10, over=over))
     cells, n_points, rng = sweep.info().cells, len(points_of(sweep.info())), torch.Generator().manual_seed(0)
