@@ -148,6 +148,27 @@ def test_missing_losses_are_passed_over():
     assert fall.steepest == pytest.approx(plain.steepest, abs=10)
 
 
+@pytest.mark.parametrize("width", [150, 600])
+def test_unevenly_spaced_losses_fall_in_their_steps_and_not_in_their_rows(width):
+    """Most rows lie in the slow tail."""
+    steps = np.unique([*range(0, 1100, 100), *range(900, 1110, 15), *range(1100, 3000, 20)])
+    losses = torch.tensor(U * (0.9 * sigmoid(1000, width, steps) + 0.1 * np.exp(-steps / 3000)))[:, None]
+    for error in (None, torch.full_like(losses, 0.01)):
+        (of_token,) = changes(losses, torch.tensor([U]), torch.zeros(1), 30.0, torch.tensor(steps), error)
+        fall = deepest(of_token)
+        assert steps[fall.steepest] == pytest.approx(1000, abs=30)
+        assert steps[fall.begins] == pytest.approx(1000 - width / 2, abs=100)
+        assert steps[fall.ends] == pytest.approx(1000 + width / 2, abs=100)
+    (of_token,) = changes(losses, torch.tensor([U]), torch.zeros(1), error=torch.full_like(losses, 0.5))
+    assert of_token == []
+
+
+@pytest.mark.parametrize("value", [0.1, 2.3, -7.0])
+def test_rounding_is_no_change_where_only_the_range_of_the_curve_is_known(value):
+    assert found(np.full(500, value), uniform=NAN) == []
+    assert found(value + 1e-12 * sigmoid(200, 50, np.arange(500)), uniform=NAN) == []
+
+
 @pytest.mark.parametrize(
     ("losses", "kind"),
     [([2.3, 1.0, 0.1], "v"), ([2.3, 0.1], "v"), ([0.1, 2.3, 2.3], "^"), ([2.3, 2.3, 1.2, 0.1, 0.0, 0.0], "v")],

@@ -33,6 +33,7 @@ BETA = 0.7  # of the average over the running median
 DEEP = 0.05  # of U - O: a smaller change is not told
 SIGMAS = 8  # standard deviations of the noise that the running median leaves: a smaller change is not told
 END_SIGMAS = 5  # the same for the few rows at the ends, where the running median is over fewer and leaves more noise
+ROUNDING = 1e-9  # of the largest loss: a smaller change comes from rounding
 BEND = 0.25  # of the smallest change that is told: how far a piece may be from the curve
 BEND_SIGMAS = 1.5  # the same in standard deviations of the averaged losses: within a fall the median helps little
 SMALL = 0.1  # of the steepest slope: where a change begins and ends
@@ -110,11 +111,51 @@ def remaining_share(
     return (smooth_robustly(losses, beta) - best) / span.where(span != 0, torch.nan)
 
 
+@dataclass(frozen=True)
+class Cleaned:
+    """Losses without spikes and noise, and what took these out."""
+
+    losses: Float64[np.ndarray, "step token"]  # as measured, with what is missing filled in
+    curves: Float64[np.ndarray, "step token"]  # after a running median and then a centred average
+    noise: Float64[np.ndarray, "step token"]  # standard deviation of the noise of each of ``losses``
+    half: int  # rows of the running median before and after each
+    beta: float  # of the average
+
+
+def cleaned(
+    losses: Float[Tensor, "step token"],
+    spacing: float = 1.0,
+    is_averaged: bool = True,
+    error: Float[Tensor, "step token"] | None = None,
+) -> Cleaned:
+    """Losses without spikes and noise.
+
+    Args:
+        losses: in nats, not smoothed; what is not a number is filled in from the losses before and after.
+        spacing: steps from one row to the next.
+        is_averaged: whether an average follows the running median. Rows that are unevenly spaced should not be: their
+            average would be of other steps than their own.
+        error: standard deviation of each loss, where it is known: the noise is at least this. What is not a number is
+            not known.
+    """
+    n = len(losses)
+    rows = filled(losses.double().numpy())
+    half = max(1, min(round(SPIKE / spacing), int(n * SPIKE_SHARE))) if n >= FEW else 0
+    beta = BETA if n >= FEW and is_averaged else 0.0
+    medians = running_median(rows, half)
+    noise = _noise(rows, medians, half)
+    if error is not None:
+        noise = np.maximum(noise, error.double().nan_to_num(0).numpy())
+    return Cleaned(rows, centred_average(medians, beta), noise, half, beta)
+
+
 def changes(
     losses: Float[Tensor, "step token"],
     uniform: Float[Tensor, " token"],
     best: Float[Tensor, " token"],
     spacing: float = 1.0,
+    steps: Int[Tensor, " step"] | None = None,
+    error: Float[Tensor, "step token"] | None = None,
 ) -> list[list[Change]]:
     """The falls and rises of each token's loss, in the order of training.
 
@@ -126,38 +167,45 @@ def changes(
         losses: in nats, not smoothed; what is not a number is filled in from the losses before and after.
         uniform: U, in nats.
         best: O, in nats.
-        spacing: steps from one row to the next.
+        spacing: steps from one row to the next, the mean where they are unevenly spaced.
+        steps: of the rows, ascending, where they are unevenly spaced. Slopes are then taken over these, and the curve
+            is not averaged.
+        error: standard deviation of each loss, where it is known, as for `cleaned`.
     """
     n, n_tokens = losses.shape
     if n < 2 or not n_tokens:
         return [[] for _ in range(n_tokens)]
-    rows = filled(losses.double().numpy())
-    half = max(1, min(round(SPIKE / spacing), int(n * SPIKE_SHARE))) if n >= FEW else 0
-    beta = BETA if n >= FEW else 0.0
-    medians = running_median(rows, half)
-    curves = centred_average(medians, beta)
+    clean = cleaned(losses, spacing, steps is None, error)
+    at = np.arange(n, dtype=float) if steps is None else steps.double().numpy()
     spans = (uniform - best).double().numpy()
-    spans = np.where((spans > 0) & np.isfinite(spans), spans, np.ptp(curves, axis=0))
-    noise = _noise(rows, medians, half)
+    spans = np.where((spans > 0) & np.isfinite(spans), spans, np.ptp(clean.curves, axis=0))
+    half, beta, noise = clean.half, clean.beta, clean.noise
     reaches = np.minimum(np.arange(n), np.arange(n)[::-1]).clip(max=half)[:, None]
     left = np.sqrt(np.pi / 2 / (2 * half + 1)) * noise  # standard deviation of the running median
     left_at_ends = np.sqrt(np.pi / 2 / (2 * reaches + 1)) * noise
-    told = np.maximum(np.maximum(SIGMAS * left, END_SIGMAS * left_at_ends), DEEP * spans)
+    rounded = ROUNDING * np.abs(clean.curves).max(0) + np.finfo(float).tiny
+    told = np.maximum(np.maximum(SIGMAS * left, END_SIGMAS * left_at_ends), np.maximum(DEEP * spans, rounded))
     averaged = np.sqrt((1 - beta) * (1 + beta**2) / (1 + beta) ** 3) * noise
     allowed = np.maximum(BEND * told, BEND_SIGMAS * averaged)
-    return [_changes(*columns) for columns in zip(curves.T, told.T, allowed.T, strict=True)]
+    return [_changes(*columns, at) for columns in zip(clean.curves.T, told.T, allowed.T, strict=True)]
 
 
 def _changes(
-    curve: Float64[np.ndarray, " step"], told: Float64[np.ndarray, " step"], allowed: Float64[np.ndarray, " step"]
+    curve: Float64[np.ndarray, " step"],
+    told: Float64[np.ndarray, " step"],
+    allowed: Float64[np.ndarray, " step"],
+    at: Float64[np.ndarray, " step"],
 ) -> list[Change]:
-    """The changes of a curve of at least ``told`` at their rows; pieces are as near to it as ``allowed``."""
-    knots = _knots(curve, allowed)
+    """The changes of a curve of at least ``told`` at their rows; pieces are as near to it as ``allowed``.
+
+    ``at`` is where the rows lie: their numbers, or their steps where they are unevenly spaced.
+    """
+    knots = _knots(curve, allowed, at)
     found = []
     for start, end in pairwise(_turns(curve, knots, told)):
         leg = knots[(knots >= start) & (knots <= end)]
         sign = 1 if curve[start] > curve[end] else -1
-        for begins, steepest, ends in _on_leg(sign * curve, leg, told):
+        for begins, steepest, ends in _on_leg(sign * curve, leg, told, at):
             found.append(Change(begins, steepest, ends, float(curve[begins]), float(curve[ends])))
     return found
 
@@ -189,7 +237,9 @@ def _local_median(values: Float64[np.ndarray, "step token"], half: int) -> Float
     return np.stack([median_filter(column, size=2 * half + 1, mode="reflect") for column in values.T], 1)
 
 
-def _knots(curve: Float64[np.ndarray, " step"], allowed: Float64[np.ndarray, " step"]) -> Int[np.ndarray, " knot"]:
+def _knots(
+    curve: Float64[np.ndarray, " step"], allowed: Float64[np.ndarray, " step"], at: Float64[np.ndarray, " step"]
+) -> Int[np.ndarray, " knot"]:
     """Rows between which the curve is a straight piece to within ``allowed`` at each row, the first and last included.
 
     Each piece is cut where the curve is farthest from it, until it is near enough.
@@ -200,7 +250,7 @@ def _knots(curve: Float64[np.ndarray, " step"], allowed: Float64[np.ndarray, " s
         start, end = pieces.pop()
         if end - start < 2:
             continue
-        share = np.arange(1, end - start) / (end - start)
+        share = (at[start + 1 : end] - at[start]) / (at[end] - at[start])
         straight = curve[start] + share * (curve[end] - curve[start])
         off = np.abs(curve[start + 1 : end] - straight) / allowed[start + 1 : end]
         farthest = int(off.argmax())
@@ -234,12 +284,15 @@ def _turns(
 
 
 def _on_leg(
-    curve: Float64[np.ndarray, " step"], knots: Int[np.ndarray, " knot"], told: Float64[np.ndarray, " step"]
+    curve: Float64[np.ndarray, " step"],
+    knots: Int[np.ndarray, " knot"],
+    told: Float64[np.ndarray, " step"],
+    at: Float64[np.ndarray, " step"],
 ) -> list[tuple[int, int, int]]:
     """The falls of a curve between two turns, where it never rises by much: begin, steepest row and end of each."""
-    slopes = (curve[knots[:-1]] - curve[knots[1:]]) / np.diff(knots)  # (piece,), positive where the curve falls
+    slopes = (curve[knots[:-1]] - curve[knots[1:]]) / np.diff(at[knots])  # (piece,), positive where the curve falls
     padded = np.pad(slopes, 1, constant_values=-np.inf)
-    peaks = np.flatnonzero((slopes > padded[:-2]) & (slopes >= padded[2:])).tolist()
+    peaks = np.flatnonzero((slopes > 0) & (slopes > padded[:-2]) & (slopes >= padded[2:])).tolist()
     while len(peaks) > 1:  # the two peaks that are least apart become one
         pairs = list(pairwise(peaks))
         smaller = [min(pair, key=slopes.__getitem__) for pair in pairs]
@@ -251,7 +304,7 @@ def _on_leg(
     valleys = [one + int(slopes[one : other + 1].argmin()) for one, other in pairwise(peaks)]
     found = []
     for peak, first, last in zip(peaks, [0, *valleys], [*valleys, len(slopes) - 1], strict=True):
-        fall = _fall(curve, knots[first : last + 2], slopes[first : last + 1], peak - first)
+        fall = _fall(curve, knots[first : last + 2], slopes[first : last + 1], peak - first, at)
         if curve[fall[0]] - curve[fall[2]] >= max(told[row] for row in fall):
             found.append(fall)
     return found
@@ -262,6 +315,7 @@ def _fall(
     knots: Int[np.ndarray, " knot"],
     slopes: Float64[np.ndarray, " piece"],
     peak: int,
+    at: Float64[np.ndarray, " step"],
 ) -> tuple[int, int, int]:
     """Begin, steepest row and end of the fall around a piece.
 
@@ -274,8 +328,9 @@ def _fall(
     begins, ends = int(knots[first]), int(knots[last + 1])
     width = (curve[begins] - curve[ends]) / slopes[peak]  # of a straight fall that is as steep
     rows, half = np.arange(begins, ends + 1), max(1, round(width / 5))
-    before, after = (rows - half).clip(knots[0]), (rows + half).clip(max=knots[-1])
-    steep = (curve[before] - curve[after]) / (after - before)
+    before = (np.searchsorted(at, at[rows] - half, "right") - 1).clip(knots[0])
+    after = np.searchsorted(at, at[rows] + half).clip(max=knots[-1])
+    steep = (curve[before] - curve[after]) / (at[after] - at[before])
     steepest = begins + int(steep.argmax())
     small = begins + np.flatnonzero(steep < SMALL * steep.max())
     # The outer pieces bend, so that they may hold a stretch that is not steep.
