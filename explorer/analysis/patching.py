@@ -66,13 +66,23 @@ def logit_difference(
     Raises:
         UserError: the two examples cannot be compared at this answer.
     """
-    _check_pair(clean, corrupted, answer)
+    check_pair(clean, corrupted, answer)
     position, right, other = clean.positions[answer], clean.targets[answer], corrupted.targets[answer]
     passes = ensemble.passes(tokens, hooks=hooks)
     return torch.cat([logits[:, :, position, right] - logits[:, :, position, other] for logits, _ in passes])
 
 
-def _check_pair(clean: Example, corrupted: Example, answer: int) -> None:
+def check_pair(clean: Example, corrupted: Example, answer: int) -> None:
+    """Check that two examples can be compared at an answer.
+
+    Args:
+        clean, corrupted: the examples.
+        answer: which of their answers, from 0.
+
+    Raises:
+        UserError: they cannot: they differ in length or in where they ask for answers, there is no such answer, or both
+            have the same right one.
+    """
     one, other = quoted(clean.text), quoted(corrupted.text)
     if len(clean.tokens) != len(corrupted.tokens):
         raise UserError(
@@ -131,7 +141,7 @@ def patch_positions(
         UserError: the two examples cannot be compared at this answer, there is no such hook point, or its activation
             has no positions.
     """
-    _check_pair(clean, corrupted, answer)
+    check_pair(clean, corrupted, answer)
     axes = hook_axes(hook)
     if axes[0] != "pos":
         raise UserError(f"{quoted(hook, 60)} has no positions; choose a hook point such as blocks.0.hook_resid_pre.")
@@ -161,7 +171,7 @@ def patch_heads(
     Raises:
         UserError: the two examples cannot be compared at this answer.
     """
-    _check_pair(clean, corrupted, answer)
+    check_pair(clean, corrupted, answer)
     heads = [component for component in components(ensemble.cfg) if component.kind == "head"]
     # Row i of the batch has head i patched.
     rows = torch.eye(len(heads), dtype=torch.bool)
