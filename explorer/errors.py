@@ -1,4 +1,4 @@
-"""The exception for mistakes of a person, and how its sentences show what others have written."""
+"""The exception for mistakes of a person, and how sentences show names, times and what others have written."""
 
 from collections.abc import Sequence
 
@@ -44,3 +44,16 @@ def listed(names: Sequence[str], most: int = 12) -> str:
     """
     shown = list(names) if len(names) <= most else [*names[: most - 1], f"{len(names) - most + 1:,} others"]
     return " and ".join(filter(None, (", ".join(shown[:-1]), shown[-1])))
+
+
+def duration(seconds: float) -> str:
+    """A time in words.
+
+    Args:
+        seconds: not negative.
+    """
+    if seconds < 100:
+        return f"{seconds:.0f} s"
+    if seconds < 100 * 60:
+        return f"{seconds / 60:.0f} min"
+    return f"{seconds / 3600:.1f} h"

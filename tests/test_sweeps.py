@@ -210,7 +210,7 @@ def test_ctrl_c_leaves_a_sweep_that_goes_on_and_a_second_process_is_refused_mean
     assert process.returncode == 0, errors
     assert "Stopped with 0 of 6 runs; the same command goes on." in said
     assert "Traceback" not in errors
-    assert not of_session(process.pid)
+    wait_for(lambda: not of_session(process.pid))
     runs = [sweep.run(cell.name) for cell in sweep.info().cells if sweep.run(cell.name).info_file.exists()]
     assert {run.info().status for run in runs} == {"stopped"}
     before = {run.name: run.info().steps_done for run in runs}

@@ -40,6 +40,8 @@ MAY_IMPORT = {
         "training.sweep",
     },
     "sweeps.outcomes": {"analysis", "runs", "runs.sweeps", "tasks"},  # looking at a sweep imports nothing that trains
+    "measures": {"analysis", "model", "runs", "settings", "tasks"},
+    "measures.jobs": {"measures", "runs", "runs.jobs"},
     "interchange": {"model"},
     "runs.archive": {"runs", "runs.importing"},
     "runs.importing": {"interchange", "model", "runs", "runs.keeper", "settings", "tasks"},
@@ -48,19 +50,19 @@ MAY_IMPORT = {
     "film.panels": {"film"},
     "film.player": {"film"},
     "views": {
-        *("analysis", "film", "film.panels", "model", "options", "runs", "runs.sweeps", "scene", "sweeps.outcomes"),
-        *("tasks", "training.sweep"),
+        *("analysis", "film", "film.panels", "measures", "model", "options", "runs", "runs.sweeps", "scene"),
+        *("sweeps.outcomes", "tasks", "training.sweep"),
     },
     "stories": {"film", "film.panels", "options", "runs", "scene", "views"},
     "pages": {
-        "glossary",
+        *("glossary", "measures", "measures.jobs"),
         *("analysis", "film", "film.panels", "film.player", "model", "options", "runs", "runs.importing", "runs.jobs"),
         *("runs.recorder", "runs.archive", "runs.shelf", "runs.sweeps", "sweeps", "sweeps.outcomes"),
         *("scene", "settings", "stories", "tasks", "training", "training.sweep", "views"),
     },
     "cli": {
-        *("analysis", "film", "interchange", "model", "runs", "runs.archive", "runs.importing", "runs.recorder"),
-        *("runs.sweeps", "sweeps", "sweeps.outcomes"),
+        *("analysis", "film", "interchange", "measures", "model", "runs", "runs.archive", "runs.importing"),
+        *("runs.recorder", "runs.sweeps", "sweeps", "sweeps.outcomes"),
         *("scene", "settings", "stories", "tasks", "training", "training.sweep", "views"),
     },
     "streamlit_app": {"film", "pages", "scene", "views"},

@@ -13,7 +13,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from filelock import FileLock, Timeout
@@ -68,8 +68,8 @@ def start(run: Run) -> None:
             _check_free(run)
             check_room(runs)
             before = run.version()[1:]
-            process = launched("explorer.runs.jobs", runs.root, run.name, run.log)
-            wait_for(process, lambda: _has_begun(run, before), run.log, run.last_words)
+            process = launched(["explorer.runs.jobs", str(runs.root.resolve()), run.name], run.log)
+            wait_for(process, lambda: _has_begun(run, before), f"{run.name} could not be trained", run.last_words)
     except Timeout:
         raise UserError(f"Other runs are being started; try {run.name} again in a minute.") from None
     except OSError as error:
@@ -87,12 +87,11 @@ def _check_free(run: Run) -> None:
         time.sleep(0.02)
 
 
-def launched(module: str, folder: Path, name: str, log: Path) -> subprocess.Popen:
+def launched(words: Sequence[str], log: Path) -> subprocess.Popen:
     """Start a module in a process of its own, which outlives this one.
 
     Args:
-        module: its dotted name.
-        folder, name: its arguments: of all runs, and what it trains.
+        words: its dotted name, and its arguments.
         log: the file to which its output is added.
 
     Raises:
@@ -100,7 +99,7 @@ def launched(module: str, folder: Path, name: str, log: Path) -> subprocess.Pope
     """
     with log.open("ab") as output:
         process = subprocess.Popen(
-            [sys.executable, "-m", module, str(folder.resolve()), name],
+            [sys.executable, "-m", *words],
             cwd=Path(__file__).parents[2],
             stdin=subprocess.DEVNULL,
             stdout=output,
@@ -112,29 +111,29 @@ def launched(module: str, folder: Path, name: str, log: Path) -> subprocess.Pope
 
 
 def wait_for(
-    process: subprocess.Popen, has_begun: Callable[[], bool], log: Path, last_words: Callable[[], str]
+    process: subprocess.Popen, has_begun: Callable[[], bool], failure: str, last_words: Callable[[], str]
 ) -> None:
-    """Wait until a process trains, or has ended without an error.
+    """Wait until a process works, or has ended without an error.
 
     Args:
         process: as `launched` returned it.
-        has_begun: whether it trains.
-        log: of the process, in the folder of what it trains.
+        has_begun: whether it works.
+        failure: the begin of a sentence that says that it did not.
         last_words: why it failed, if it did.
 
     Raises:
         UserError: it fails, or does not begin within `START_WITHIN` seconds; it is then ended.
     """
-    name, began = log.parent.name, time.monotonic()
+    began = time.monotonic()
     while process.poll() is None:
         if has_begun():
             return
         if time.monotonic() - began > START_WITHIN:
             process.terminate()
-            raise UserError(f"{name} did not start training within {START_WITHIN} s; read {name}/{log.name}.")
+            raise UserError(f"{failure}: its process did not begin within {START_WITHIN} s; try it again.")
         time.sleep(0.05)
     if process.returncode:
-        raise UserError(f"{name} could not be trained: {last_words()}")
+        raise UserError(f"{failure}: {last_words()}")
 
 
 def _has_begun(run: Run, before: tuple[object, ...]) -> bool:

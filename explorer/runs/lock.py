@@ -10,6 +10,7 @@ from filelock import FileLock, Timeout
 
 from explorer.errors import UserError
 
+BUSY = {"training": "trained", "measuring": "measured"}
 fcntl = importlib.import_module("fcntl") if os.name == "posix" else None  # other systems have no locks that are shared
 
 
@@ -21,10 +22,11 @@ class Held:
 
     Args:
         path: of the lock, in the folder of the run.
+        work: what this process does, one of `BUSY`.
     """
 
-    def __init__(self, path: Path):
-        self._path = path
+    def __init__(self, path: Path, work: str = "training"):
+        self._path, self._work = path, work
         self._file: tuple[int, int] | None = None  # device and inode
 
     def note(self, descriptor: int) -> None:
@@ -48,8 +50,8 @@ class Held:
         if there != self._file:
             folder = self._path.parent
             raise UserError(
-                f"{folder}, or {self._path.name} in it, was removed or replaced, so its training stopped and left what "
-                f"is there as it is; resume {folder.name} if its folder is there, or train it again."
+                f"{folder}, or {self._path.name} in it, was removed or replaced, so its {self._work} stopped and left "
+                f"what is there as it is; go on with {folder.name} if its folder is there, or begin again."
             )
 
 
@@ -84,11 +86,12 @@ def is_locked(path: Path) -> bool:
 
 
 @contextlib.contextmanager
-def locked(path: Path) -> Iterator[Held]:
-    """Lock a run against other processes.
+def locked(path: Path, work: str = "training") -> Iterator[Held]:
+    """Lock a run, or something in it, against other processes.
 
     Args:
         path: of the lock, in the folder of the run, which exists.
+        work: what this process does, one of `BUSY`.
 
     Yields:
         The lock.
@@ -96,12 +99,13 @@ def locked(path: Path) -> Iterator[Held]:
     Raises:
         UserError: another process holds it, or the folder cannot be written to.
     """
-    held = Held(path)
+    held = Held(path, work)
     lock = FileLock(path, timeout=1, on_acquired=held.note)  # waits longer than `is_locked` holds it
     try:
         lock.acquire()
     except Timeout:
-        raise UserError(f"{path.parent.name} is being trained by another process; wait for it or stop it.") from None
+        sentence = f"{path.parent.name} is being {BUSY[work]} by another process; wait for it or stop it."
+        raise UserError(sentence) from None
     except OSError as error:
         raise UserError(
             f"{path} cannot be locked: {error.strerror}; see that {path.parent} is a folder that can be written to."

@@ -19,6 +19,7 @@ from explorer.settings import NAME
 INFO, METRICS, ABOUT, TOKENIZER = "run.json", "metrics.safetensors", "about.md", "tokenizer.json"
 NAMES = "up to 64 letters, digits, dots, dashes and underscores, beginning with a letter or a digit"
 SWEEP = "sweep.json"  # in the folder of a sweep, beside the folders of its runs
+MEASURES = "measures"
 SNAPSHOTS, SNAPSHOT = "snapshots", re.compile(r"step-(\d{6,})\.safetensors")
 ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")  # two letters or more: a single one is a drive of Windows
 Stamp = tuple[int, ...]  # changes whenever a file is written, replaced or made readable

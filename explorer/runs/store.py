@@ -7,6 +7,7 @@
   resume.safetensors                  everything that determines what training does next, also after its last step
   train.log                           the output of the process that trains it, if it is a job
   tokenizer.json                      how text becomes tokens, for a model of somebody else's vocabulary
+  measures/complexity.safetensors     a measure that takes minutes (`explorer.runs.measures`)
   about.md                            what there is to see in the run, if somebody wrote it down
 """
 
@@ -29,6 +30,7 @@ from explorer.runs.metrics import read_metrics
 from explorer.runs.place import (
     ABOUT,
     INFO,
+    MEASURES,
     METRICS,
     NAME,
     SNAPSHOTS,
@@ -41,7 +43,7 @@ from explorer.runs.place import (
 from explorer.runs.sentences import no_runs, of_alike
 
 RESUME, LOG, LOCK, STOP = "resume.safetensors", "train.log", ".lock", ".stop"
-FILES = (INFO, METRICS, SNAPSHOTS, RESUME, LOG, ABOUT, TOKENIZER, LOCK, STOP)
+FILES = (INFO, METRICS, SNAPSHOTS, MEASURES, RESUME, LOG, ABOUT, TOKENIZER, LOCK, STOP)
 LONGEST = 1000  # bytes of what is read of about.md
 
 
@@ -276,13 +278,13 @@ class Run:
         the run ends.
 
         Returns:
-            The status, the stamps of run.json, the metrics and about.md, None for those that do not exist, and those of
-            all snapshots.
+            The status, the stamps of run.json, the metrics, about.md and the folder of measures, None for those that
+            do not exist, and those of all snapshots.
 
         Raises:
             UserError: run.json cannot be read or understood.
         """
-        stamps = (self.runs.place.stamp(self.name, file) for file in (INFO, METRICS, ABOUT))
+        stamps = (self.runs.place.stamp(self.name, file) for file in (INFO, METRICS, ABOUT, MEASURES))
         return (self.info().status, *stamps, *self.stamps().items())
 
     # --- Its snapshots ---

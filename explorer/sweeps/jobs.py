@@ -32,13 +32,13 @@ def start(sweep: Sweep) -> None:
         raise UserError(f"{sweep.name} is being trained already.")
     log = sweep.folder / LOG
     try:
-        process = launched("explorer.sweeps.jobs", sweep.among.root, sweep.name, log)
+        process = launched(["explorer.sweeps.jobs", str(sweep.among.root.resolve()), sweep.name], log)
     except OSError as error:
         raise UserError(
             f"{sweep.name} could not be started: {error.strerror}; see that {log} can be written."
         ) from error
     silent = f"its process ended without a word; start it again, or read {log}."
-    wait_for(process, sweep.is_training, log, lambda: last_line(log) or silent)
+    wait_for(process, sweep.is_training, f"{sweep.name} could not be trained", lambda: last_line(log) or silent)
 
 
 def request_stop(sweep: Sweep) -> None:

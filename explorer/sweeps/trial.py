@@ -7,7 +7,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
-from explorer.errors import UserError
+from explorer.errors import UserError, duration
 from explorer.model.architectures import n_weights
 from explorer.runs.sweeps import SweepInfo
 from explorer.sweeps.outcomes import ARRAYS, points_of
@@ -154,19 +154,6 @@ def _outcomes_bytes(info: SweepInfo) -> float:
     kinds = 2 if plan.task.n_train(plan.training) else 1
     values = {"loss": points, "right": points, "per_token": points * tokens, "fall": tokens}
     return kinds * n * math.fsum(values[name] * dtype.itemsize for name, dtype in ARRAYS.items())
-
-
-def duration(seconds: float) -> str:
-    """A time in words.
-
-    Args:
-        seconds: not negative.
-    """
-    if seconds < 100:
-        return f"{seconds:.0f} s"
-    if seconds < 100 * 60:
-        return f"{seconds / 60:.0f} min"
-    return f"{seconds / 3600:.1f} h"
 
 
 def _size(n_bytes: float) -> str:

@@ -1,0 +1,107 @@
+"""Computes a measure of a run piece by piece, and keeps what is there on disk, so that it goes on where it was."""
+
+import dataclasses
+import time
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from explorer.errors import UserError
+from explorer.measures.measure import Measure, Measured, files_of, staleness
+from explorer.runs import Run
+from explorer.runs.files import WriteError, remove_incomplete, writing
+from explorer.runs.lock import locked
+from explorer.runs.measures import Kept, MeasureFiles, identity
+
+WRITE_EVERY = 3.0  # seconds between two writings of the file
+LOOK_EVERY = 0.2  # seconds between two looks at whether a stop is asked for
+
+
+def measure_run(
+    run: Run,
+    of: Measured,
+    measure: Measure[Any],
+    settings: Any,
+    on_piece: Callable[[int, int], object] = lambda done, n: None,
+    should_stop: Callable[[], bool] = lambda: False,
+) -> Kept | None:
+    """Compute the pieces of a measure that are missing, and keep them. What is kept of other settings, of another
+    version or of other snapshots is replaced.
+
+    Args:
+        run: on disk, where it can be written.
+        of: the run in memory.
+        measure: the measure.
+        settings: of the measure.
+        on_piece: called after each piece, with the number of those that are done, and of all.
+        should_stop: asked after each piece; if it returns true, or the stop file is there, what there is is kept.
+
+    Returns:
+        What is kept at the end; None if it was stopped before the first piece.
+
+    Raises:
+        UserError: the settings do not fit the run; another process measures; the run can only be read; or the file
+            cannot be written, or is damaged.
+    """
+    files, n = files_of(run, measure, settings), measure.n_pieces(of, settings)
+    try:
+        with writing(files.folder):
+            files.folder.mkdir(exist_ok=True)
+        with locked(files.lock_file, "measuring") as held:
+            held.check()
+            with writing(files.stop_file):
+                files.stop_file.unlink(missing_ok=True)
+            remove_incomplete(files.folder)
+            kept = files.read()
+            if kept is not None and (staleness(kept, measure, settings, of) or kept.n_pieces != n):
+                kept = None
+            if kept is None:
+                of_what = identity(of.info, of.ensemble.steps)
+                kept = Kept({}, n, dataclasses.asdict(settings), measure.version, of_what, 0.0)
+            return _Measuring(files, held.check, kept, on_piece, should_stop).run(of, measure, settings)
+    except WriteError as error:
+        raise UserError(error.sentence("measure again, which goes on where it was")) from error
+
+
+class _Measuring:
+    def __init__(
+        self,
+        files: MeasureFiles,
+        check: Callable[[], object],
+        kept: Kept,
+        on_piece: Callable[[int, int], object],
+        should_stop: Callable[[], bool],
+    ):
+        self._files, self._check, self._kept = files, check, kept
+        self._on_piece, self._should_stop = on_piece, should_stop
+        self._new: list[dict[str, Tensor]] = []
+        self._began = time.monotonic()
+
+    def run(self, of: Measured, measure: Measure[Any], settings: Any) -> Kept | None:
+        written = looked = self._began
+        if self._kept.share < 1:
+            for piece in measure.pieces(of, settings, self._kept.done):
+                self._new.append(piece)
+                now = time.monotonic()
+                if now - written > WRITE_EVERY:
+                    self._write()
+                    written = time.monotonic()
+                self._on_piece(self._kept.done + len(self._new), self._kept.n_pieces)
+                if self._should_stop() or (now - looked > LOOK_EVERY and self._files.stop_file.exists()):
+                    break
+            self._write()
+        return self._kept if self._kept.done else None
+
+    def _write(self) -> None:
+        if not self._new:
+            return
+        new = {name: torch.stack([piece[name] for piece in self._new]) for name in self._new[0]}
+        before = self._kept.tensors
+        tensors = {name: torch.cat([before[name], values]) if before else values for name, values in new.items()}
+        now = time.monotonic()
+        self._kept = dataclasses.replace(self._kept, tensors=tensors, seconds=self._kept.seconds + now - self._began)
+        self._new, self._began = [], now
+        self._check()
+        self._files.write(self._kept, self._check)

@@ -1,0 +1,75 @@
+"""Views of measures that take minutes: what they show is there once it was measured, and comes in parts until then."""
+
+from abc import abstractmethod
+from collections.abc import Sequence
+from typing import Any
+
+from explorer.errors import UserError
+from explorer.measures.measure import Measure, Measured, files_of, staleness
+from explorer.runs.measures import Kept
+from explorer.views.subject import Subject
+from explorer.views.view import Options, View
+
+Needed = tuple[Measure[Any], Any]  # a measure and its settings
+
+
+class MeasuredView(View[Options]):
+    """A view that shows such measures."""
+
+    @abstractmethod
+    def needs(self, subject: Subject, options: Options) -> Sequence[Needed]:
+        """The measures that are shown, and their settings. The view is shown when there is something of one of them.
+
+        Args:
+            subject: the run.
+            options: the view's options.
+        """
+
+    def seconds(self, subject: Subject, example: str, options: Options) -> tuple[float, ...]:
+        """How long each of `needs` takes on this machine, all of it. Arguments as for `film`."""
+        return tuple(one.seconds(measured(subject), settings) for one, settings in self.needs(subject, options))
+
+    def unavailable(self, subject: Subject, example: str, options: Options) -> str:
+        needed = self.needs(subject, options)
+        whys = [why_missing(subject, one) for one in needed]
+        if not all(whys):
+            return ""
+        names = " and ".join(f"{measure.name} {subject.name}" for measure, _ in needed[:1])
+        return f"{whys[0]} It can be measured here, or with: python -m explorer measure {names}"
+
+
+def kept(subject: Subject, needed: Needed) -> Kept | None:
+    """What there is of a measure; None if there is nothing, or nothing that fits the run.
+
+    Args:
+        subject: the run.
+        needed: the measure and its settings.
+    """
+    return None if why_missing(subject, needed) else files_of(subject.run, *needed).read()
+
+
+def why_missing(subject: Subject, needed: Needed) -> str:
+    """Why there is nothing of a measure to show, in a sentence; empty if there is something.
+
+    Args:
+        subject: the run.
+        needed: the measure and its settings.
+    """
+    measure, settings = needed
+    try:
+        found = files_of(subject.run, measure, settings).read()
+    except UserError as error:
+        return str(error)
+    if found is None:
+        return f"{measure.title} has not been measured yet."
+    stale = staleness(found, measure, settings, measured(subject))
+    return f"What was measured is {stale}." if stale else ""
+
+
+def measured(subject: Subject) -> Measured:
+    """A run, for measures.
+
+    Args:
+        subject: the run.
+    """
+    return Measured(subject.info, subject.ensemble)
