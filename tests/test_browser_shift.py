@@ -2,7 +2,9 @@
 
 from playwright.sync_api import Page
 
+from explorer.options import resolve
 from explorer.runs import Runs
+from explorer.views.subject import Subject
 from explorer.views.view import View
 from tests.browser import FILM, needs_chromium
 from tests.conftest import RUN_VIEWS
@@ -43,12 +45,17 @@ def shift(page: Page, view: View) -> float:
     return page.evaluate(SHIFTED)
 
 
+def has_film(view: View, subject: Subject) -> bool:
+    options, _ = resolve(view.options_type, subject, subject.first_example, {})
+    return not view.unavailable(subject, subject.first_example, options)
+
+
 def test_nothing_jumps_from_view_to_view(browse, app_folder):
     page = browse("/overview?run=learnt")
     page.wait_for_function(SETTLED, arg=RUN_VIEWS["overview"].heading)
     page.evaluate(WATCH)
-    info = Runs(app_folder).open("learnt").info()
-    first, *others = [view for view in RUN_VIEWS.values() if view.offered(info)]
+    subject = Subject.load(Runs(app_folder).open("learnt"))
+    first, *others = [view for view in RUN_VIEWS.values() if view.fits(subject) and has_film(view, subject)]
     way = [*others, first, others[0], first]  # every view once, and from the first to the second and back
     shifts = [(view.name, shift(page, view)) for view in way]
     assert all(moved < MOST for _, moved in shifts), shifts

@@ -73,7 +73,8 @@ def test_a_new_view_is_one_file(new_views, subject):
 def test_every_file_of_a_view_is_found_in_the_order_of_the_navigation():
     assert list(all_views()) == [
         *("overview", "losses", "answers", "heads", "components", "activations"),
-        *("circuits", "fourier", "weights", "cut", "compare", "phase-diagram", "seeds"),
+        *("circuits", "fourier", "weights", "cut", "compare", "grafts", "leads", "between", "complexity"),
+        *("phase-diagram", "seeds"),
     ]
     with pytest.raises(UserError, match="There is no view 'nope'; there are overview, "):
         get_view("nope")

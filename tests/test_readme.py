@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from explorer.measures import all_measures
 from explorer.tasks import TASKS
 
 ROOT = Path(__file__).parents[1]
@@ -29,8 +30,9 @@ def test_the_table_of_the_notebook_names_functions_that_exist(path, names):
     assert [name for name in found if not any(hasattr(kind, name) for kind in kinds)] == []
 
 
-def test_settings_that_the_readme_changes_are_settings_of_a_task():
+def test_settings_that_the_readme_changes_are_settings_of_a_task_or_a_measure():
     fields = {name for task in TASKS.values() for name in task.__dataclass_fields__} | {"d_model", "n_heads"}
+    fields |= {name for measure in all_measures().values() for name in measure.settings_type.__dataclass_fields__}
     changed = re.findall(r"--set (\w+)=", TEXT)
     assert len(changed) > 5
     assert set(changed) <= fields

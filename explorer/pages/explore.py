@@ -14,13 +14,16 @@ from explorer.film.player import play, take_ask
 from explorer.options import Context, Option, Several, options_of, texts_of
 from explorer.pages import places, state
 from explorer.pages.cache import Growing
+from explorer.pages.measuring import offer
 from explorer.pages.plain import plain
 from explorer.pages.widgets import example_input, option_input, rerun_by_itself, run_input
 from explorer.runs.sweeps import sweep_names
 from explorer.scene import Scene
 from explorer.views import all_views
+from explorer.views.measuring import MeasuredView
+from explorer.views.subject import Subject
 from explorer.views.swept import Seen, named
-from explorer.views.view import Choices, Figures, Item, Links, Note, Table, View
+from explorer.views.view import Choices, Figures, Item, Link, Links, Note, Table, View
 
 GROW = 0.1  # seconds between two parts of a growing sample
 
@@ -75,6 +78,8 @@ def _show(view: View[Any, Any]) -> None:
     session.scene = Scene(
         view.name, subject.name, session.step, session.example, texts_of(options, subject, session.example)
     )
+    if isinstance(view, MeasuredView) and isinstance(subject, Subject):
+        offer(view, subject, options)
     if problem := view.unavailable(subject, session.example, options):
         st.info(plain(problem))
         if not view.offered(subject.info):
@@ -201,14 +206,17 @@ class _Widgets:
     def set_options(self, texts: dict[str, str]) -> None:
         state.set_options(self.view, self.options, texts)
 
-    def follow_link(self, example: str | None, values: dict[str, Any]) -> None:
+    def follow_link(self, link: Link) -> None:
         """Apply the changes of a `Link` to the scene."""
         session = st.session_state
-        if example is not None:
-            session.example = example
+        if link.example is not None:
+            session.example = link.example
             session.refused.pop("choice.example", None)
-        declared = options_of(self.view.options_type)
-        self.set_options({name: declared[name].text_of(value) for name, value in values.items()})
+        view = all_views()[link.view] if link.view else self.view
+        options = state.current_options(view, self.subject) if link.view else self.options
+        declared = options_of(view.options_type)
+        texts = {name: declared[name].text_of(value) for name, value in link.options.items()}
+        state.set_options(view, options, texts)
 
 
 def _show_item(item: Item, widgets: _Widgets) -> None:
@@ -220,13 +228,15 @@ def _show_item(item: Item, widgets: _Widgets) -> None:
                 if item.title:
                     st.caption(item.title, width="content")
                 for i, link in enumerate(item.links):
-                    st.button(
+                    pressed = st.button(
                         plain(link.label),
                         key=f"link.{i}.{link.label}",
                         on_click=widgets.follow_link,
-                        args=(link.example, dict(link.options)),
+                        args=(link,),
                         help=link.help or None,
                     )
+                    if pressed and link.view:
+                        st.switch_page(st.session_state.pages[link.view])
         case Table():
             _show_table(item)
         case Figures():

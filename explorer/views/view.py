@@ -41,6 +41,7 @@ class Link:
     help: str = ""
     example: str | None = None  # the new example; None keeps the present one
     options: Mapping[str, Any] = field(default_factory=dict)  # new values of some of the view's options
+    view: str = ""  # the name of the view to go to, whose options these are; empty: this one
 
 
 @dataclass(frozen=True)

@@ -37,6 +37,7 @@ class Strip(Panel):
     median: Num[np.ndarray, "group row"]  # steps; nan: not known
     low: Num[np.ndarray, "group row"]
     high: Num[np.ndarray, "group row"]
+    middle: str = "median"  # what ``median`` is: of a single mark, what is dated
     interval: str = "interval"  # what reaches from low to high, such as "95 % interval of the median"
     log: bool = False  # whether equal ratios of steps are equal distances
 
@@ -113,12 +114,12 @@ class Strip(Panel):
                     "arrayminus": self.median[g] - self.low[g],
                     "color": colour,
                 },
-                name=f"{name}, median",
+                name=f"{name}, {figures.escaped(self.middle)}",
                 mode="markers",
                 marker={"symbol": "line-ns-open", "size": 18, "color": palette.STRONG[mode]},
                 customdata=np.stack([self.low[g], self.high[g]], 1),
                 hovertemplate=(
-                    f"median: step %{{x:,}}; {figures.escaped(self.interval)}: "
+                    f"{figures.escaped(self.middle)}: step %{{x:,}}; {figures.escaped(self.interval)}: "
                     "%{customdata[0]:,} to %{customdata[1]:,}<extra></extra>"
                 ),
             )

@@ -9,7 +9,7 @@ import { Timeline } from "../timeline.js";
 /**
  * @typedef {import("../types.d.ts").PanelData & {
  *   rows: string[], groups: string[], marks: NumberArray, names: string[][], median: NumberArray, low: NumberArray,
- *   high: NumberArray, interval: string, log: boolean,
+ *   high: NumberArray, middle: string, interval: string, log: boolean,
  * }} StripData marks are (group, row, mark); median, low and high are (group, row)
  */
 /** @typedef {{ group: number, row: number }} Lane the marks of a group in a row */
@@ -135,14 +135,14 @@ export default class Strip extends Timeline {
     this.find = finder(panel);
     this.lanes = lanesOf(panel);
     this.logSteps = panel.log;
-    this.tally =
-      LETTER * Math.max(...panel.groups.map((_, group) => 2 * String(this.find.all({ group, row: 0 })).length + 1)) + 8;
+    const most = Math.max(...panel.groups.map((_, group) => this.find.all({ group, row: 0 })));
+    this.tally = most > 1 ? LETTER * (2 * String(most).length + 1) + 8 : 0;
     this.gutter = clamp(LETTER * longest(panel.rows) + this.tally + 16, 56, 280);
     this.keys =
       panel.groups.length > 1 ? panel.groups.map((name) => element("span", { class: "key" }, element("i"), name)) : [];
     if (this.keys.length) this.stage.before(element("div", { class: "keys" }, ...this.keys));
     const isKnown = panel.median.some(Number.isFinite);
-    if (isKnown) this.tools.append(element("span", {}, `line: median; bar: ${panel.interval}`));
+    if (isKnown) this.tools.append(element("span", {}, `line: ${panel.middle}; bar: ${panel.interval}`));
   }
 
   /** Less where the panel is narrow: labels are cut. */
@@ -168,8 +168,9 @@ export default class Strip extends Timeline {
     const [median, low, high] = this.find.middle(lane);
     const ends =
       Number.isFinite(low) && Number.isFinite(high) ? `, ${this.panel.interval} ${shown(low)} to ${shown(high)}` : "";
-    const middle = Number.isFinite(median) ? `; median ${shown(median)}${ends}` : "";
-    return `${this.named(lane)}: ${this.find.reached(lane, step)} of ${this.find.all(lane)} by step ${count(step)}${middle}`;
+    const middle = Number.isFinite(median) ? `${this.panel.middle} ${shown(median)}${ends}` : "";
+    if (!this.tally) return `${this.named(lane)}: ${middle || "never"}`;
+    return `${this.named(lane)}: ${this.find.reached(lane, step)} of ${this.find.all(lane)} by step ${count(step)}${middle && `; ${middle}`}`;
   }
 
   /** @param {Lane} lane */
@@ -290,7 +291,7 @@ export default class Strip extends Timeline {
     const step = this.cursorStep;
     const type = Math.max(13, this.least);
     const every = Math.ceil(type / (at.lane + 1));
-    for (const lane of this.lanes) {
+    for (const lane of this.tally ? this.lanes : []) {
       if ((lane.row * panel.groups.length + lane.group) % every) continue;
       const text = `${this.find.reached(lane, step)}/${this.find.all(lane)}`;
       this.write(context, text, box.left - 8, at.middle(lane), { align: "right" });

@@ -1,0 +1,83 @@
+"""The way from snapshot to snapshot: how far the weights move, what lies between, and how sharp the loss is."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from explorer.analysis.between import POINTS, barrier, moves
+from explorer.film.film import Film
+from explorer.film.panels.columns import Columns
+from explorer.film.panels.panel import Panel
+from explorer.measures.sharpness import Sharpness, SharpnessSettings
+from explorer.views import panels
+from explorer.views.measuring import MeasuredView, Needed, kept
+from explorer.views.subject import Subject
+
+
+@dataclass(frozen=True)
+class Options:
+    """There are none."""
+
+
+class Between(MeasuredView[Options]):
+    name, title, icon, order = "between", "Between", "route", 13
+    heading = "What lies between two snapshots?"
+    sentence = (
+        "How far the weights have moved, whether they go straight on or turn, whether the loss rises on the straight "
+        "line from each snapshot to the next, and how sharp the valley is in which they are."
+    )
+    options_type = Options
+
+    def needs(self, subject: Subject, options: Options) -> Sequence[Needed]:
+        return [(Sharpness(), SharpnessSettings())]
+
+    def unavailable(self, subject: Subject, example: str, options: Options) -> str:
+        return ""  # the path of the weights is known at once
+
+    def uses_example(self, subject: Subject, options: Options) -> bool:
+        return False
+
+    def film(self, subject: Subject, example: str, options: Options, second: Subject | None = None) -> Film:
+        path = moves(subject.ensemble)
+        far = {"from the first snapshot": path.from_first, "length of the path": path.length}
+        shown: list[Panel] = [
+            panels.timeline(subject),
+            panels.over_snapshots(subject, "distance", "Distance of the weights", far, "", 6),
+            panels.over_snapshots(
+                subject, "turn", "Cosine of the moves before and after", {"cosine": path.cosine}, "", 6
+            ),
+        ]
+        (needed,) = self.needs(subject, options)
+        measured = kept(subject, needed)
+        if measured is not None:
+            shown += _of_line(subject, measured.tensors)
+        return Film(subject.steps, shown)
+
+
+def _of_line(subject: Subject, tensors: Mapping[str, Tensor]) -> list[Panel]:
+    n, places = len(subject.steps), tensors["place"].long()
+    sharp = torch.full((n,), torch.nan)
+    sharp[places] = tensors["sharpness"].float()
+    lines = torch.full((n, *tensors["line"].shape[1:]), torch.nan)
+    lines[places] = tensors["line"].float()
+    barriers = barrier(lines.mean(-1).T)  # (snapshot,)
+    along = lines.mean(-1)[:, None].numpy()  # (snapshot 1 point)
+    shares = [f"{i / (POINTS - 1):.0%}" for i in range(POINTS)]
+    title = "Loss on the straight line to the next snapshot"
+    return [
+        panels.over_snapshots(
+            subject,
+            "sharpness",
+            "Sharpness: the largest eigenvalue of the Hessian",
+            {"sharpness": sharp},
+            "",
+            6,
+            log=True,
+        ),
+        panels.over_snapshots(
+            subject, "barrier", "Barrier on the line to the next snapshot", {"barrier": barriers}, "nats", 6
+        ),
+        Columns("line", title, shares, ["loss"], along, unit="nats", category_axis="of the way"),
+    ]

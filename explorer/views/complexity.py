@@ -1,0 +1,161 @@
+"""How complex what a model has learnt is: the local learning coefficient over training, its health, its settings."""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from explorer.analysis.complexity import verdicts
+from explorer.analysis.components import components
+from explorer.analysis.langevin import Sampled
+from explorer.film.film import Film
+from explorer.film.panels.columns import Columns
+from explorer.film.panels.panel import Panel
+from explorer.measures.complexity import (
+    ALL,
+    Calibrated,
+    CalibrationSettings,
+    Complexity,
+    ComplexitySettings,
+    calibration,
+    sampled,
+)
+from explorer.options import Context, choice
+from explorer.views import panels
+from explorer.views.measuring import MeasuredView, Needed, kept, measured
+from explorer.views.subject import Subject
+from explorer.views.view import same_labels
+
+BINS = 30  # of the draws of a chain, in a picture of them
+GOOD, BAD = "estimate", "not to be believed"
+
+
+def _parts(context: Context) -> dict[str, str]:
+    return same_labels([ALL, *(component.name for component in components(context.subject.info.model))])
+
+
+@dataclass(frozen=True)
+class Options:
+    part: str = choice("Complexity of", _parts, widget="list", labelled=True)
+
+
+class ComplexityView(MeasuredView[Options]):
+    name, title, icon, order = "complexity", "Complexity", "landscape", 14
+    heading = "How complex is what it has learnt?"
+    sentence = (
+        "The local learning coefficient counts the directions in which the weights cannot be changed without a higher "
+        "loss. It is sampled by noisy steps around each snapshot; beside it stands whether this can be believed."
+    )
+    options_type = Options
+
+    def needs(self, subject: Subject, options: Options) -> Sequence[Needed]:
+        return [(Complexity(), _settings(subject, options)), (Calibrated(), CalibrationSettings())]
+
+    def uses_example(self, subject: Subject, options: Options) -> bool:
+        return False
+
+    def film(self, subject: Subject, example: str, options: Options, second: Subject | None = None) -> Film:
+        (complexity, grid), shown = self.needs(subject, options), list[Panel]([panels.timeline(subject)])
+        found, of_grid, look = kept(subject, complexity), kept(subject, grid), list[str]()
+        if found is not None:
+            result = sampled(measured(subject), complexity[1], found.tensors)
+            shown += _estimates(subject, result)
+            look = _told(subject, result)
+        if of_grid is not None:
+            shown.append(_calibration(subject, of_grid.tensors))
+        return Film(subject.steps, shown, look)
+
+    def look(self, subject: Subject, film: Film) -> Sequence[str]:
+        return film.look
+
+
+def _told(subject: Subject, found: Sampled) -> list[str]:
+    """What the estimate of each snapshot is, or why it cannot be believed."""
+    at, told, said = {step: i for i, step in enumerate(found.steps)}, verdicts(found), []
+    for step in subject.steps:
+        if step not in at:
+            said.append("Not measured yet.")
+            continue
+        place = at[step]
+        mean, interval = found.estimate.mean[place], found.estimate.interval[place]
+        good = f"The coefficient is {mean:.1f} ± {interval:.1f}, around a loss of {found.baseline[place]:.3g} nats."
+        said.append(f"Not to be believed here: {told[place].reason}" if told[place].reason else good)
+    return said
+
+
+def _settings(subject: Subject, options: Options) -> ComplexitySettings:
+    """Those of the plateau, if it was looked for and found."""
+    chosen = ComplexitySettings(options.part)
+    grid = kept(subject, (Calibrated(), CalibrationSettings()))
+    if grid is None or grid.share < 1:
+        return chosen
+    plateau = calibration(measured(subject), grid.tensors).choice
+    if plateau is None:
+        return chosen
+    return dataclasses.replace(chosen, n_beta=plateau.n_beta, step_size=plateau.step_size)
+
+
+def _estimates(subject: Subject, found: Sampled) -> list[Panel]:
+    frames = {step: frame for frame, step in enumerate(subject.steps)}
+    at = torch.tensor([frames[step] for step in found.steps])
+
+    def over(values: Tensor) -> Tensor:
+        """Values of the measured snapshots as those of all."""
+        whole = torch.full((len(frames), *values.shape[1:]), torch.nan, dtype=torch.float64)
+        whole[at] = values.double()
+        return whole
+
+    healthy = torch.tensor([verdict.healthy for verdict in verdicts(found)])
+    llc, interval = over(found.estimate.mean), over(found.estimate.interval)
+    is_good = over(healthy.double()) == 1
+    curves = {GOOD: llc.where(is_good, torch.nan), BAD: llc.where(~is_good, torch.nan)}
+    margins = {name: interval.where(~values.isnan(), torch.nan) for name, values in curves.items()}
+    excess = found.losses - found.baseline[:, None, None]  # (snapshot chain draw)
+    n = min(BINS, excess.shape[-1])
+    binned = torch.stack([part.mean(-1) for part in excess.tensor_split(n, -1)], -1)
+    chains = [f"chain {i + 1}" for i in range(binned.shape[1])]
+    draws = [str(int(part[0]) + 1) for part in torch.arange(excess.shape[-1]).tensor_split(n)]
+    n_chains = found.sampling.chains
+    title = f"Local learning coefficient, the mean of {n_chains} chains with three standard errors"
+    return [
+        panels.over_snapshots(subject, "llc", title, curves, "", height=320, intervals=margins),
+        panels.over_snapshots(
+            subject,
+            "ratio",
+            "Equipartition ratio: 1 if the steps are small enough",
+            {"ratio": over(found.ratio)},
+            "",
+            6,
+        ),
+        panels.over_snapshots(
+            subject, "below", "Share of draws below the snapshot's own loss", {"share": over(found.below)}, "", 6
+        ),
+        Columns(
+            "chains",
+            "Loss along the chains, above that of the snapshot",
+            draws,
+            chains,
+            over(binned).numpy(),
+            unit="nats",
+            category_axis="draw",
+        ),
+    ]
+
+
+def _calibration(subject: Subject, tensors: Mapping[str, Tensor]) -> Panel:
+    grid = calibration(measured(subject), tensors)
+    shown = grid.llc.masked_fill(~grid.healthy, torch.nan).permute(2, 0, 1)  # (snapshot n_beta step_size)
+    plateau = grid.choice
+    chosen = f"plateau at n beta {plateau.n_beta:g}, step size {plateau.step_size:g}" if plateau else "no plateau"
+    return panels.signed_maps(
+        "calibration",
+        f"Learning coefficient by settings, where it can be believed: {chosen}",
+        [f"step {step:,}" for step in grid.steps],
+        shown.expand(len(subject.steps), *shown.shape),
+        [f"{n_beta:g}" for n_beta in grid.n_betas],
+        [f"{step_size:g}" for step_size in grid.step_sizes],
+        "n beta",
+        "step size",
+    )

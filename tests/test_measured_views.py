@@ -1,0 +1,373 @@
+"""Views of measures that take minutes, and of what led the falls."""
+
+import shlex
+import shutil
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from explorer.analysis.complexity import of_run
+from explorer.analysis.grafts import graft_losses, grafted, measured_on, parts, token_losses
+from explorer.analysis.langevin import sample
+from explorer.cli.main import main
+from explorer.errors import UserError
+from explorer.film.film import Film
+from explorer.film.panels.curves import Curves
+from explorer.film.panels.pairs import Pairs
+from explorer.film.panels.strip import Strip
+from explorer.measures import complexity as complexity_measure
+from explorer.measures.complexity import (
+    Calibrated,
+    CalibrationSettings,
+    Complexity,
+    ComplexitySettings,
+    calibration,
+    sampled,
+)
+from explorer.measures.engine import measure_run
+from explorer.measures.grafts import Grafts, NoSettings, OfPart, Parts, single_parts
+from explorer.measures.measure import Measured, files_of
+from explorer.measures.sharpness import Sharpness, SharpnessSettings
+from explorer.options import resolve
+from explorer.runs import Run, Runs, recorder
+from explorer.views import complexity as complexity_view
+from explorer.views import get_view
+from explorer.views.complexity import Options
+from explorer.views.subject import Subject
+from explorer.views.view import Links, Table
+from tests.conftest import SHIPPED, until
+from tests.films import panels_of
+from tests.pages import go_to, header, opening
+
+FEW = SharpnessSettings(4)
+
+
+def measure(run: Run, *measures, pieces: int = 10**6) -> None:
+    left = iter(range(pieces - 1))
+    subject = Subject.load(run)
+    for one, settings in measures:
+        measure_run(
+            run, Measured(subject.info, subject.ensemble), one, settings, should_stop=lambda: next(left, None) is None
+        )
+
+
+@pytest.fixture(scope="module")
+def measured(root, tmp_path_factory) -> Subject:
+    """The small run, with all measures."""
+    folder = tmp_path_factory.mktemp("measured")
+    shutil.copytree(root / "small", folder / "small")
+    run = Runs(folder).open("small")
+    measure(run, (Parts(), NoSettings()), (Grafts(), OfPart("all attention")), (Sharpness(), SharpnessSettings()))
+    return Subject.load(run)
+
+
+def shown(subject: Subject, view: str, **texts: str):
+    """The film of a view, and its items below, by their kind."""
+    view, example = get_view(view), subject.first_example
+    options, problems = resolve(view.options_type, subject, example, texts)
+    assert not problems
+    assert view.unavailable(subject, example, options) == ""
+    film = view.whole_film(subject, example, options)
+    return {panel.id: panel for panel in film.panels}, film, view.below(subject, example, options)
+
+
+def why(subject: Subject, view: str, **texts: str) -> str:
+    view = get_view(view)
+    options, _ = resolve(view.options_type, subject, subject.first_example, texts)
+    return view.unavailable(subject, subject.first_example, options)
+
+
+# --- Grafts ---
+
+
+def test_the_graft_matrix_is_the_loss_of_each_pair(measured):
+    panels, film, _ = shown(measured, "grafts", part="all attention")
+    batch = measured_on(Measured(measured.info, measured.ensemble).unseen(384))
+    losses = token_losses(measured.info.model, measured.task, batch)
+    shares, found = panels["share"], panels["graft"]
+    assert isinstance(found, Pairs)
+    own = [losses(grafted(measured.ensemble, (), i, i)).mean().item() for i in range(5)]
+    for receiver, donor in ((0, 4), (4, 0), (2, 2), (3, 1)):
+        weights = grafted(measured.ensemble, parts(measured.info.model)["all attention"], receiver, donor)
+        expected = losses(weights).mean().item()
+        assert found.values[receiver, donor] == pytest.approx(expected, rel=2e-3)
+        if receiver != donor:
+            share = (own[receiver] - expected) / (own[receiver] - own[donor])
+            assert shares.values[receiver, donor] == pytest.approx(share, abs=0.05)
+    assert film.steps == (0, 10, 20, 30, 40)
+    assert np.isnan(shares.values.diagonal()).all()
+
+
+def test_parts_alone_are_columns_and_rows_of_their_matrices(measured):
+    panels, film, _ = shown(measured, "grafts", part="all attention")
+    final, early = panels["with_final"], panels["final_with"]
+    assert isinstance(final, Curves)
+    matrix = panels["graft"].values
+    (column,) = [line for line in final.lines if line.label == "all attention"]
+    (row,) = [line for line in early.lines if line.label == "all attention"]
+    np.testing.assert_array_equal(column.values, matrix[:, -1])
+    np.testing.assert_array_equal(row.values, matrix[-1])
+    everything, unchanged = (
+        {line.label: line.values for line in final.lines}[name] for name in ("everything", "unchanged")
+    )
+    assert len(set(everything.tolist())) == 1
+    assert everything[0] == unchanged[-1]
+    assert [line.label for line in final.lines] == list(single_parts(measured.info))
+    assert all(said.startswith(f"Step {step}: ") for step, said in zip(film.steps, film.look, strict=True))
+
+
+def test_one_token_is_told_apart(measured):
+    both, _, _ = shown(measured, "grafts", part="all attention")
+    alone = [shown(measured, "grafts", part="all attention", token=str(i))[0]["graft"].values for i in range(3)]
+    np.testing.assert_allclose(np.mean(alone, 0), both["graft"].values, rtol=1e-3)
+
+
+def test_a_map_appears_in_parts_as_they_come(copied):
+    measure(copied, (Grafts(), OfPart("L0H0")), pieces=2)
+    panels, _, _ = shown(Subject.load(copied), "grafts", part="L0H0")
+    rows = np.isfinite(panels["graft"].values).all(1)
+    assert rows.tolist() == [True, False, False, False, True]
+    assert "with_final" not in panels
+    again = list(
+        graft_losses(
+            copied.ensemble(),
+            copied.info().task,
+            measured_on(Measured(copied.info(), copied.ensemble()).unseen(384)),
+            parts(copied.info().model)["L0H0"],
+            [0],
+        )
+    )
+    np.testing.assert_allclose(panels["graft"].values[0], again[0].mean(-1), rtol=2e-3)
+
+
+@pytest.mark.parametrize(("view", "name"), [("grafts", "parts")])
+def test_what_is_missing_says_how_it_is_measured(copied, view, name, capsys):
+    said = why(Subject.load(copied), view)
+    assert "has not been measured yet" in said
+    command = said.partition("python -m explorer ")[2]
+    assert command == f"measure {name} small"
+    assert main([*shlex.split(command), "--checkpoints", str(copied.folder.parent)]) == 0
+    assert "Done: " in capsys.readouterr().out
+    assert why(Subject.load(copied), view) == ""
+    recorder.extend(copied, 60)
+    recorder.train(copied)
+    assert why(Subject.load(copied), view).startswith("What was measured is of other snapshots than the run has now.")
+
+
+def test_a_damaged_measure_is_said_and_hides_nothing_else(copied):
+    measure(copied, (Sharpness(), SharpnessSettings()), (Parts(), NoSettings()))
+    for file in (copied.folder / "measures").iterdir():
+        file.write_bytes(file.read_bytes()[:-3])
+    subject = Subject.load(copied)
+    assert "parts.safetensors is damaged" in why(subject, "grafts")
+    assert list(shown(subject, "between")[0]) == ["losses", "distance", "turn"]
+
+
+# --- Between snapshots ---
+
+
+def test_the_path_is_that_of_the_weights(measured):
+    panels, _, _ = shown(measured, "between")
+    flat = torch.cat([w.flatten(1) for w in measured.ensemble.weights.values()], 1).double()
+    moves = flat.diff(dim=0)
+    straight, length = (line.values for line in panels["distance"].lines)
+    np.testing.assert_allclose(straight, (flat - flat[0]).norm(dim=1), rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(length[1:], moves.norm(dim=1).cumsum(0), rtol=1e-5)
+    cosine = torch.nn.functional.cosine_similarity(moves[:-1], moves[1:], dim=1)
+    np.testing.assert_allclose(panels["turn"].lines[0].values[1:-1], cosine, rtol=1e-4)
+
+
+def test_the_line_begins_and_ends_at_snapshots(measured):
+    panels, _, _ = shown(measured, "between")
+    line = panels["line"].values[:, 0]  # (frame point)
+    assert np.isnan(line[-1]).all()
+    np.testing.assert_allclose(line[:-2, -1], line[1:-1, 0], rtol=1e-5)
+    barriers = panels["barrier"].lines[0].values
+    assert (barriers[:-1] >= 0).all()
+    straight = np.linspace(line[:-1, 0], line[:-1, -1], line.shape[1]).T
+    np.testing.assert_allclose(barriers[:-1], (line[:-1] - straight).max(1), atol=1e-5)
+    assert np.isfinite(panels["sharpness"].lines[0].values).all()
+
+
+# --- What led the fall ---
+
+
+@pytest.fixture(scope="module")
+def induction() -> Subject:
+    return Subject.load(Runs(SHIPPED).open("induction"))
+
+
+def test_changes_stand_in_the_order_of_training_and_the_table_says_the_same(induction):
+    panels, film, items = shown(induction, "leads", fall="copy 1")
+    strip = panels["changes"]
+    assert isinstance(strip, Strip)
+    steepest = strip.median[0]
+    assert (np.diff(steepest) >= 0).all()
+    assert (strip.low <= strip.median).all()
+    assert (strip.median <= strip.high).all()
+    (table,) = [item for item in items if isinstance(item, Table)]
+    (fall,) = [place for place, row in enumerate(strip.rows) if row == "the fall: loss of copy 1"]
+    at = dict(zip(strip.rows, steepest.tolist(), strict=True))
+    for measure, step, lag, verdict, least, most in zip(
+        *(table.columns[name] for name in ("measure", "at step", "lag", "", "at least", "at most")), strict=True
+    ):
+        assert step == round(at[measure])
+        assert lag == round(at[measure] - steepest[fall])
+        assert least <= lag <= most
+        assert verdict == ("led" if most < 0 else "followed" if least > 0 else "not told apart")
+    (links,) = [item for item in items if isinstance(item, Links)]
+    led = " ".join(m for m, v in zip(table.columns["measure"], table.columns[""], strict=True) if v == "led")
+    assert links.links
+    for link in links.links:
+        assert (link.view, link.options["do"]) == ("cut", "ablate")
+        assert link.options["off"][0] in led
+    assert len(film.look) == len(film.steps)
+
+
+def test_the_k_composition_of_the_first_head_led_the_fall_of_induction(induction):
+    """Of the pairs of heads whose composition is largest at any time."""
+    _, _, items = shown(induction, "leads", fall="copy 1")
+    columns = items[0].columns
+    found = dict(
+        zip(columns["measure"], zip(columns[""], columns["at least"], columns["at most"], strict=True), strict=True)
+    )
+    verdict, least, most = found["K-composition of L0H0 and L1H0"]
+    assert verdict == "led"
+    assert (least, most) < (0, 0)
+
+
+# --- Pages ---
+
+
+def test_a_measure_is_begun_from_its_page_and_shown_when_it_is_there(root, tmp_path, monkeypatch):
+    shutil.copytree(root / "small", tmp_path / "small")
+    monkeypatch.setenv("EXPLORER_CHECKPOINTS", str(tmp_path))
+    app = opening("grafts", run="small")
+    assert "has not been measured yet" in app.info[0].value
+    (button,) = [one for one in app.button if one.key == "measure.parts"]
+    button.click().run()
+    files = tmp_path / "small" / "measures" / "parts.safetensors"
+    until(lambda: files.exists() and Subject.load(Runs(tmp_path).open("small")))
+    until(lambda: not Run(tmp_path / "small").runs.place.is_training("small", ".parts.lock"))
+    app.run()
+    assert not app.exception
+    assert [panel["id"] for panel in header(app)["panels"]] == ["losses", "with_final", "final_with"]
+    assert not [one for one in app.button if one.key == "measure.parts"]
+
+
+def test_a_test_of_what_led_opens_the_view_that_ablates(monkeypatch):
+    monkeypatch.setenv("EXPLORER_CHECKPOINTS", str(SHIPPED))
+    app = opening("leads", run="induction", fall="copy 1")
+    (button,) = [one for one in app.button if one.label == "ablate L0H2"]
+    button.click().run()
+    assert app.session_state.scene.view == "cut"
+    assert dict(app.session_state.scene.options)["off"] == "L0H2"
+    assert go_to(app, "leads").session_state.scene.view == "leads"
+
+
+# --- The map of pairs ---
+
+
+def pairs(n: int = 4) -> tuple[Pairs, list[int]]:
+    values = np.arange(n * n, dtype=float).reshape(n, n)
+    return Pairs("map", "Map", values, "from", "to", low=0.0, high=9.0, unit="nats"), list(range(0, 10 * n, 10))
+
+
+def test_a_map_of_pairs_has_names_and_gaps_and_is_sent_as_it_is():
+    shown, steps = pairs()
+    assert shown.value(1, steps, ["20"]) == shown.values[2, 1]
+    with pytest.raises(LookupError):
+        shown.value(1, steps, ["25"])
+    film = Film(steps, [shown]).with_gaps([15])
+    (found,) = film.panels
+    assert found.gaps == [2]
+    assert np.isnan(found.values[2]).all()
+    assert np.isnan(found.values[:, 2]).all()
+    np.testing.assert_array_equal(found.values[np.ix_([0, 1, 3, 4], [0, 1, 3, 4])], shown.values)
+    np.testing.assert_array_equal(panels_of(film.packed)["map"]["values"], found.values)
+    with pytest.raises(ValueError, match="does not fit"):
+        Film(steps[:3], [shown])
+
+
+def test_the_figure_of_a_map_marks_the_snapshot_on_both_axes():
+    shown, steps = pairs()
+    figure = shown.figure(2, steps)
+    lines = [(line.x0, line.x1, line.y0, line.y1) for line in figure.layout.shapes]
+    assert (2, 2) in [(x0, x1) for x0, x1, _, _ in lines]
+    assert (2, 2) in [(y0, y1) for _, _, y0, y1 in lines]
+    np.testing.assert_array_equal(figure.data[0].z, shown.values)
+    assert "step 20" in figure.layout.title.text
+
+
+# --- Complexity ---
+
+QUICK = ComplexitySettings(chains=2, draws=12, burn_in=4, batch_size=32)
+
+
+@pytest.fixture
+def few(monkeypatch) -> int:
+    """The loss of a run on new examples is sampled on few of them."""
+    monkeypatch.setattr(complexity_measure, "EXAMPLES", 64)
+    return 64
+
+
+def test_the_pieces_of_the_coefficient_are_those_of_one_sampling(copied, few):
+    measure(copied, (Complexity(), QUICK))
+    of = Measured(copied.info(), copied.ensemble())
+    found = sampled(of, QUICK, files_of(copied, Complexity(), QUICK).read().tensors)
+    whole = sample(of_run(of.ensemble, of.task, of.training_data(few)), QUICK.sampling)
+    assert found.steps == whole.steps == of.ensemble.steps
+    assert torch.equal(found.baseline, whole.baseline)
+    assert torch.equal(found.losses, whole.losses.float().double())
+    assert torch.equal(found.ratios, whole.ratios)
+
+
+@pytest.mark.usefixtures("few")
+def test_a_component_has_a_file_of_its_own_and_an_unknown_one_is_refused(copied):
+    settings = replace(QUICK, part="L1 MLP")
+    measure(copied, (Complexity(), settings))
+    assert (copied.folder / "measures" / "complexity-L1-MLP.safetensors").exists()
+    with pytest.raises(UserError, match="There is no L7H0 in this model"):
+        measure(copied, (Complexity(), replace(QUICK, part="L7H0")))
+
+
+@pytest.mark.usefixtures("few")
+def test_estimates_are_drawn_as_believed_or_not_and_the_rest_is_still_missing(copied, monkeypatch):
+    monkeypatch.setattr(complexity_view, "ComplexitySettings", lambda part: replace(QUICK, part=part))
+    measure(copied, (Complexity(), QUICK), pieces=3)
+    panels, film, _ = shown(Subject.load(copied), "complexity")
+    good, bad = (line.values for line in panels["llc"].lines)
+    there = [0, 2, 4]
+    assert (np.isfinite(good) ^ np.isfinite(bad)).tolist() == [frame in there for frame in range(5)]
+    for frame, said in enumerate(film.look):
+        begin = (
+            "Not measured" if frame not in there else "The coefficient is" if np.isfinite(good[frame]) else "Not to be"
+        )
+        assert said.startswith(begin)
+    assert np.isfinite(panels["chains"].values[there]).all()
+    assert np.isnan(panels["chains"].values[[1, 3]]).all()
+
+
+@pytest.mark.usefixtures("few")
+def test_settings_are_those_of_the_plateau(copied, monkeypatch):
+    for name, value in {
+        "SHORT": {"chains": 2, "draws": 8, "burn_in": 4},
+        "N_BETAS": (2.0, 8.0),
+        "STEP_SIZES": (1e-5, 1e-4),
+        "SNAPSHOTS": 2,
+    }.items():
+        monkeypatch.setattr(complexity_measure, name, value)
+    measure(copied, (Calibrated(), CalibrationSettings()))
+    subject = Subject.load(copied)
+    of = Measured(subject.info, subject.ensemble)
+    grid = calibration(of, files_of(copied, Calibrated(), CalibrationSettings()).read().tensors)
+    assert grid.steps == (0, 40)
+    assert grid.llc.shape == (2, 2, 2)
+    assert grid.ratio.isfinite().all()
+    (needed, settings), _ = get_view("complexity").needs(subject, resolve(Options, subject, "1+2", {})[0])
+    assert needed.name == "complexity"
+    plateau = grid.choice
+    assert (settings.n_beta, settings.step_size) == ((plateau.n_beta, plateau.step_size) if plateau else (25.0, 1e-3))
+    assert "calibration" in shown(subject, "complexity")[0]
