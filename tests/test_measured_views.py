@@ -1,5 +1,6 @@
 """Views of measures that take minutes, and of what led the falls."""
 
+import re
 import shlex
 import shutil
 from dataclasses import replace
@@ -17,6 +18,7 @@ from explorer.film.film import Film
 from explorer.film.panels.curves import Curves
 from explorer.film.panels.pairs import Pairs
 from explorer.film.panels.strip import Strip
+from explorer.measures import all_measures
 from explorer.measures import complexity as complexity_measure
 from explorer.measures.complexity import (
     Calibrated,
@@ -299,6 +301,15 @@ def test_the_figure_of_a_map_marks_the_snapshot_on_both_axes():
     assert (2, 2) in [(y0, y1) for _, _, y0, y1 in lines]
     np.testing.assert_array_equal(figure.data[0].z, shown.values)
     assert "step 20" in figure.layout.title.text
+
+
+@pytest.mark.usefixtures("few")
+@pytest.mark.parametrize("name", all_measures())
+def test_a_short_trial_says_how_long_a_measure_takes_and_writes_nothing(name, copied, capsys):
+    assert main(["measure", name, "small", "--dry-run", "--checkpoints", str(copied.folder.parent)]) == 0
+    said = capsys.readouterr().out
+    assert re.fullmatch(rf"{all_measures()[name].title} of small: [\d,]+ pieces, about \d+ (s|min)\.\n", said)
+    assert not (copied.folder / "measures").exists()
 
 
 # --- Complexity ---
