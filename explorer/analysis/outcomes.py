@@ -10,7 +10,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Float, Int
-from scipy.stats import binom, binomtest
 
 PHASES = ("confusion", "memorisation", "grokking", "comprehension")
 CONFUSION, MEMORISATION, GROKKING, COMPREHENSION = range(4)
@@ -88,6 +87,8 @@ def middle(values: Float[np.ndarray, "seed ..."], confidence: float = 0.95) -> M
         values: such as steps; nan for a seed that has none.
         confidence: of the interval.
     """
+    from scipy.stats import binom  # takes half a second, and most pages need none of it
+
     n = len(values)
     ordered = np.sort(np.where(np.isnan(values), np.inf, values), axis=0)
     median = (ordered[(n - 1) // 2] + ordered[n // 2]) / 2
@@ -120,6 +121,8 @@ def order(one: Float[np.ndarray, " seed"], other: Float[np.ndarray, " seed"]) ->
     n, before = int((first != second).sum()), int((first < second).sum())
     if not n:
         return Order(0, 0, 0.0, 1.0)
+    from scipy.stats import binomtest  # as above
+
     interval = binomtest(before, n).proportion_ci(method="wilson")
     return Order(before, n, float(interval.low), float(interval.high))
 
