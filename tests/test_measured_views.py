@@ -22,15 +22,14 @@ from explorer.measures import all_measures
 from explorer.measures import complexity as complexity_measure
 from explorer.measures.complexity import (
     Calibrated,
-    CalibrationSettings,
     Complexity,
     ComplexitySettings,
     calibration,
     sampled,
 )
 from explorer.measures.engine import measure_run
-from explorer.measures.grafts import Grafts, NoSettings, OfPart, Parts, single_parts
-from explorer.measures.measure import Measured, files_of
+from explorer.measures.grafts import Grafts, OfPart, Parts, single_parts
+from explorer.measures.measure import Measured, NoSettings, files_of
 from explorer.measures.sharpness import Sharpness, SharpnessSettings
 from explorer.options import resolve
 from explorer.runs import Run, Runs, recorder
@@ -370,10 +369,10 @@ def test_settings_are_those_of_the_plateau(copied, monkeypatch):
         "SNAPSHOTS": 2,
     }.items():
         monkeypatch.setattr(complexity_measure, name, value)
-    measure(copied, (Calibrated(), CalibrationSettings()))
+    measure(copied, (Calibrated(), NoSettings()))
     subject = Subject.load(copied)
     of = Measured(subject.info, subject.ensemble)
-    grid = calibration(of, files_of(copied, Calibrated(), CalibrationSettings()).read().tensors)
+    grid = calibration(of, files_of(copied, Calibrated(), NoSettings()).read().tensors)
     assert grid.steps == (0, 40)
     assert grid.llc.shape == (2, 2, 2)
     assert grid.ratio.isfinite().all()

@@ -11,7 +11,7 @@ from torch import Tensor
 from explorer.analysis.complexity import Calibration, calibrate, of_run
 from explorer.analysis.components import parse_component
 from explorer.analysis.langevin import Problem, Sampled, Sampling, sample_in_groups
-from explorer.measures.measure import Measure, Measured, coarse_first
+from explorer.measures.measure import Measure, Measured, NoSettings, coarse_first
 from explorer.settings import check_settings, setting
 
 ALL = "all weights"
@@ -95,29 +95,24 @@ def sampled(of: Measured, settings: ComplexitySettings, tensors: Mapping[str, Te
     return Sampled(steps, settings.sampling, tensors["baseline"][order], losses, tensors["ratios"][order])
 
 
-@dataclass(frozen=True)
-class CalibrationSettings:
-    """There are none."""
-
-
-class Calibrated(Measure[CalibrationSettings]):
+class Calibrated(Measure[NoSettings]):
     """Short chains with each pair of an inverse temperature and a step size, at a few snapshots. A piece is a pair."""
 
     name, title = "calibration", "Calibration of the learning coefficient"
     sentence = "Estimates by several step sizes and temperatures: a plateau shows which can be believed."
-    settings_type = CalibrationSettings
+    settings_type = NoSettings
 
-    def n_pieces(self, of: Measured, settings: CalibrationSettings) -> int:
+    def n_pieces(self, of: Measured, settings: NoSettings) -> int:
         return len(N_BETAS) * len(STEP_SIZES)
 
-    def pieces(self, of: Measured, settings: CalibrationSettings, first: int) -> Iterator[dict[str, Tensor]]:
+    def pieces(self, of: Measured, settings: NoSettings, first: int) -> Iterator[dict[str, Tensor]]:
         problem = _problem(of, ALL).select(calibrated_at(len(of.ensemble)))
         pairs = [(n_beta, step_size) for n_beta in N_BETAS for step_size in STEP_SIZES]
         for n_beta, step_size in pairs[first:]:
             (found,) = calibrate(problem, _short(n_beta, step_size), [n_beta], [step_size])
             yield {name: getattr(found, name)[0, 0] for name in GRID}
 
-    def seconds(self, of: Measured, settings: CalibrationSettings) -> float:
+    def seconds(self, of: Measured, settings: NoSettings) -> float:
         updates = SHORT["draws"] + SHORT["burn_in"]
         each = _seconds_of_update(of, ALL, _short(N_BETAS[0], STEP_SIZES[0]))
         return each * updates * len(calibrated_at(len(of.ensemble))) * self.n_pieces(of, settings)

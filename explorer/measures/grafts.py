@@ -9,7 +9,7 @@ from torch import Tensor
 
 from explorer.analysis.grafts import NOTHING, Part, graft_losses, measured_on, parts
 from explorer.errors import UserError, quoted
-from explorer.measures.measure import Measure, Measured, coarse_first
+from explorer.measures.measure import Measure, Measured, NoSettings, coarse_first
 from explorer.runs.info import RunInfo
 from explorer.settings import setting
 from explorer.tasks.data import Batch
@@ -24,11 +24,6 @@ class OfPart:
     """Which part is grafted."""
 
     part: str = setting("of the model that is grafted, such as L0H0, embeddings or all attention", default="embeddings")
-
-
-@dataclass(frozen=True)
-class NoSettings:
-    """There are none."""
 
 
 class Grafts(Measure[OfPart]):

@@ -55,6 +55,11 @@ class Measured:
         return batch.rows(slice(n))
 
 
+@dataclass(frozen=True)
+class NoSettings:
+    """The settings of a measure that has none."""
+
+
 class Measure(ABC, Generic[Settings]):
     """A measure over all snapshots of a run, in pieces that are computed one after another."""
 

@@ -1,7 +1,6 @@
 """The way from snapshot to snapshot: how far the weights move, what lies between, and how sharp the loss is."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -11,35 +10,30 @@ from explorer.film.film import Film
 from explorer.film.panels.columns import Columns
 from explorer.film.panels.panel import Panel
 from explorer.measures.sharpness import Sharpness, SharpnessSettings
+from explorer.options import NoOptions
 from explorer.views import panels
 from explorer.views.measuring import MeasuredView, Needed, kept
 from explorer.views.subject import Subject
 
 
-@dataclass(frozen=True)
-class Options:
-    """There are none."""
-
-
-class Between(MeasuredView[Options]):
+class Between(MeasuredView[NoOptions]):
     name, title, icon, order = "between", "Between", "route", 13
     heading = "What lies between two snapshots?"
     sentence = (
         "How far the weights have moved, whether they go straight on or turn, whether the loss rises on the straight "
         "line from each snapshot to the next, and how sharp the valley is in which they are."
     )
-    options_type = Options
 
-    def needs(self, subject: Subject, options: Options) -> Sequence[Needed]:
+    def needs(self, subject: Subject, options: NoOptions) -> Sequence[Needed]:
         return [(Sharpness(), SharpnessSettings())]
 
-    def unavailable(self, subject: Subject, example: str, options: Options) -> str:
+    def unavailable(self, subject: Subject, example: str, options: NoOptions) -> str:
         return ""  # the path of the weights is known at once
 
-    def uses_example(self, subject: Subject, options: Options) -> bool:
+    def uses_example(self, subject: Subject, options: NoOptions) -> bool:
         return False
 
-    def film(self, subject: Subject, example: str, options: Options, second: Subject | None = None) -> Film:
+    def film(self, subject: Subject, example: str, options: NoOptions, second: Subject | None = None) -> Film:
         path = moves(subject.ensemble)
         far = {"from the first snapshot": path.from_first, "length of the path": path.length}
         shown: list[Panel] = [

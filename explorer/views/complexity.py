@@ -16,12 +16,12 @@ from explorer.film.panels.panel import Panel
 from explorer.measures.complexity import (
     ALL,
     Calibrated,
-    CalibrationSettings,
     Complexity,
     ComplexitySettings,
     calibration,
     sampled,
 )
+from explorer.measures.measure import NoSettings
 from explorer.options import Context, choice
 from explorer.views import panels
 from explorer.views.measuring import MeasuredView, Needed, kept, measured
@@ -51,7 +51,7 @@ class ComplexityView(MeasuredView[Options]):
     options_type = Options
 
     def needs(self, subject: Subject, options: Options) -> Sequence[Needed]:
-        return [(Complexity(), _settings(subject, options)), (Calibrated(), CalibrationSettings())]
+        return [(Complexity(), _settings(subject, options)), (Calibrated(), NoSettings())]
 
     def uses_example(self, subject: Subject, options: Options) -> bool:
         return False
@@ -88,7 +88,7 @@ def _told(subject: Subject, found: Sampled) -> list[str]:
 def _settings(subject: Subject, options: Options) -> ComplexitySettings:
     """Those of the plateau, if it was looked for and found."""
     chosen = ComplexitySettings(options.part)
-    grid = kept(subject, (Calibrated(), CalibrationSettings()))
+    grid = kept(subject, (Calibrated(), NoSettings()))
     if grid is None or grid.share < 1:
         return chosen
     plateau = calibration(measured(subject), grid.tensors).choice

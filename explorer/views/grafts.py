@@ -12,7 +12,8 @@ from explorer.film.film import Film
 from explorer.film.panels.curves import Curves
 from explorer.film.panels.pairs import Pairs
 from explorer.film.panels.panel import Panel
-from explorer.measures.grafts import UNCHANGED, Grafts, NoSettings, OfPart, Parts, single_parts
+from explorer.measures.grafts import UNCHANGED, Grafts, OfPart, Parts, single_parts
+from explorer.measures.measure import NoSettings
 from explorer.options import Context, choice
 from explorer.views import panels
 from explorer.views.measuring import MeasuredView, Needed, kept

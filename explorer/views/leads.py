@@ -19,7 +19,8 @@ from explorer.errors import UserError
 from explorer.film.film import Film
 from explorer.film.panels.curves import Curves
 from explorer.film.panels.strip import Strip
-from explorer.measures.grafts import UNCHANGED, NoSettings, Parts, single_parts
+from explorer.measures.grafts import UNCHANGED, Parts, single_parts
+from explorer.measures.measure import NoSettings
 from explorer.measures.sharpness import Sharpness, SharpnessSettings
 from explorer.options import Context, choice
 from explorer.views import fourier, panels

@@ -45,7 +45,7 @@ def kept(subject: Subject, needed: Needed) -> Kept | None:
         subject: the run.
         needed: the measure and its settings.
     """
-    return None if why_missing(subject, needed) else files_of(subject.run, *needed).read()
+    return _found(subject, needed)[0]
 
 
 def why_missing(subject: Subject, needed: Needed) -> str:
@@ -55,15 +55,20 @@ def why_missing(subject: Subject, needed: Needed) -> str:
         subject: the run.
         needed: the measure and its settings.
     """
+    return _found(subject, needed)[1]
+
+
+def _found(subject: Subject, needed: Needed) -> tuple[Kept | None, str]:
+    """What there is to show, or why there is nothing."""
     measure, settings = needed
     try:
         found = files_of(subject.run, measure, settings).read()
     except UserError as error:
-        return str(error)
+        return None, str(error)
     if found is None:
-        return f"{measure.title} has not been measured yet."
+        return None, f"{measure.title} has not been measured yet."
     stale = staleness(found, measure, settings, measured(subject))
-    return f"What was measured is {stale}." if stale else ""
+    return (None, f"What was measured is {stale}.") if stale else (found, "")
 
 
 def measured(subject: Subject) -> Measured:
