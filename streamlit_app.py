@@ -4,11 +4,16 @@ from pathlib import Path
 
 import streamlit as st
 
-from explorer.film.script import style
-from explorer.pages import address, glossary, places, runs, state, stories, train
-from explorer.pages.explore import page_of
-from explorer.scene import Scene
-from explorer.views import all_views
+from explorer.pages.starting import quick_imports
+
+with quick_imports():
+    from explorer.film.script import style
+    from explorer.pages import address, glossary, places, runs, state, stories, train
+    from explorer.pages.explore import page_of
+    from explorer.scene import Scene
+    from explorer.views import all_views
+
+    views = all_views()
 
 ICON = str(Path(__file__).parent / "explorer" / "pages" / "icon.svg")
 OPENING = "stories"  # the page at the address without a path
@@ -19,7 +24,7 @@ pages = {
     "stories": st.Page(stories.page, title="Stories", icon=":material/auto_stories:", default=True),
     **{
         name: st.Page(page_of(view), title=view.title, icon=f":material/{view.icon}:", url_path=name)
-        for name, view in all_views().items()
+        for name, view in views.items()
     },
     "runs": st.Page(runs.page, title="Runs", icon=":material/folder_open:", url_path="runs"),
     "words": st.Page(glossary.page, title="Words", icon=":material/dictionary:", url_path="words"),
@@ -31,7 +36,7 @@ name = current.url_path or OPENING
 state.begin(name)
 places.bar(name, pages)
 st.session_state.scene = None
-if name not in all_views():
+if name not in views:
     with st.container():
         state.show_notices()
 current.run()

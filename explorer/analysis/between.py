@@ -13,7 +13,6 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from jaxtyping import Float, Float64
-from scipy.sparse.linalg import ArpackNoConvergence, LinearOperator, eigsh
 from torch import Tensor
 from torch.func import functional_call
 from torch.nn.functional import cross_entropy
@@ -158,6 +157,9 @@ def top_eigenvalue(loss: Callable[[Weights], Float[Tensor, ""]], weights: Weight
         In the unit of the loss per squared weight; the largest with its sign, so it is negative only if all are. nan if
         the gradient is not finite, or if the iteration does not end after `RESTARTS` restarts.
     """
+    # Takes a tenth of a second, and most pages need none of it.
+    from scipy.sparse.linalg import ArpackNoConvergence, LinearOperator, eigsh
+
     with torch.enable_grad():
         leaves = {name: weight.detach().requires_grad_() for name, weight in weights.items()}
         along = list(leaves.values())

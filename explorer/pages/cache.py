@@ -3,7 +3,6 @@
 import contextlib
 import ctypes
 import dataclasses
-import gc
 import os
 import sys
 import threading
@@ -184,9 +183,6 @@ class Caches:
 @st.cache_resource(show_spinner=False)
 def caches() -> Caches:
     """The caches of this server."""
-    # Streamlit collects garbage after every run of the script. What is loaded by now is never garbage, and looking
-    # through it takes longer than most pages.
-    gc.freeze()
     return Caches(
         runs=ByteCache(MAX_RUN_BYTES, lambda run: run.nbytes),
         # A film holds its arrays and, once it is sent, the message made of them.
