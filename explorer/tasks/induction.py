@@ -216,18 +216,19 @@ class Induction(Task):
         )
 
     def _copied(self, starts: Tensor) -> Tensor:
-        """The positions whose next token follows from the first occurrence, copy by copy, (batch copied), from where
-        the stretch and its copies start, (batch 1+copies)."""
-        return (starts[:, 1:, None] + torch.arange(self.stretch - 1, device=starts.device)).flatten(1)
+        """The positions whose next token follows from the first occurrence, copy by copy, (... batch copied), from
+        where the stretch and its copies start, (... batch 1+copies)."""
+        return (starts[..., 1:, None] + torch.arange(self.stretch - 1, device=starts.device)).flatten(-2)
 
     def per_token(self, losses: Tensor, batch: Batch) -> Tensor:
         """As in `Task.per_token`; the random tokens are at all places that are not copied."""
         if self.answers == "copies":
             return losses.mean(-2)
-        positions = self._copied(batch.extra["starts"])  # (batch copied); answer i is at position i
-        copied = losses.gather(-1, positions.expand(*losses.shape[:-1], -1))  # (... batch copied)
-        is_random = torch.ones_like(batch.positions, dtype=torch.bool).scatter(-1, positions, False)
-        return torch.cat([copied.mean(-2), losses[..., is_random].mean(-1, keepdim=True)], -1)
+        positions = self._copied(batch.extra["starts"])  # (... batch copied); answer i is at position i
+        copied = losses.gather(-1, positions.expand(*losses.shape[:-1], -1))
+        others = losses.sum((-2, -1)) - copied.sum((-2, -1))
+        n_others = losses.shape[-2] * losses.shape[-1] - positions.shape[-2] * positions.shape[-1]
+        return torch.cat([copied.mean(-2), (others / n_others)[..., None]], -1)
 
     def endless_stream(self, batch_size: int, seed: int) -> Stream:
         return _NumpyStream(self, batch_size, seed)

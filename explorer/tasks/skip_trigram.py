@@ -201,7 +201,7 @@ class SkipTrigram(Task):
     def per_token(self, losses: Tensor, batch: Batch) -> Tensor:
         """As in `Task.per_token`: the mean over the texts of each trigram."""
         texts = (batch.targets == torch.arange(self.n_triggers, device=losses.device)).to(losses.dtype)  # (batch token)
-        return losses[..., 0] @ texts / texts.sum(0)
+        return (losses.mT @ texts / texts.sum(-2, keepdim=True))[..., 0, :]
 
     @property
     def measures(self) -> Mapping[str, Measure]:
@@ -214,9 +214,9 @@ class SkipTrigram(Task):
         original notebook has the gradient of the batch's mean loss: this one, divided by the size of the batch."""
         measured = super().measure(logits, batch, gradients)
         if gradients:
-            last = gradients[PATTERN][:, 0, -1]  # (batch key)
-            at_trigger = last.gather(1, batch.extra["trigger"][:, None])  # (batch 1)
-            measured["attention_gradient"] = self.per_token(len(last) * at_trigger.double(), batch)
+            last = gradients[PATTERN][..., 0, -1, :]  # (... batch key)
+            at_trigger = last.gather(-1, batch.extra["trigger"][..., None])  # (... batch 1)
+            measured["attention_gradient"] = self.per_token(last.shape[-2] * at_trigger.double(), batch)
         return measured
 
     # --- What is measured on it ---

@@ -273,7 +273,7 @@ class Task(ABC):
 
         Args:
             losses: (... batch answer) nats, as `losses` returns them.
-            batch: the examples.
+            batch: the examples: the same for all models of a stack, or those of each, with a leading axis.
 
         Returns:
             (... token) nats; nan for a token that does not occur in the batch.
@@ -289,16 +289,16 @@ class Task(ABC):
         """The values of `measures` on one batch.
 
         Args:
-            logits: (batch answer d_vocab_out), at the positions that predict the answers.
-            batch: the examples.
+            logits: (... batch answer d_vocab_out), at the positions that predict the answers.
+            batch: the examples: of one model, or of each of a stack, with a leading axis.
             gradients: hook point -> gradient of the batch's mean loss there, for each of `watched_gradients`; in the
                 last block only at the queries that predict answers. Empty for a test batch, for which measures that
                 need gradients are left out.
 
         Returns:
-            Name -> (line,), in the measure's unit.
+            Name -> (... line), in the measure's unit.
         """
-        return {"accuracy": (logits.argmax(-1) == batch.targets).mean(dtype=torch.float64)[None]}
+        return {"accuracy": (logits.argmax(-1) == batch.targets).mean((-2, -1), dtype=torch.float64)[..., None]}
 
     # --- Its examples ---
 

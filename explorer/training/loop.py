@@ -42,10 +42,8 @@ class Measured:
 class Learnt:
     """What is known of a batch before an update: of one model, or of each of a stack, with a leading axis."""
 
-    logits: Tensor  # (... batch answer d_vocab_out)
-    losses: Tensor  # (... batch answer) nats
-    of_activations: Mapping[str, Tensor]  # hook point -> (... batch ...), gradients of each model's mean loss
-    of_weights: Sequence[Tensor]  # (weight,) likewise
+    measured: Mapping[str, Tensor]  # "loss" -> (...), "per_token" -> (... token), and the task's measures (... line)
+    gradients: Sequence[Tensor]  # (weight,) of each model's mean loss
 
 
 class Training:
@@ -86,19 +84,17 @@ class Training:
             UserError: a loss or a weight is not finite.
         """
         while not self.over:
-            batch = self.drawn()
-            yield self.taken(batch, learn(self.model, self.task, batch, self._weights))
+            yield self.taken(learn(self.model, self.task, self.drawn(), self._weights))
 
     def drawn(self) -> Batch:
         """The batch of the next update."""
         return self._train.next().to(self.device)
 
-    def taken(self, batch: Batch, learnt: "Learnt") -> tuple[Measured, bool]:
+    def taken(self, learnt: Learnt) -> tuple[Measured, bool]:
         """Take one update.
 
         Args:
-            batch: as `drawn` returned it.
-            learnt: from it.
+            learnt: from the batch that `drawn` returned.
 
         Returns:
             An item of `updates`.
@@ -106,13 +102,11 @@ class Training:
         Raises:
             UserError: the loss or a weight is not finite.
         """
-        task, training = self.task, self.training
+        training, found = self.training, dict(learnt.measured)
         with torch.no_grad():
-            found = {"loss": learnt.losses.mean(), "per_token": task.per_token(learnt.losses, batch)}
-            found |= task.measure(learnt.logits, batch, learnt.of_activations)
             if self._test is not None and self.step % training.test_every == 0:
                 found |= {f"test_{name}": values for name, values in self._tested(self._test).items()}
-            gradients = [gradient.contiguous() for gradient in learnt.of_weights]
+            gradients = [gradient.contiguous() for gradient in learnt.gradients]
             self._optimiser.improve(self._weights, gradients, learning_rate(training, self.step))
         measured = self._measured(found)
         self.step += 1
@@ -152,9 +146,8 @@ class Training:
 
     def _tested(self, stream: Stream) -> dict[str, Tensor]:
         """Losses and measures of one test batch."""
-        task, batch = self.task, stream.next().to(self.device)
-        logits, losses = measured_on(self.model, task, batch)
-        return {"loss": losses.mean(), "per_token": task.per_token(losses, batch), **task.measure(logits, batch, {})}
+        batch = stream.next().to(self.device)
+        return _measures(self.task, batch, *measured_on(self.model, self.task, batch), {})
 
     def _measured(self, found: Mapping[str, Tensor]) -> Measured:
         """The row of this step. Only here the CPU waits for a GPU, when the whole update is queued there.
@@ -223,7 +216,7 @@ class Training:
         if int(step):
             expected |= self._moments()
             n_losses = len(self.task.loss_names) * (1 if self._test is None else 2)
-            expected["schedule"] = torch.zeros(3, n_losses, dtype=torch.float64)
+            expected["schedule"] = self.schedule.empty_state(n_losses)
         if missing := sorted(expected.keys() - state.keys()):
             raise UserError(f"The state lacks {quoted(', '.join(missing), 200)}; it is not one of this training.")
         for name, tensor in expected.items():
@@ -268,4 +261,13 @@ def learn(model: HookedModel, task: Task, batch: Batch, weights: Sequence[Tensor
         logits = logits_at(model, batch.tokens, batch.positions)
     losses = task.losses(logits, batch)
     of_weights = torch.autograd.grad(losses.mean((-2, -1)).sum(), weights)
-    return Learnt(logits.detach(), losses.detach(), gradients, of_weights)
+    with torch.no_grad():
+        return Learnt(_measures(task, batch, logits, losses, gradients), of_weights)
+
+
+def _measures(
+    task: Task, batch: Batch, logits: Tensor, losses: Tensor, gradients: Mapping[str, Tensor]
+) -> dict[str, Tensor]:
+    """All that is recorded of a batch, by name. Arguments as for `Task.measure`, and the losses."""
+    mean, per_token = losses.mean((-2, -1)), task.per_token(losses, batch)
+    return {"loss": mean, "per_token": per_token, **task.measure(logits, batch, gradients)}

@@ -22,6 +22,7 @@ class SnapshotSchedule:
 
     def __init__(self, training: TrainingConfig):
         self._training = training
+        self._follows = training.keep == "all" and not training.snapshot_every  # whether losses decide
         self._last = 0
         self._smoothed: np.ndarray | None = None  # (token,) of train and test losses together
         self._at_last: np.ndarray | None = None  # (token,) as they were at the last snapshot
@@ -39,6 +40,12 @@ class SnapshotSchedule:
             losses: (token,) float64, in nats, of the last update: train losses and then test losses, nan for those that
                 were not measured.
         """
+        training = self._training
+        if training.keep == "losses":
+            return False
+        if not self._follows:
+            every = training.snapshot_every if training.keep == "all" else 0
+            return step == training.steps or bool(every and step % every == 0)
         smoothed = latest = losses.numpy()  # numpy is faster than torch on a few numbers
         if self._smoothed is not None:
             smoothed = SMOOTHING * self._smoothed + (1 - SMOOTHING) * latest
@@ -48,27 +55,28 @@ class SnapshotSchedule:
         if self._at_last is None:
             self._at_last = smoothed
         self._at_last = np.where(np.isnan(self._at_last), smoothed, self._at_last)
-        training = self._training
-        if training.keep == "losses":
-            return False
-        if training.keep == "ends":
-            due = False
-        elif training.snapshot_every:
-            due = step % training.snapshot_every == 0
-        else:
-            moved = np.nan_to_num(np.abs(smoothed - self._at_last)).max() >= training.snapshot_moved
-            due = bool(moved) or step - self._last >= training.snapshot_share * training.steps
+        moved = np.nan_to_num(np.abs(smoothed - self._at_last)).max() >= training.snapshot_moved
+        due = moved or step - self._last >= training.snapshot_share * training.steps
         if due or step == training.steps:
             self._last, self._at_last = step, smoothed
             return True
         return False
 
     def state(self) -> Tensor:
-        """(3, token) float64: the last snapshot's step, and the smoothed losses then and now; empty before step 1."""
+        """(3, token) float64: the last snapshot's step, and the smoothed losses then and now; empty before step 1, and
+        where losses do not decide."""
         if self._smoothed is None or self._at_last is None:
             return torch.empty(0, dtype=torch.float64)
         last = np.full_like(self._smoothed, self._last)
         return torch.from_numpy(np.stack([last, self._at_last, self._smoothed]))
+
+    def empty_state(self, n_losses: int) -> Tensor:
+        """Zeros, of the shape and type of `state` after step 1.
+
+        Args:
+            n_losses: that `wants` is given.
+        """
+        return torch.zeros((3, n_losses) if self._follows else 0, dtype=torch.float64)
 
     def restore(self, state: Tensor) -> None:
         """Continue from a state.

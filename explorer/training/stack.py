@@ -74,34 +74,31 @@ class Stack:
         while self._trainings:
             batches = [training.drawn() for training in self._trainings]
             learnt = learn(self._model, self._trainings[0].task, _stacked(batches), self._weights)
-            taken = list(self._taken(batches, learnt))
+            taken = list(self._taken(learnt))
             yield taken
             for training, outcome in taken:
                 if training in self._trainings and (training.over or isinstance(outcome, UserError)):
                     self.leave(training)
 
-    def _taken(
-        self, batches: Sequence[Batch], learnt: Learnt
-    ) -> Iterator[tuple[Training, tuple[Measured, bool] | UserError]]:
-        for i, (training, batch) in enumerate(zip(self._trainings, batches, strict=True)):
-            of_activations = {name: gradient[i] for name, gradient in learnt.of_activations.items()}
-            of_weights = [gradient[i] for gradient in learnt.of_weights]
-            own = Learnt(learnt.logits[i], learnt.losses[i], of_activations, of_weights)
+    def _taken(self, learnt: Learnt) -> Iterator[tuple[Training, tuple[Measured, bool] | UserError]]:
+        for i, training in enumerate(self._trainings):
+            measured = {name: values[i] for name, values in learnt.measured.items()}
             outcome: tuple[Measured, bool] | UserError
             try:
-                outcome = training.taken(batch, own)
+                outcome = training.taken(Learnt(measured, [gradient[i] for gradient in learnt.gradients]))
             except UserError as error:  # it diverged; the others go on
                 outcome = error
             yield training, outcome
 
 
 def _stacked(batches: Sequence[Batch]) -> Batch:
-    """The examples of all trainings, with a leading axis; what else is known of them stays with each."""
-
-    def together(name: str) -> Tensor:
-        return torch.stack(_at_least_two([getattr(batch, name) for batch in batches]))
-
-    return Batch(together("tokens"), together("positions"), together("targets"))
+    """The examples of all trainings, with a leading axis."""
+    all_of = _at_least_two(list(batches))
+    extra = {name: torch.stack([batch.extra[name] for batch in all_of]) for name in batches[0].extra}
+    tokens, positions, targets = (
+        torch.stack([getattr(batch, name) for batch in all_of]) for name in ("tokens", "positions", "targets")
+    )
+    return Batch(tokens, positions, targets, extra)
 
 
 def _at_least_two(of_each: list[Any]) -> list[Any]:
