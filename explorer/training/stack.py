@@ -11,7 +11,6 @@ from collections.abc import Hashable, Iterator, Sequence
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from explorer.errors import UserError
 from explorer.model.architectures import model_from_weights
