@@ -25,11 +25,12 @@ from benchmarks.training import machine
 from explorer.runs import Runs, recorder
 from explorer.runs.sweeps import Sweep, SweepInfo, create_sweep
 from explorer.sweeps.cluster import cluster
-from explorer.sweeps.engine import processes, train_sweep
+from explorer.sweeps.engine import train_sweep
 from explorer.sweeps.outcomes import Collected, points_of, read_outcomes
 from explorer.sweeps.trial import tried
 from explorer.tasks import TASKS
 from explorer.training.sweep import SweepPlan, parsed
+from explorer.training.workers import processes
 
 TINY = ("skip-trigram", "n_letters=16", "d_model=8", "batch_size=32", "steps=1")
 NAMES = itertools.count()

@@ -13,7 +13,8 @@ from explorer.cli.main import main
 from explorer.errors import UserError
 from explorer.runs.sweeps import Sweep
 from explorer.sweeps.cluster import cluster
-from explorer.sweeps.engine import Progress, processes, train_sweep
+from explorer.sweeps.engine import Progress, train_sweep
+from explorer.training.workers import processes
 from tests.sweeping import HERE, assert_same, begun, command, made, snapshots, tiny, wait_for
 
 STEPS, KEPT = 300, ["keep=all", "snapshot_every=10"]

@@ -1,6 +1,7 @@
 """Measures that take minutes: computed in pieces, kept beside the run, stopped, gone on with, refused when stale."""
 
 import json
+import os
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -12,6 +13,7 @@ from safetensors.torch import load_file, save_file
 from explorer.cli.main import main
 from explorer.errors import UserError
 from explorer.measures import all_measures
+from explorer.measures.complexity import Complexity, ComplexitySettings
 from explorer.measures.engine import measure_run
 from explorer.measures.measure import Measure, Measured, coarse_first, files_of, staleness
 from explorer.runs import Run, Runs, recorder
@@ -38,8 +40,9 @@ class Norms(Measure[Times]):
     def n_pieces(self, of: Measured, settings: Times) -> int:
         return len(of.ensemble)
 
-    def pieces(self, of: Measured, settings: Times, first: int) -> Iterator[dict[str, torch.Tensor]]:
-        for place in coarse_first(len(of.ensemble))[first:]:
+    def pieces(self, of: Measured, settings: Times, which: range) -> Iterator[dict[str, torch.Tensor]]:
+        order = coarse_first(len(of.ensemble))
+        for place in (order[i] for i in which):
             norm = of.ensemble.weights["unembed.W_U"][place].norm()
             yield {"norm": settings.factor * norm, "step": torch.tensor(of.ensemble.steps[place])}
 
@@ -127,6 +130,42 @@ def test_the_cache_of_a_run_notices_each_piece(copied):
     assert before != between
     measure_run(copied, whole(copied), NORMS, Times())
     assert copied.version() not in (before, between)
+
+
+class Ending(Norms):
+    """Ends the process that is asked for its third piece."""
+
+    name = "ending"
+
+    def pieces(self, of: Measured, settings: Times, which: range) -> Iterator[dict[str, torch.Tensor]]:
+        for piece, found in zip(which, super().pieces(of, settings, which), strict=True):
+            if piece == 2:
+                os._exit(1)
+            yield found
+
+
+@pytest.mark.usefixtures("own_main_module")
+def test_several_processes_find_the_same(copied, tmp_path, monkeypatch):
+    shutil.copytree(copied.folder, tmp_path / "other")
+    other = Runs(tmp_path).open("other")
+    cases = ((NORMS, Times(3)), (Complexity(), ComplexitySettings(draws=3, burn_in=2)))
+    expected = [measure_run(other, whole(other), *case).tensors for case in cases]
+    monkeypatch.setattr("explorer.measures.engine.WORTH", -1.0)
+    for case, tensors in zip(cases, expected, strict=True):
+        seen = []
+        kept = measure_run(copied, whole(copied), *case, lambda done, n, seen=seen: seen.append((done, n)), workers=2)
+        assert seen == [(i, 5) for i in range(1, 6)]
+        assert kept.tensors.keys() == tensors.keys()
+        for name, values in tensors.items():
+            assert torch.equal(kept.tensors[name], values)
+
+
+@pytest.mark.usefixtures("own_main_module")
+def test_pieces_stay_when_a_process_ends(copied, monkeypatch):
+    monkeypatch.setattr("explorer.measures.engine.WORTH", -1.0)
+    with pytest.raises(UserError, match="A process that measured has ended; measure again, which goes on"):
+        measure_run(copied, whole(copied), Ending(), Times(), workers=2)
+    assert files_of(copied, Ending(), Times()).read().done in (1, 2)
 
 
 def test_two_processes_do_not_measure_the_same(copied):

@@ -18,10 +18,11 @@ from explorer.runs import Runs
 from explorer.runs.lock import locked
 from explorer.runs.sweeps import OUTCOMES, Sweep, SweepInfo, create_sweep, open_sweep
 from explorer.sweeps import trial
-from explorer.sweeps.engine import groups_of, processes, train_sweep
+from explorer.sweeps.engine import groups_of, train_sweep
 from explorer.sweeps.outcomes import Collected, measured, points_of, read_outcomes
 from explorer.tasks.skip_trigram import SkipTrigram
 from explorer.training.sweep import parsed
+from explorer.training.workers import processes
 from explorer.views.phase_diagram import Options, PhaseDiagram
 from explorer.views.swept import Swept
 from tests.conftest import same

@@ -40,7 +40,7 @@ MAY_IMPORT = {
         "training.sweep",
     },
     "sweeps.outcomes": {"analysis", "runs", "runs.sweeps", "tasks"},  # looking at a sweep imports nothing that trains
-    "measures": {"analysis", "model", "runs", "settings", "tasks"},
+    "measures": {"analysis", "model", "runs", "settings", "tasks", "training"},
     "measures.jobs": {"measures", "runs", "runs.jobs"},
     "interchange": {"model"},
     "runs.archive": {"runs", "runs.importing"},

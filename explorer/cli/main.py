@@ -63,6 +63,21 @@ def warn(sentences: str | Iterable[str]) -> None:
             print(sentence, file=sys.stderr, flush=True)
 
 
+def n_workers(asked: int | None) -> int:
+    """How many processes to start.
+
+    Args:
+        asked: by ``--workers``; None for as many as there are cores.
+
+    Raises:
+        UserError: it is no such number.
+    """
+    workers = os.cpu_count() or 1 if asked is None else asked
+    if not 1 <= workers <= 1024:
+        raise UserError(f"--workers is {workers}; it must lie between 1 and 1,024.")
+    return workers
+
+
 def say_json(value: Any) -> None:
     """Print JSON, with null for numbers that are not finite, which JSON does not have.
 

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from tqdm import tqdm
 
-from explorer.cli.main import say, warn
+from explorer.cli.main import n_workers, say, warn
 from explorer.cli.train import terminated
 from explorer.errors import UserError, duration
 from explorer.measures import all_measures, get_measure
@@ -22,6 +22,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("name", nargs="?", help="of the measure")
     parser.add_argument("run_name", metavar="run", nargs="?")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="a setting of the measure")
+    parser.add_argument("--workers", type=int, metavar="N", help="processes; default: as many as cores")
     parser.add_argument("--dry-run", action="store_true", help="only say what it would take")
 
 
@@ -32,6 +33,7 @@ def run(options: argparse.Namespace) -> None:
     measure = get_measure(options.name)
     if options.run_name is None:
         raise UserError(f"Of which run? Give its name after {measure.name}.")
+    workers = n_workers(options.workers)
     (values,) = parse_assignments(options.set, [measure.settings_type])
     settings = measure.settings_type(**values)
     torch.set_num_threads(1)  # pieces are many small passes, in which threads wait for each other
@@ -42,12 +44,14 @@ def run(options: argparse.Namespace) -> None:
     warn(subject.problems)
     if options.dry_run:
         n = measure.n_pieces(of, settings)
-        say(f"{measure.title} of {subject.name}: {n:,} pieces, about {duration(measure.seconds(of, settings))}.")
+        say(
+            f"{measure.title} of {subject.name}: {n:,} pieces, about {duration(measure.seconds(of, settings))} on one core."
+        )
         return
-    _measure(subject, of, measure, settings)
+    _measure(subject, of, measure, settings, workers)
 
 
-def _measure(subject: Subject, of: Measured, measure: Measure[Any], settings: Any) -> None:
+def _measure(subject: Subject, of: Measured, measure: Measure[Any], settings: Any, workers: int) -> None:
     bar = tqdm(unit="piece", desc=f"{measure.name} {subject.name}", delay=0.2, dynamic_ncols=True)
 
     def show(done: int, n: int) -> None:
@@ -59,7 +63,7 @@ def _measure(subject: Subject, of: Measured, measure: Measure[Any], settings: An
 
     try:
         with terminated(interrupt=True) as ended:
-            kept = measure_run(subject.run, of, measure, settings, show, lambda: bool(ended))
+            kept = measure_run(subject.run, of, measure, settings, show, lambda: bool(ended), workers)
     finally:
         with contextlib.suppress(OSError):
             bar.close()

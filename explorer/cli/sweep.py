@@ -2,24 +2,24 @@
 
 import argparse
 import contextlib
-import os
 from collections.abc import Callable
 from concurrent.futures import Executor
 
 from tqdm import tqdm
 
-from explorer.cli.main import say, warn
+from explorer.cli.main import n_workers, say, warn
 from explorer.cli.train import terminated
 from explorer.errors import UserError, quoted
 from explorer.runs import Runs
 from explorer.runs.sweeps import Sweep, check_free, create_sweep, forget_runs, open_sweep, sweep_names
 from explorer.sweeps.cluster import cluster
-from explorer.sweeps.engine import Progress, processes, train_sweep
+from explorer.sweeps.engine import Progress, train_sweep
 from explorer.sweeps.outcomes import Collected
 from explorer.sweeps.trial import tried
 from explorer.tasks import TASKS, task_named
 from explorer.training.process import DEVICES, device_named
 from explorer.training.sweep import SweepPlan, default_name, parsed
+from explorer.training.workers import processes
 
 KEEP = ("losses", "ends", "all")
 MOST_SHOWN = 4  # runs in the line of progress
@@ -50,9 +50,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> None:
     device_named(options.device)
-    workers = os.cpu_count() or 1 if options.workers is None else options.workers
-    if not 1 <= workers <= 1024:
-        raise UserError(f"--workers is {workers}; it must lie between 1 and 1,024.")
+    workers = n_workers(options.workers)
     plan = _plan(options)
     name = options.name or default_name(plan)
     runs = Runs(options.checkpoints)

@@ -63,8 +63,9 @@ class Complexity(Measure[ComplexitySettings]):
         _problem(of, settings.part)
         return len(of.ensemble)
 
-    def pieces(self, of: Measured, settings: ComplexitySettings, first: int) -> Iterator[dict[str, Tensor]]:
-        places = coarse_first(len(of.ensemble))[first:]
+    def pieces(self, of: Measured, settings: ComplexitySettings, which: range) -> Iterator[dict[str, Tensor]]:
+        order = coarse_first(len(of.ensemble))
+        places = [order[i] for i in which]
         at = dict(zip(of.ensemble.steps, range(len(of.ensemble)), strict=True))
         for found in sample_in_groups(_problem(of, settings.part).select(places), settings.sampling):
             for i, step in enumerate(found.steps):
@@ -105,10 +106,10 @@ class Calibrated(Measure[NoSettings]):
     def n_pieces(self, of: Measured, settings: NoSettings) -> int:
         return len(N_BETAS) * len(STEP_SIZES)
 
-    def pieces(self, of: Measured, settings: NoSettings, first: int) -> Iterator[dict[str, Tensor]]:
+    def pieces(self, of: Measured, settings: NoSettings, which: range) -> Iterator[dict[str, Tensor]]:
         problem = _problem(of, ALL).select(calibrated_at(len(of.ensemble)))
         pairs = [(n_beta, step_size) for n_beta in N_BETAS for step_size in STEP_SIZES]
-        for n_beta, step_size in pairs[first:]:
+        for n_beta, step_size in (pairs[i] for i in which):
             (found,) = calibrate(problem, _short(n_beta, step_size), [n_beta], [step_size])
             yield {name: getattr(found, name)[0, 0] for name in GRID}
 

@@ -40,9 +40,9 @@ class Grafts(Measure[OfPart]):
         _part(of.info, settings.part)
         return len(of.ensemble)
 
-    def pieces(self, of: Measured, settings: OfPart, first: int) -> Iterator[dict[str, Tensor]]:
-        part, batch = _part(of.info, settings.part), _batch(of)
-        for receiver in coarse_first(len(of.ensemble))[first:]:
+    def pieces(self, of: Measured, settings: OfPart, which: range) -> Iterator[dict[str, Tensor]]:
+        part, batch, order = _part(of.info, settings.part), _batch(of), coarse_first(len(of.ensemble))
+        for receiver in (order[i] for i in which):
             (row,) = graft_losses(of.ensemble, of.task, batch, part, [receiver])
             yield {"receiver": torch.tensor(receiver), "loss": row.half()}
 
@@ -60,9 +60,9 @@ class Parts(Measure[NoSettings]):
     def n_pieces(self, of: Measured, settings: NoSettings) -> int:
         return len(single_parts(of.info))
 
-    def pieces(self, of: Measured, settings: NoSettings, first: int) -> Iterator[dict[str, Tensor]]:
-        batch, last = _batch(of), len(of.ensemble) - 1
-        for part in list(single_parts(of.info).values())[first:]:
+    def pieces(self, of: Measured, settings: NoSettings, which: range) -> Iterator[dict[str, Tensor]]:
+        batch, last, each = _batch(of), len(of.ensemble) - 1, list(single_parts(of.info).values())
+        for part in (each[i] for i in which):
             column = torch.cat(list(graft_losses(of.ensemble, of.task, batch, part, donors=[last])))
             (row,) = graft_losses(of.ensemble, of.task, batch, part, [last])
             yield {"with_final": column.half(), "final_with": row.half()}

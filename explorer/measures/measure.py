@@ -98,13 +98,13 @@ class Measure(ABC, Generic[Settings]):
         """
 
     @abstractmethod
-    def pieces(self, of: Measured, settings: Settings, first: int) -> Iterator[dict[str, Tensor]]:
-        """The pieces in their order. They are the same whichever is the first.
+    def pieces(self, of: Measured, settings: Settings, which: range) -> Iterator[dict[str, Tensor]]:
+        """Some of the pieces, in their order. Each is the same, bit for bit, whichever others are asked for.
 
         Args:
             of: what is measured.
             settings: of the measure.
-            first: where to begin.
+            which: of them; may be empty.
 
         Yields:
             Name -> values of a piece, without the axis of pieces.

@@ -35,11 +35,12 @@ class Sharpness(Measure[SharpnessSettings]):
     def n_pieces(self, of: Measured, settings: SharpnessSettings) -> int:
         return len(of.ensemble)
 
-    def pieces(self, of: Measured, settings: SharpnessSettings, first: int) -> Iterator[dict[str, Tensor]]:
+    def pieces(self, of: Measured, settings: SharpnessSettings, which: range) -> Iterator[dict[str, Tensor]]:
         n = len(of.ensemble)
+        order = coarse_first(n)
         train, unseen = of.training_data(settings.examples), of.unseen(UNSEEN)
         train = train.rows(slice(settings.examples))
-        for place in coarse_first(n)[first:]:
+        for place in (order[i] for i in which):
             (top,) = sharpness(of.ensemble.select([place]), train)
             line = torch.full((POINTS, len(of.task.loss_names)), torch.nan, dtype=torch.float64)
             if place + 1 < n:
@@ -49,5 +50,5 @@ class Sharpness(Measure[SharpnessSettings]):
     def seconds(self, of: Measured, settings: SharpnessSettings) -> float:
         few = SharpnessSettings(-(-settings.examples // TRIED))
         began = time.perf_counter()
-        next(self.pieces(of, few, 0))
+        next(self.pieces(of, few, range(1)))
         return (time.perf_counter() - began) * settings.examples / few.examples * len(of.ensemble)

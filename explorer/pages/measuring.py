@@ -11,6 +11,7 @@ from explorer.pages import state
 from explorer.pages.plain import plain
 from explorer.pages.widgets import rerun_by_itself
 from explorer.runs.measures import Kept, MeasureFiles
+from explorer.training.process import run_apart
 from explorer.views.measuring import MeasuredView, Needed, kept
 from explorer.views.subject import Subject
 
@@ -35,9 +36,15 @@ def offer(view: MeasuredView[Any], subject: Subject, options: Any) -> None:
         if files.is_measuring():
             rerun_by_itself(_progress, REFRESH, needed[0].title, files, 0 if found is None else found.done)
         elif found is None:
-            _offer(needed, subject, "Measure", state.cached(view.seconds, st.session_state.example, options)[i])
+            seconds = state.cached(_seconds, view, st.session_state.example, options)
+            _offer(needed, subject, "Measure", seconds[i])
         elif found.share < 1:
             _offer(needed, subject, "Go on measuring", found.seconds_left)
+
+
+def _seconds(subject: Subject, view: MeasuredView[Any], example: str, options: Any) -> tuple[float, ...]:
+    """Of each measure, on one thread, as it is measured."""
+    return run_apart(lambda: view.seconds(subject, example, options), 1)
 
 
 def _offer(needed: Needed, subject: Subject, label: str, seconds: float) -> None:
@@ -45,7 +52,9 @@ def _offer(needed: Needed, subject: Subject, label: str, seconds: float) -> None
     with st.container(horizontal=True, vertical_alignment="center"):
         key = f"measure.{files_of(subject.run, *needed).name}"
         st.button(label, key=key, icon=":material/play_arrow:", on_click=_start, args=(subject, *needed))
-        st.caption(plain(f"{measure.title}: {measure.sentence} About {duration(seconds)} here."), width="stretch")
+        st.caption(
+            plain(f"{measure.title}: {measure.sentence} About {duration(seconds)} on one core."), width="stretch"
+        )
 
 
 def _start(subject: Subject, measure: Any, settings: Any) -> None:

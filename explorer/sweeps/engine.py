@@ -7,16 +7,11 @@ is done is never trained again, so a sweep that was killed at any moment goes on
 """
 
 import contextlib
-import multiprocessing
-import os
-import signal
-import threading
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
-from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Executor, Future, ProcessPoolExecutor, wait
+from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Executor, Future, wait
 from dataclasses import dataclass, field
 
-import torch
 from torch import Tensor
 
 from explorer.errors import UserError
@@ -49,21 +44,6 @@ class Progress:
 
 
 # --- In a worker ---
-
-
-def begin_worker() -> None:
-    """Set up a process: it computes on one thread, makes way for the app, leaves Ctrl-C to that of the sweep, and ends
-    at once when that is gone, so that nothing keeps its runs from being trained by another."""
-    torch.set_num_threads(1)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    with contextlib.suppress(OSError):
-        os.nice(5)
-    threading.Thread(target=_end_with, args=(multiprocessing.parent_process(),), daemon=True).start()
-
-
-def _end_with(parent: multiprocessing.process.BaseProcess) -> None:
-    parent.join()
-    os._exit(1)
 
 
 def train_group(root: str, sweep_name: str, names: Group, device: str) -> dict[str, tuple[dict[str, Tensor], str]]:
@@ -125,16 +105,6 @@ class _Watch:
 
 
 # --- In the process of the sweep ---
-
-
-def processes(workers: int) -> Callable[[], Executor]:
-    """Executors of processes of this machine, spawned, each on one thread.
-
-    Args:
-        workers: how many.
-    """
-    spawn = multiprocessing.get_context("spawn")
-    return lambda: ProcessPoolExecutor(workers, mp_context=spawn, initializer=begin_worker)
 
 
 def groups_of(info: SweepInfo, missing: Sequence[str]) -> list[Group]:

@@ -14,7 +14,8 @@ from explorer.runs import Runs
 from explorer.runs.files import last_line
 from explorer.runs.jobs import launched, wait_for, work
 from explorer.runs.sweeps import LOG, Sweep, open_sweep
-from explorer.sweeps.engine import processes, train_sweep
+from explorer.sweeps.engine import train_sweep
+from explorer.training.workers import processes
 
 WORKERS = os.cpu_count() or 1
 

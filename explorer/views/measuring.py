@@ -26,7 +26,7 @@ class MeasuredView(View[Options]):
         """
 
     def seconds(self, subject: Subject, example: str, options: Options) -> tuple[float, ...]:
-        """How long each of `needs` takes on this machine, all of it. Arguments as for `film`."""
+        """How long each of `needs` takes on the threads that there are, all of it. Arguments as for `film`."""
         return tuple(one.seconds(measured(subject), settings) for one, settings in self.needs(subject, options))
 
     def unavailable(self, subject: Subject, example: str, options: Options) -> str:
