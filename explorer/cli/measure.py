@@ -43,10 +43,8 @@ def run(options: argparse.Namespace) -> None:
     of = Measured(subject.info, subject.ensemble)
     warn(subject.problems)
     if options.dry_run:
-        n = measure.n_pieces(of, settings)
-        say(
-            f"{measure.title} of {subject.name}: {n:,} pieces, about {duration(measure.seconds(of, settings))} on one core."
-        )
+        n, seconds = measure.n_pieces(of, settings), measure.seconds(of, settings)
+        say(f"{measure.title} of {subject.name}: {n:,} pieces, about {duration(seconds)} on one core.")
         return
     _measure(subject, of, measure, settings, workers)
 

@@ -52,9 +52,8 @@ def _offer(needed: Needed, subject: Subject, label: str, seconds: float) -> None
     with st.container(horizontal=True, vertical_alignment="center"):
         key = f"measure.{files_of(subject.run, *needed).name}"
         st.button(label, key=key, icon=":material/play_arrow:", on_click=_start, args=(subject, *needed))
-        st.caption(
-            plain(f"{measure.title}: {measure.sentence} About {duration(seconds)} on one core."), width="stretch"
-        )
+        said = f"{measure.title}: {measure.sentence} About {duration(seconds)} on one core."
+        st.caption(plain(said), width="stretch")
 
 
 def _start(subject: Subject, measure: Any, settings: Any) -> None:
