@@ -19,7 +19,7 @@ from explorer.training.process import run_apart
 from explorer.training.stack import Stack, shape_of
 from explorer.training.sweep import Cell, SweepPlan
 
-STACKS = (4, 8, 16, 32, 64)  # runs of a stack, tried in this order as long as more are faster
+STACKS = (4, 8, 16, 32, 64)  # runs of a stack, tried in this order until two in a row are not faster
 GAIN = 0.9  # of the time for each run of fewer: more runs in a stack must take less than that
 WARM_UP, UPDATES, SECONDS = 3, 30, 1.0  # of a trial: updates before it, and at most so many of them or so long
 START = 3.0  # seconds until a process has begun: it imports torch
@@ -105,15 +105,14 @@ def _times(cells: list[Cell], most: int, device: str) -> dict[int, float]:
 
     plan = cells[0].plan
     times = {1: _seconds(training(plan, 0).updates())}
-    fastest = times[1]
+    slower = 0
     for n in STACKS:
-        if n > min(most, len(cells)):
+        if n > min(most, len(cells)) or slower == 2:  # a single one may be slow because of what others do just then
             break
+        fastest = min(times.values())
         stack = Stack([training(plan, seed) for seed in range(n)])
         times[n] = _seconds(stack.updates()) / n
-        if times[n] > GAIN * fastest:
-            break
-        fastest = times[n]
+        slower = slower + 1 if times[n] > GAIN * fastest else 0
     return times
 
 
