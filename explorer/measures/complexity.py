@@ -11,7 +11,9 @@ from torch import Tensor
 from explorer.analysis.complexity import Calibration, calibrate, of_run
 from explorer.analysis.components import parse_component
 from explorer.analysis.langevin import Problem, Sampled, Sampling, sample_in_groups
-from explorer.measures.measure import Measure, Measured, NoSettings, coarse_first
+from explorer.errors import UserError
+from explorer.measures.measure import Measure, Measured, NoSettings, coarse_first, files_of, staleness
+from explorer.runs import Run
 from explorer.settings import check_settings, setting
 
 ALL = "all weights"
@@ -54,6 +56,20 @@ class Complexity(Measure[ComplexitySettings]):
     name, title = "complexity", "Local learning coefficient"
     sentence = "How fast the loss rises around the weights of each snapshot: how complex what it has learnt is."
     settings_type = ComplexitySettings
+
+    def chosen(self, run: Run, of: Measured) -> ComplexitySettings:
+        """Those of the plateau, if it was looked for and found."""
+        measure, settings = Calibrated(), ComplexitySettings()
+        try:
+            kept = files_of(run, measure, NoSettings()).read()
+        except UserError:  # which is said where the calibration is shown
+            return settings
+        if kept is None or kept.share < 1 or staleness(kept, measure, NoSettings(), of):
+            return settings
+        plateau = calibration(of, kept.tensors).choice
+        if plateau is None:
+            return settings
+        return dataclasses.replace(settings, n_beta=plateau.n_beta, step_size=plateau.step_size)
 
     def file_name(self, settings: ComplexitySettings) -> str:
         part = "" if settings.part == ALL else f"-{settings.part.replace(' ', '-')}"

@@ -77,6 +77,15 @@ class Measure(ABC, Generic[Settings]):
         """
         return True
 
+    def chosen(self, run: Run, of: Measured) -> Settings:
+        """The settings that suit a run, unless somebody chooses others.
+
+        Args:
+            run: on disk.
+            of: the run in memory.
+        """
+        return self.settings_type()
+
     def file_name(self, settings: Settings) -> str:
         """The name of its file, without an ending; different where a run may keep several.
 

@@ -17,7 +17,6 @@ from explorer.measures.complexity import (
     ALL,
     Calibrated,
     Complexity,
-    ComplexitySettings,
     calibration,
     sampled,
 )
@@ -51,7 +50,8 @@ class ComplexityView(MeasuredView[Options]):
     options_type = Options
 
     def needs(self, subject: Subject, options: Options) -> Sequence[Needed]:
-        return [(Complexity(), _settings(subject, options)), (Calibrated(), NoSettings())]
+        chosen = Complexity().chosen(subject.run, measured(subject))
+        return [(Complexity(), dataclasses.replace(chosen, part=options.part)), (Calibrated(), NoSettings())]
 
     def uses_example(self, subject: Subject, options: Options) -> bool:
         return False
@@ -83,18 +83,6 @@ def _told(subject: Subject, found: Sampled) -> list[str]:
         good = f"The coefficient is {mean:.1f} ± {interval:.1f}, around a loss of {found.baseline[place]:.3g} nats."
         said.append(f"Not to be believed here: {told[place].reason}" if told[place].reason else good)
     return said
-
-
-def _settings(subject: Subject, options: Options) -> ComplexitySettings:
-    """Those of the plateau, if it was looked for and found."""
-    chosen = ComplexitySettings(options.part)
-    grid = kept(subject, (Calibrated(), NoSettings()))
-    if grid is None or grid.share < 1:
-        return chosen
-    plateau = calibration(measured(subject), grid.tensors).choice
-    if plateau is None:
-        return chosen
-    return dataclasses.replace(chosen, n_beta=plateau.n_beta, step_size=plateau.step_size)
 
 
 def _estimates(subject: Subject, found: Sampled) -> list[Panel]:
