@@ -101,15 +101,17 @@ def test_the_graft_matrix_is_the_loss_of_each_pair(measured):
     assert np.isnan(shares.values.diagonal()).all()
 
 
-def test_parts_alone_are_columns_and_rows_of_their_matrices(measured):
+def test_parts_alone_are_pairs_with_the_last_snapshot_on_more_examples(measured):
     panels, film, _ = shown(measured, "grafts", part="all attention")
     final, early = panels["with_final"], panels["final_with"]
     assert isinstance(final, Curves)
-    matrix = panels["graft"].values
-    (column,) = [line for line in final.lines if line.label == "all attention"]
-    (row,) = [line for line in early.lines if line.label == "all attention"]
-    np.testing.assert_array_equal(column.values, matrix[:, -1])
-    np.testing.assert_array_equal(row.values, matrix[-1])
+    batch = measured_on(Measured(measured.info, measured.ensemble).unseen(3072), 3072)
+    assert len(batch.tokens) == 1024
+    losses, attention = token_losses(measured.info.model, measured.task, batch), parts(measured.info.model)
+    for panel, receiver, donor in ((final, 1, 4), (early, 4, 1)):
+        (line,) = [line for line in panel.lines if line.label == "all attention"]
+        expected = losses(grafted(measured.ensemble, attention["all attention"], receiver, donor)).mean().item()
+        assert line.values[1] == pytest.approx(expected, rel=2e-3)
     everything, unchanged = (
         {line.label: line.values for line in final.lines}[name] for name in ("everything", "unchanged")
     )
@@ -307,7 +309,7 @@ def test_the_figure_of_a_map_marks_the_snapshot_on_both_axes():
 def test_a_short_trial_says_how_long_a_measure_takes_and_writes_nothing(name, copied, capsys):
     assert main(["measure", name, "small", "--dry-run", "--checkpoints", str(copied.folder.parent)]) == 0
     said = capsys.readouterr().out
-    assert re.fullmatch(rf"{all_measures()[name].title} of small: [\d,]+ pieces, about \d+ (s|min)\.\n", said)
+    assert re.fullmatch(rf"{all_measures()[name].title} of small: [\d,]+ pieces, about \d+ (s|min) on one core\.\n", said)
     assert not (copied.folder / "measures").exists()
 
 

@@ -113,16 +113,17 @@ def grafted(ensemble: Ensemble, part: Part, receiver: int, donor: int) -> dict[s
     return weights
 
 
-def measured_on(batch: Batch) -> Batch:
-    """The first examples of a batch, with `ANSWERS` answers together: enough for a matrix of losses, and fast.
+def measured_on(batch: Batch, answers: int = ANSWERS) -> Batch:
+    """The first examples of a batch, with so many answers together: by default enough for a matrix of losses, and fast.
 
     These are 64 sums of five digits, 12 texts of induction with 30 answers each, 384 pairs of modular addition, or 384
     texts of skip-trigrams.
 
     Args:
         batch: as from a test stream; all of it if it has fewer answers.
+        answers: how many.
     """
-    return batch.rows(slice(max(1, ANSWERS // batch.positions.shape[1])))
+    return batch.rows(slice(max(1, answers // batch.positions.shape[1])))
 
 
 def token_losses(cfg: ModelConfig, task: Task, batch: Batch) -> Callable[[Weights], Float64[Tensor, " token"]]:
@@ -179,9 +180,7 @@ def graft_losses(
         yield torch.stack([losses(grafted(ensemble, part, receiver, donor)) for donor in of_row])
 
 
-def carried(
-    matrix: Float[Tensor, "snapshot snapshot *token"], own: Float[Tensor, "snapshot *token"]
-) -> Float[Tensor, "snapshot snapshot *token"]:
+def carried(matrix: Float[Tensor, "snapshot snapshot"]) -> Float[Tensor, "snapshot snapshot"]:
     """How much of the fall of the loss between two snapshots the graft of this part alone carries.
 
     The share is (L(t1) - L(graft)) / (L(t1) - L(t2)) for receiver t1 and donor t2: 1 if the donor's part is enough for
@@ -189,11 +188,11 @@ def carried(
     ``[0, -1]`` is the share of the whole training.
 
     Args:
-        matrix: nats, from `graft_losses`, with the same snapshots as receivers and as donors.
-        own: nats, the losses of the snapshots themselves.
+        matrix: nats, from `graft_losses`, with the same snapshots as receivers and as donors; of one token, or a mean.
 
     Returns:
-        Shares; nan where the losses of the two snapshots differ by less than `MIN_FALL`.
+        Shares; nan where the losses of the two snapshots differ by less than `MIN_FALL`, or are not known.
     """
+    own = matrix.diagonal()
     fall = own[:, None] - own
     return torch.where(fall.abs() < MIN_FALL, torch.nan, (own[:, None] - matrix) / fall)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from explorer.analysis.grafts import NOTHING, Part, graft_losses, measured_on, parts
+from explorer.analysis.grafts import ANSWERS, NOTHING, Part, graft_losses, measured_on, parts
 from explorer.errors import UserError, quoted
 from explorer.measures.measure import Measure, Measured, NoSettings, coarse_first
 from explorer.runs.info import RunInfo
@@ -15,7 +15,7 @@ from explorer.settings import setting
 from explorer.tasks.data import Batch
 
 UNCHANGED = "unchanged"
-UNSEEN = 384  # examples that are drawn; as many of them are used as `measured_on` takes
+MORE = 8  # times as many answers for `Parts`, which measures far fewer pairs
 TRIED = 4  # pairs of a trial
 
 
@@ -53,7 +53,7 @@ class Grafts(Measure[OfPart]):
 class Parts(Measure[NoSettings]):
     """Each of `single_parts` in early models, and early ones in the final model. A piece is a part."""
 
-    name, title = "parts", "Parts alone"
+    name, title, version = "parts", "Parts alone", 2
     sentence = "The loss of early models with each final part, and of the final model with each early part."
     settings_type = NoSettings
 
@@ -61,14 +61,14 @@ class Parts(Measure[NoSettings]):
         return len(single_parts(of.info))
 
     def pieces(self, of: Measured, settings: NoSettings, which: range) -> Iterator[dict[str, Tensor]]:
-        batch, last, each = _batch(of), len(of.ensemble) - 1, list(single_parts(of.info).values())
+        batch, last, each = _batch(of, MORE), len(of.ensemble) - 1, list(single_parts(of.info).values())
         for part in (each[i] for i in which):
             column = torch.cat(list(graft_losses(of.ensemble, of.task, batch, part, donors=[last])))
             (row,) = graft_losses(of.ensemble, of.task, batch, part, [last])
             yield {"with_final": column.half(), "final_with": row.half()}
 
     def seconds(self, of: Measured, settings: NoSettings) -> float:
-        return _seconds_of_pair(of) * 2 * len(of.ensemble) * len(single_parts(of.info))
+        return _seconds_of_pair(of, MORE) * 2 * len(of.ensemble) * len(single_parts(of.info))
 
 
 def single_parts(info: RunInfo) -> dict[str, Part]:
@@ -87,12 +87,12 @@ def _part(info: RunInfo, name: str) -> Part:
     return known[name]
 
 
-def _batch(of: Measured) -> Batch:
-    return measured_on(of.unseen(UNSEEN))
+def _batch(of: Measured, more: int = 1) -> Batch:
+    return measured_on(of.unseen(more * ANSWERS), more * ANSWERS)
 
 
-def _seconds_of_pair(of: Measured) -> float:
-    batch = _batch(of)
+def _seconds_of_pair(of: Measured, more: int = 1) -> float:
+    batch = _batch(of, more)
     pairs = graft_losses(of.ensemble, of.task, batch, NOTHING, [0] * TRIED, [0])
     times = []
     began = time.perf_counter()

@@ -43,7 +43,8 @@ class GraftView(MeasuredView[Options]):
     heading = "Which part carries the change?"
     sentence = (
         "The weights of one part of the model are taken from one snapshot and put into another. If a late part alone "
-        "gives an early model a low loss, this part carries what was learnt."
+        "gives an early model a low loss, this part carries what was learnt. Losses are means over some 3,000 answers "
+        "that the model is not trained on, those of the map over 400."
     )
     options_type = Options
 
@@ -56,9 +57,8 @@ class GraftView(MeasuredView[Options]):
     def film(self, subject: Subject, example: str, options: Options, second: Subject | None = None) -> Film:
         of_parts, matrix = (kept(subject, needed) for needed in self.needs(subject, options))
         shown: list[Panel] = [panels.timeline(subject)]
-        own = None if of_parts is None else _of_token(of_parts.tensors["with_final"][0], options.token)
         if matrix is not None:
-            shown += _maps(subject, options, matrix.tensors, own)
+            shown += _maps(subject, options, matrix.tensors)
         if of_parts is not None:
             names = list(single_parts(subject.info))[: of_parts.done]
             titles = {"with_final": "Early models with the final part", "final_with": "Final model with early parts"}
@@ -78,14 +78,13 @@ def _of_token(losses: Tensor, token: int) -> Tensor:
     return losses.float().mean(-1) if token == ALL_TOKENS else losses[..., token].float()
 
 
-def _maps(subject: Subject, options: Options, tensors: Mapping[str, Tensor], own: Tensor | None) -> list[Panel]:
+def _maps(subject: Subject, options: Options, tensors: Mapping[str, Tensor]) -> list[Panel]:
     """The loss of each pair, and how much of the fall between the two snapshots the part alone carries.
 
     Args:
         subject: the run.
         options: of the view.
         tensors: of `Grafts`.
-        own: (snapshot,) the losses of the snapshots themselves, if they are known.
     """
     n = len(subject.steps)
     losses = torch.full((n, n), torch.nan)
@@ -94,14 +93,12 @@ def _maps(subject: Subject, options: Options, tensors: Mapping[str, Tensor], own
     found = losses.numpy()
     title = f"Loss with {options.part} of another snapshot"
     high = float(np.nanmax(found))
-    shown: list[Panel] = [Pairs("graft", title, found, *axes, low=0.0, high=high, unit="nats", span=6)]
-    if own is not None:
-        title = f"Share of the fall that {options.part} alone carries"
-        shares = carried(losses, own).numpy()
-        shown.append(
-            Pairs("share", title, shares, *axes, low=-1.0, high=1.0, unit="of the fall", scale="diverging", span=6)
-        )
-    return shown
+    of_fall = f"Share of the fall that {options.part} alone carries"
+    shares = carried(losses).numpy()
+    return [
+        Pairs("graft", title, found, *axes, low=0.0, high=high, unit="nats", span=6),
+        Pairs("share", of_fall, shares, *axes, low=-1.0, high=1.0, unit="of the fall", scale="diverging", span=6),
+    ]
 
 
 def _carried(panel: Curves, frame: int, step: int) -> str:
