@@ -30,6 +30,8 @@ STORIES |= {
     "story-facts": ("facts", 7),
     "story-order": ("order", 4),
     "story-where": ("where", 2),
+    "story-before": ("before", 4),
+    "story-before-copying": ("before-copying", 2),
 }  # story and beat
 MOVING = ("overview?run=addition&step=0", 860)
 FRAMES, LASTS, WIDTH, QUALITY = 44, 90, 1000, 70  # of the moving picture: frames, ms of each, pixels, of 100

@@ -309,9 +309,8 @@ def test_the_figure_of_a_map_marks_the_snapshot_on_both_axes():
 def test_a_short_trial_says_how_long_a_measure_takes_and_writes_nothing(name, copied, capsys):
     assert main(["measure", name, "small", "--dry-run", "--checkpoints", str(copied.folder.parent)]) == 0
     said = capsys.readouterr().out
-    assert re.fullmatch(
-        rf"{all_measures()[name].title} of small: [\d,]+ pieces, about \d+ (s|min) on one core\.\n", said
-    )
+    title = all_measures()[name].title
+    assert re.fullmatch(rf"{title} of small: [\d,]+ pieces, about \d+ (s|min) on one core\.\n", said)
     assert not (copied.folder / "measures").exists()
 
 
