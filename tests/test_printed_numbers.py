@@ -103,6 +103,7 @@ SAMPLED: Mapping[tuple[str, str], Callable[[Option, Context], list[str]]] = {
     ),
     ("cut", "off"): first,
     ("cut", "second"): first,
+    ("leads", "fall"): ends,
     ("losses", "smoothing"): ends,
     ("overview", "without"): lambda option, context: ["", last(option, context)],
 }

@@ -39,6 +39,8 @@ def page_of(view: View[Any, Any]) -> Callable[[], None]:
         if st.session_state.run is None:
             st.info(state.no_runs())
             return
+        if there := st.session_state.pop("following", ""):
+            st.switch_page(st.session_state.pages[there])
         try:
             _show(view)
         except UserError as error:
@@ -224,6 +226,7 @@ class _Widgets:
         declared = options_of(view.options_type)
         texts = {name: declared[name].text_of(value) for name, value in link.options.items()}
         state.set_options(view, options, texts)
+        session.following = link.view
 
 
 def _show_item(item: Item, widgets: _Widgets) -> None:
@@ -235,15 +238,13 @@ def _show_item(item: Item, widgets: _Widgets) -> None:
                 if item.title:
                     st.caption(item.title, width="content")
                 for i, link in enumerate(item.links):
-                    pressed = st.button(
+                    st.button(
                         plain(link.label),
                         key=f"link.{i}.{link.label}",
                         on_click=widgets.follow_link,
                         args=(link,),
                         help=link.help or None,
                     )
-                    if pressed and link.view:
-                        st.switch_page(st.session_state.pages[link.view])
         case Table():
             _show_table(item)
         case Figures():
