@@ -158,9 +158,9 @@ def _other_runs(view: View[Any, Any]) -> None:
 def _grow(growing: Growing, said: str) -> None:
     """A film that grows, until the page is run again with the final one."""
     stopped = state.sync_step()
-    growing.grow()
     _show_film(growing.film)
     st.progress(growing.share, said)
+    growing.grow()
     if stopped or growing.share == 1:
         st.rerun()
 

@@ -94,12 +94,16 @@ class Leads(GrowingView[Options]):
         items.append(Note(NO_PROOF, is_caption=True))
         curves = {curve.measure.name: curve for family in of_all for curve in family.each()}
         led = [curves[one.measure] for one in changing if one.verdict == "led"]
-        tests = {test.label: test for curve in led for test in _tests(curve)}
+        tests = {test.label: test for curve in led for test in ways_to_test(curve)}
         return [*items, Links(list(tests.values()), "Test it:")] if tests else items
 
 
-def _tests(curve: Curve) -> list[Link]:
-    """What would show whether the parts that a curve is of are a cause."""
+def ways_to_test(curve: Curve) -> list[Link]:
+    """What would show whether the parts that a curve is of are a cause.
+
+    Args:
+        curve: which led a fall.
+    """
     if curve.test == "graft":
         return [Link(f"graft {part}", view="grafts", options={"part": part}) for part in curve.parts]
     return [Link(f"ablate {part}", view="cut", options={"do": "ablate", "off": (part,)}) for part in curve.parts]

@@ -2,7 +2,7 @@
 
 import contextlib
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,7 +13,6 @@ from explorer.analysis.leads import DatedChange, Lead, SweptLead
 from explorer.errors import UserError
 from explorer.film.film import Film
 from explorer.film.panels.curves import Curves, Line
-from explorer.film.panels.panel import Panel
 from explorer.film.panels.strip import Strip
 from explorer.options import choice
 from explorer.runs import Run
@@ -82,8 +81,8 @@ class LeadsOverSeeds(GrowingView[Options, Swept]):
         self, subject: Swept, example: str, options: Options, second: Swept | None = None
     ) -> Iterator[tuple[Film, float]]:
         runs = _runs(subject, options)
-        for n in range(1, len(runs) + 1):
-            yield _film(subject, options, _seeds(subject, options, runs[:n])), n / len(runs)
+        for n in range(len(runs) + 1):
+            yield _film(subject, options, runs, _seeds(subject, options, runs[:n])), n / len(runs)
 
     def look(self, subject: Swept, film: Film) -> Sequence[str]:
         (strip,) = [panel for panel in film.panels if isinstance(panel, Strip)]
@@ -158,24 +157,29 @@ def _seed(subject: Swept, place: int, loss: str) -> _Seed:
     return _Seed(place, name, run, fall, leads.leads(fall, measures))
 
 
-def _film(subject: Swept, options: Options, seeds: Sequence[_Seed]) -> Film:
-    """The losses and the changes of all seeds, each shifted so that all fall at the same step, the median one."""
+def _film(subject: Swept, options: Options, runs: Sequence[int], seeds: Sequence[_Seed]) -> Film:
+    """The losses and the changes of the seeds in which the loss falls, each shifted so that all fall at the same step,
+    the median one; the losses of all runs, as long as there is no such seed."""
     fell = [seed for seed in seeds if seed.fall]
-    at = np.array([seed.fall.steepest for seed in fell if seed.fall])  # (seed,)
-    centre = float(np.median(at)) if fell else math.nan
-    shown: list[Panel] = [_losses(subject, options, fell, centre - at, centre)] if fell else []
-    return Film(subject.frames, [*shown, _strip(options, fell, centre)], each=EACH)
+    falls_at = {seed.place: seed.fall.steepest for seed in fell if seed.fall}
+    centre = float(np.median(list(falls_at.values()))) if fell else math.nan
+    shifts = {place: centre - at for place, at in falls_at.items()} or dict.fromkeys(runs, 0.0)
+    title = f"Loss of {options.fall} in {len(shifts)} seed{'s' * (len(shifts) > 1)}"
+    title += f", each shifted so that it falls fastest at step {centre:,.0f}" if fell else ""
+    losses = Curves("losses", title, _losses(subject, options, shifts), height=240)
+    return Film(subject.frames, [losses, _strip(options, fell, centre)], each=EACH)
 
 
-def _losses(subject: Swept, options: Options, seeds: Sequence[_Seed], shifts: np.ndarray, centre: float) -> Curves:
-    known, tokens = subject.known, falls(subject.task)[options.fall]
+def _losses(subject: Swept, options: Options, shifts: Mapping[int, float]) -> list[Line]:
+    """The loss of some runs at the steps of the film, each shifted by some steps."""
+    known, tokens, last = subject.known, falls(subject.task)[options.fall], subject.frames[-1]
     lines = []
-    for seed, shift in zip(seeds, shifts.tolist(), strict=True):
-        losses = known.unseen.per_token[seed.place][:, tokens].astype(np.float64).mean(1)  # (point,)
-        there = np.isfinite(losses)
-        lines.append(Line(seed.name, known.points[there] + shift, losses[there], 0, group=subject.name))
-    title = f"Loss of {options.fall} in {len(seeds)} seeds, each shifted so that it falls fastest at step {centre:,.0f}"
-    return Curves("shifted-losses", title, lines, height=240)
+    for place, shift in shifts.items():
+        losses, steps = known.unseen.per_token[place][:, tokens].mean(1), known.points + shift  # (point,)
+        shown = np.isfinite(losses) & (steps >= 0) & (steps <= last)
+        name = f"seed {subject.cells[place].seed}"
+        lines.append(Line(name, steps[shown], losses[shown], 0, group=subject.name))
+    return lines
 
 
 def _strip(options: Options, seeds: Sequence[_Seed], centre: float) -> Strip:

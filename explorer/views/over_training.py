@@ -155,7 +155,7 @@ def _scores(subject: Subject) -> Iterator[Family]:
             heads,
             error=found[score].std(-1) / SEQUENCES**0.5,
             span=1.0,
-            largest=f"best {score} score of a head",
+            largest=f"best {score} score",
             told=_prominent(mean, PROMINENT),
         )
 
@@ -165,9 +165,7 @@ def _composition(subject: Subject) -> Iterator[Family]:
         return
     pairs, scores = composition_scores(subject.ensemble, "K")  # (snapshot pair)
     largest = scores.amax(0).topk(min(MOST_PAIRS, len(pairs))).indices.tolist()
-    yield _of_snapshots(
-        subject, "K-composition of {}", scores, pairs, largest="largest K-composition of two heads", told=largest
-    )
+    yield _of_snapshots(subject, "K-composition of {}", scores, pairs, largest="largest K-composition", told=largest)
 
 
 def _norm(subject: Subject) -> Iterator[Family]:
