@@ -21,8 +21,8 @@ from explorer.runs import Runs
 from explorer.views.classes import class_films
 from explorer.views.heads import repeated_sequences
 from explorer.views.losses import phases
-from explorer.views.sampling import last
 from explorer.views.subject import Subject
+from explorer.views.view import last
 
 ROOT = Path(__file__).parents[1]
 FACTS = ROOT / "docs" / "facts.json"

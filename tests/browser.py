@@ -26,7 +26,8 @@ ROOT = Path(__file__).parents[1]
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
 SWITCHES = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update"]
 SECOND = 1000
-WITHOUT_FILM = ("/", "/runs", "/train", "/words", "/grafts", "/leads", "/complexity")  # or not always with one
+# Pages without a film, or not always with one.
+WITHOUT_FILM = ("/", "/runs", "/train", "/words", "/grafts", "/leads", "/complexity", "/leads-over-seeds")
 PLAYER = "document.querySelector('.film').player"  # of an exported page
 FILM = "[...document.querySelectorAll('*')].map((node) => node.shadowRoot?.querySelector('.film')).find(Boolean)"
 

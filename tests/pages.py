@@ -51,6 +51,13 @@ def go_to(app: AppTest, page: str) -> AppTest:
     return app.run()
 
 
+def grown(app: AppTest) -> AppTest:
+    """Run a page again until its film has everything in it."""
+    while app.get("progress") and not app.exception:
+        app.run()
+    return app
+
+
 def header(app: AppTest) -> dict:
     """The JSON headers of the message and the film that the player received."""
     (player,) = [one for one in app.get("bidi_component") if one.proto.component_name.endswith(".player")]

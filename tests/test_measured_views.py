@@ -36,11 +36,13 @@ from explorer.runs import Run, Runs, recorder
 from explorer.views import complexity as complexity_view
 from explorer.views import get_view
 from explorer.views.complexity import Options
+from explorer.views.leads import ways_to_test
+from explorer.views.over_training import families
 from explorer.views.subject import Subject
 from explorer.views.view import Links, Table
 from tests.conftest import SHIPPED, until
 from tests.films import panels_of
-from tests.pages import go_to, header, opening
+from tests.pages import go_to, grown, header, opening
 
 FEW = SharpnessSettings(4)
 
@@ -241,6 +243,39 @@ def test_the_k_composition_of_the_first_head_led_the_fall_of_induction(induction
     assert (least, most) < (0, 0)
 
 
+def test_what_was_measured_in_minutes_is_dated_and_a_final_part_is_tested_by_a_graft(measured):
+    last = len(measured.steps) - 1
+    found = {
+        family.name.format(*parts): family
+        for part in families(measured, "units")
+        for family in part
+        for parts in family.parts
+    }
+    assert {"sharpness", "loss with the final embeddings", "loss with the final L1 MLP"} <= set(found)
+    for name in ("embeddings", "L1 MLP"):
+        family = found[f"loss with the final {name}"]
+        assert (family.test, family.parts, family.of_any_model()) == ("graft", [(name,)], None)
+        (curve,) = family.each()
+        (link,) = ways_to_test(curve)
+        assert (link.view, link.options) == ("grafts", {"part": name})
+        grafts = parts(measured.info.model)[name]
+        batch = measured_on(measured.unseen(384))
+        (row,) = graft_losses(measured.ensemble, measured.task, batch, grafts, [0], [last])
+        assert curve.measure.values[0] == pytest.approx(float(row.mean()), rel=2e-3)
+
+
+@pytest.mark.usefixtures("few")
+def test_the_coefficient_is_dated_where_it_can_be_believed(copied, monkeypatch):
+    monkeypatch.setattr(complexity_view, "ComplexitySettings", lambda part: replace(QUICK, part=part))
+    measure(copied, (Complexity(), QUICK))
+    subject = Subject.load(copied)
+    (family,) = [one for part in families(subject, "units") for one in part if one.name == "local learning coefficient"]
+    panels, *_ = shown(subject, "complexity")
+    good, _ = panels["llc"].lines
+    np.testing.assert_allclose(family.values[:, 0], good.values, equal_nan=True)
+    np.testing.assert_allclose(3 * family.error[:, 0], good.interval, rtol=1e-6, equal_nan=True)
+
+
 # --- Pages ---
 
 
@@ -262,7 +297,7 @@ def test_a_measure_is_begun_from_its_page_and_shown_when_it_is_there(root, tmp_p
 
 def test_a_test_of_what_led_opens_the_view_that_ablates(monkeypatch):
     monkeypatch.setenv("EXPLORER_CHECKPOINTS", str(SHIPPED))
-    app = opening("leads", run="induction", fall="copy 1")
+    app = grown(opening("leads", run="induction", fall="copy 1"))
     (button,) = [one for one in app.button if one.label == "ablate L0H2"]
     button.click().run()
     assert app.session_state.scene.view == "cut"

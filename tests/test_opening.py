@@ -74,7 +74,7 @@ def test_every_file_of_a_view_is_found_in_the_order_of_the_navigation():
     assert list(all_views()) == [
         *("overview", "losses", "answers", "heads", "components", "activations"),
         *("circuits", "fourier", "weights", "cut", "compare", "grafts", "leads", "between", "complexity"),
-        *("phase-diagram", "seeds"),
+        *("phase-diagram", "seeds", "leads-over-seeds"),
     ]
     with pytest.raises(UserError, match="There is no view 'nope'; there are overview, "):
         get_view("nope")

@@ -18,8 +18,9 @@ import pytest
 from explorer.options import Choice, Context, Option, Several, Switch, options_of, resolve
 from explorer.runs import Runs
 from explorer.views import get_view, sampling
+from explorer.views.sampling import SampledView
 from explorer.views.subject import Subject
-from explorer.views.view import Choices, Note, View
+from explorer.views.view import Choices, Note
 from tests import printed
 from tests.conftest import RUN_VIEWS, SHIPPED
 from tests.plain.model import cross_entropy, forward
@@ -102,6 +103,7 @@ SAMPLED: Mapping[tuple[str, str], Callable[[Option, Context], list[str]]] = {
     ),
     ("cut", "off"): first,
     ("cut", "second"): first,
+    ("leads", "fall"): ends,
     ("losses", "smoothing"): ends,
     ("overview", "without"): lambda option, context: ["", last(option, context)],
 }
@@ -151,7 +153,7 @@ def opened(view: str, name: str, chosen: Mapping[str, str], example: str) -> Pag
         return None
     other = shown.second_run(options)
     second = loaded(other) if other else None
-    is_large = run.task["name"] in LARGE and type(shown).films is not View.films
+    is_large = run.task["name"] in LARGE and isinstance(shown, SampledView)
     shares_need_all = getattr(options, "do", "") == "patch"  # they are left out where the difference is small
     of = of_three(name) if is_large and not shares_need_all else subject
     films = shown.films(of, example, options, second[1] if second else None)

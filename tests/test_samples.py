@@ -18,8 +18,9 @@ from explorer.runs import Runs
 from explorer.tasks.induction import Induction
 from explorer.views import cut, sampling
 from explorer.views.heads import IN_CONTEXT, scores_films
-from explorer.views.sampling import grown, last
+from explorer.views.sampling import grown
 from explorer.views.subject import Subject
+from explorer.views.view import last
 from tests.conftest import SHIPPED, random_ensemble
 from tests.films import values
 

@@ -64,7 +64,7 @@ def test_a_sweep_is_opened_like_a_run_at_its_end_with_the_views_of_sweeps(at):
     assert app.session_state.step == 40
     assert app.selectbox(key="choice.run").options == ["small", "plane", "seeds"]
     labels = [link.proto.label for link in app.get("page_link")]
-    assert labels[-2:] == ["Phase diagram", "Seeds"]
+    assert labels[-3:] == ["Phase diagram", "Seeds", "Leads over seeds"]
     app.selectbox(key="choice.run").set_value("seeds").run()
     assert (address(app).view, address(app).run) == ("seeds", "seeds")
     app.selectbox(key="choice.run").set_value("small").run()
@@ -166,7 +166,7 @@ def test_two_sweeps_are_compared_in_one_strip(sweeps, at):
 
 def test_a_view_of_runs_does_not_open_a_sweep_and_the_reverse(sweeps):
     for line, message in (
-        ("overview?run=plane", "The view overview shows runs, and plane is a sweep; its views: phase-diagram, seeds."),
+        ("overview?run=plane", "The view overview shows runs, and plane is a sweep; its views: phase-diagram, seeds, "),
         ("seeds?run=small", "The view seeds shows sweeps, and small is a run; its views: overview, "),
         ("phase-diagram?run=seeds", "The runs of seeds differ in nothing but their seeds"),
     ):

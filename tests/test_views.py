@@ -24,8 +24,8 @@ from explorer.views import (
 )
 from explorer.views.activation_points import Points
 from explorer.views.classes import class_films
-from explorer.views.sampling import last
 from explorer.views.subject import Subject
+from explorer.views.view import last
 from tests.conftest import FINITE, MODEL, SHIPPED, TASK
 from tests.films import of, values
 

@@ -26,8 +26,8 @@ from explorer.views import (
     weights,
 )
 from explorer.views.fourier_pairs import Entry
-from explorer.views.sampling import last
 from explorer.views.subject import Subject
+from explorer.views.view import last
 from tests.conftest import SHIPPED
 from tests.films import of, values
 

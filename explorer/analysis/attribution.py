@@ -2,6 +2,7 @@
 
 Axes
     snapshot       snapshots of the run
+    example        one of several, where there are several
     answer         the tokens that the example asks for, predicted with teacher forcing
     component      what is added to the residual stream: the embedding, each head, each MLP...
     stage          points along the residual stream
@@ -22,7 +23,7 @@ from torch import Tensor
 from explorer.analysis.components import components
 from explorer.model.ensemble import Ensemble, Hooks
 from explorer.model.transformer import ModelConfig, Transformer
-from explorer.tasks.data import Example
+from explorer.tasks.data import Batch, Example
 
 
 @dataclass(frozen=True)
@@ -30,8 +31,16 @@ class Attribution:
     """How much each component adds to the logits of the right answers."""
 
     components: tuple[str, ...]  # of "embedding", "positions", "L0H0", ..., "L0 MLP", ..., "bias" those of the model
-    values: Float[Tensor, "snapshot answer component"]  # in logits
-    logits: Float[Tensor, "snapshot answer"]  # of the right answer, centred as the values are: their sum
+    values: Float[Tensor, "snapshot *example answer component"]  # in logits
+    logits: Float[Tensor, "snapshot *example answer"]  # of the right answer, centred as the values are: their sum
+
+    def of(self, example: int) -> "Attribution":
+        """That of one of several examples.
+
+        Args:
+            example: its place.
+        """
+        return Attribution(self.components, self.values[:, example], self.logits[:, example])
 
 
 def direct_logit_attribution(
@@ -54,7 +63,7 @@ def direct_logit_attribution(
             a hook changes between there and the logits is not attributed to any component.
     """
     logits, cache = ensemble.run(example.tokens[None], attribution_hooks(ensemble.cfg), hooks=hooks)
-    return attributed(ensemble, example, logits, cache, centred)
+    return attributed(ensemble, example.batch, logits, cache, centred).of(0)
 
 
 def attribution_hooks(cfg: ModelConfig) -> list[str]:
@@ -68,10 +77,26 @@ def attribution_hooks(cfg: ModelConfig) -> list[str]:
     return [*_sources(cfg), *(["ln_final.hook_scale"] if cfg.layer_norm else [])]
 
 
+def batch_attribution(ensemble: Ensemble, batch: Batch) -> Attribution:
+    """`direct_logit_attribution` of several examples, centred, and for some snapshots at a time.
+
+    Args:
+        ensemble: the snapshots.
+        batch: the examples.
+    """
+    parts, start = list[Attribution](), 0
+    for logits, cache in ensemble.passes(batch.tokens, attribution_hooks(ensemble.cfg)):
+        some = ensemble.select(slice(start, start + len(logits)))
+        parts.append(attributed(some, batch, logits, cache, centred=True))
+        start += len(logits)
+    values, logits = (torch.cat([getattr(part, name) for part in parts]) for name in ("values", "logits"))
+    return Attribution(parts[0].components, values, logits)
+
+
 def attributed(
     ensemble: Ensemble,
-    example: Example,
-    logits: Float[Tensor, "snapshot 1 pos d_vocab_out"],
+    batch: Batch,
+    logits: Float[Tensor, "snapshot example pos d_vocab_out"],
     cache: Mapping[str, Tensor],
     centred: bool,
 ) -> Attribution:
@@ -79,29 +104,31 @@ def attributed(
 
     Args:
         ensemble: the snapshots.
-        example: the only example of the pass.
+        batch: the examples of the pass.
         logits: of the pass.
         cache: of the pass, with the activations at `attribution_hooks`.
         centred: as there.
     """
     cfg = ensemble.cfg
+    rows = torch.arange(len(batch.tokens))[:, None]
     if cfg.architecture == "table":
         (head,) = components(cfg)
-        right = _right_logits(cache[head.hook][:, 0, example.positions, 0], example.targets, centred)
+        right = _right_logits(cache[head.hook][:, rows, batch.positions, 0], batch.targets, centred)
         return Attribution((head.name,), right[..., None], right)
-    at_answers = {name: cache[name][:, 0, example.positions] for name in attribution_hooks(cfg)}
+    at_answers = {name: cache[name][:, rows, batch.positions] for name in attribution_hooks(cfg)}
 
     # The direction of the residual stream along which the right logit grows.
     W_U = ensemble.weights["unembed.W_U"]
-    direction = rearrange(W_U[:, :, example.targets], "snapshot d_model answer -> snapshot answer d_model")
+    to_last = "snapshot d_model example answer -> snapshot example answer d_model"
+    direction = rearrange(W_U[:, :, batch.targets], to_last)
     if centred:
-        direction = direction - W_U.mean(-1)[:, None]
-    biases: list[Tensor] = []  # each (snapshot answer)
+        direction = direction - W_U.mean(-1)[:, None, None]
+    biases: list[Tensor] = []  # each (snapshot example answer)
     if cfg.unembed_bias:
         b_U = ensemble.weights["unembed.b_U"]
-        biases.append(b_U[:, example.targets] - (b_U.mean(-1, keepdim=True) if centred else 0))
+        biases.append(b_U[:, batch.targets] - (b_U.mean(-1)[:, None, None] if centred else 0))
     if cfg.layer_norm:
-        w, b = ensemble.weights["ln_final.w"][:, None], ensemble.weights["ln_final.b"][:, None]
+        w, b = (ensemble.weights[f"ln_final.{name}"][:, None, None] for name in "wb")
         biases.append((direction * b).sum(-1))
         direction = direction * w
         direction = (direction - direction.mean(-1, keepdim=True)) / at_answers["ln_final.hook_scale"]
@@ -111,20 +138,22 @@ def attributed(
         output = at_answers[hook]
         if hook.endswith("hook_z"):
             W_O = ensemble.weights[hook.replace("hook_z", "W_O")]
-            through_W_O = "snapshot head d_head d_model, snapshot answer d_model -> snapshot answer head d_head"
-            added = (output * einsum(W_O, direction, through_W_O)).sum(-1)  # (snapshot answer head)
+            through_W_O = (
+                "snapshot head d_head d_model, snapshot example answer d_model -> snapshot example answer head d_head"
+            )
+            added = (output * einsum(W_O, direction, through_W_O)).sum(-1)  # (snapshot example answer head)
         else:
-            added = (output * direction).sum(-1)[..., None]  # (snapshot answer 1)
+            added = (output * direction).sum(-1)[..., None]  # (snapshot example answer 1)
         names += labels
         values.append(gain * added)
     if cfg.attn_bias:
         for layer in range(cfg.n_layers):
-            b_O = ensemble.weights[f"blocks.{layer}.attn.b_O"][:, None]
+            b_O = ensemble.weights[f"blocks.{layer}.attn.b_O"][:, None, None]
             biases.append(cfg.residual_gain ** (cfg.n_layers - 1 - layer) * (direction * b_O).sum(-1))
     if biases:
         names.append("bias")
         values.append(torch.stack(biases).sum(0)[..., None])
-    right = _right_logits(logits[:, 0, example.positions], example.targets, centred)
+    right = _right_logits(logits[:, rows, batch.positions], batch.targets, centred)
     return Attribution(tuple(names), torch.cat(values, -1), right)
 
 
@@ -141,9 +170,9 @@ def _sources(cfg: ModelConfig) -> dict[str, tuple[list[str], float]]:
 
 
 def _right_logits(
-    logits: Float[Tensor, "snapshot answer d_vocab_out"], targets: Int[Tensor, " answer"], centred: bool
-) -> Float[Tensor, "snapshot answer"]:
-    right = logits[:, torch.arange(len(targets)), targets]
+    logits: Float[Tensor, "snapshot example answer d_vocab_out"], targets: Int[Tensor, "example answer"], centred: bool
+) -> Float[Tensor, "snapshot example answer"]:
+    right = logits.gather(-1, targets.expand(logits.shape[:-1])[..., None])[..., 0]
     return right - logits.mean(-1) if centred else right
 
 

@@ -26,7 +26,7 @@ Bootstrap.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -95,6 +95,7 @@ class SweptLead:
     measure: str
     lag: Middle  # median lag, in steps; a seed without a change counts as later than all others
     led: Order  # in how many of the seeds that tell it led; it did not where it never changed
+    n_followed: int
     n_untold: int  # seeds in which the two are not told apart
     n_seeds: int  # in which the token's loss fell
 
@@ -162,7 +163,15 @@ def leads(fall: DatedChange, measures: Sequence[Measure], window: float | None =
         In the order of their changes; last, those without any.
     """
     near = WINDOW * (fall.ends - fall.begins) if window is None else window
-    table = [_lead(fall, measure, near) for measure in measures]
+    return in_order(_lead(fall, measure, near) for measure in measures)
+
+
+def in_order(table: Iterable[Lead]) -> list[Lead]:
+    """Leads in the order of the changes; last, those without any.
+
+    Args:
+        table: in any order.
+    """
     return sorted(table, key=lambda one: math.inf if one.change is None else one.lag)
 
 
@@ -182,7 +191,8 @@ def over_seeds(tables: Sequence[Sequence[Lead]]) -> list[SweptLead]:
         sides = np.array([side[lead.verdict] for lead in of_seeds])
         lags = middle(np.array([lead.lag for lead in of_seeds]), CONFIDENCE)
         led = order(sides, np.zeros(len(sides)))
-        found.append(SweptLead(name, lags, led, int((sides == 0).sum()), len(of_seeds)))
+        n_followed, n_untold = int((sides == 1).sum()), int((sides == 0).sum())
+        found.append(SweptLead(name, lags, led, n_followed, n_untold, len(of_seeds)))
     return sorted(found, key=lambda one: float(np.nan_to_num(one.lag.median, nan=math.inf)))
 
 

@@ -39,6 +39,8 @@ def page_of(view: View[Any, Any]) -> Callable[[], None]:
         if st.session_state.run is None:
             st.info(state.no_runs())
             return
+        if there := st.session_state.pop("following", ""):
+            st.switch_page(st.session_state.pages[there])
         try:
             _show(view)
         except UserError as error:
@@ -92,9 +94,9 @@ def _show(view: View[Any, Any]) -> None:
         st.warning(plain(problem))
     growing = state.growing(view, options)
     if growing.share < 1:
-        rerun_by_itself(_grow, GROW, growing)
-    else:
-        _show_film(growing.film)
+        rerun_by_itself(_grow, GROW, growing, view.growing)
+        return
+    _show_film(growing.film)
     for item in state.cached(view.below, session.example, options):
         _show_item(item, widgets)
 
@@ -153,12 +155,12 @@ def _other_runs(view: View[Any, Any]) -> None:
                     st.button(plain(name), key=f"other.{name}", on_click=state.choose_run, args=(name,))
 
 
-def _grow(growing: Growing) -> None:
-    """A film whose sample grows, until the page is run again with the final one."""
+def _grow(growing: Growing, said: str) -> None:
+    """A film that grows, until the page is run again with the final one."""
     stopped = state.sync_step()
-    growing.grow()
     _show_film(growing.film)
-    st.progress(growing.share, "Measuring on more examples, until the intervals are small…")
+    st.progress(growing.share, said)
+    growing.grow()
     if stopped or growing.share == 1:
         st.rerun()
 
@@ -208,15 +210,23 @@ class _Widgets:
 
     def follow_link(self, link: Link) -> None:
         """Apply the changes of a `Link` to the scene."""
-        session = st.session_state
+        session, subject = st.session_state, self.subject
+        if link.run:
+            try:
+                subject = state.seen(link.run)
+            except UserError as error:
+                session.notices = [str(error)]
+                return
+            state.choose_run(link.run)
         if link.example is not None:
             session.example = link.example
             session.refused.pop("choice.example", None)
         view = all_views()[link.view] if link.view else self.view
-        options = state.current_options(view, self.subject) if link.view else self.options
+        options = state.current_options(view, subject) if link.view else self.options
         declared = options_of(view.options_type)
         texts = {name: declared[name].text_of(value) for name, value in link.options.items()}
         state.set_options(view, options, texts)
+        session.following = link.view
 
 
 def _show_item(item: Item, widgets: _Widgets) -> None:
@@ -228,15 +238,13 @@ def _show_item(item: Item, widgets: _Widgets) -> None:
                 if item.title:
                     st.caption(item.title, width="content")
                 for i, link in enumerate(item.links):
-                    pressed = st.button(
+                    st.button(
                         plain(link.label),
                         key=f"link.{i}.{link.label}",
                         on_click=widgets.follow_link,
                         args=(link,),
                         help=link.help or None,
                     )
-                    if pressed and link.view:
-                        st.switch_page(st.session_state.pages[link.view])
         case Table():
             _show_table(item)
         case Figures():
@@ -250,7 +258,9 @@ def _show_item(item: Item, widgets: _Widgets) -> None:
 
 
 def _show_note(note: Note) -> None:
-    if note.is_heading:
+    if note.is_line:
+        st.markdown(plain(note.text))
+    elif note.is_heading:
         st.markdown(f"**{plain(note.text)}**")
     elif note.is_error:
         st.error(plain(note.text))

@@ -3,6 +3,7 @@
 import itertools
 import math
 import re
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -105,6 +106,24 @@ def default_name(plan: SweepPlan) -> str:
     base = cell.plan.task.run_name(cell.plan.training)
     name = f"{base}-by-{'-'.join(plan.over)}" if plan.over else f"{base}-seeds"
     return name if NAME.fullmatch(name) else f"{base}-by-{len(plan.over)}-settings"
+
+
+def command(plan: SweepPlan, name: str, keep: str) -> str:
+    """The command that trains a sweep.
+
+    Args:
+        plan: its settings.
+        name: of the sweep.
+        keep: what it is to keep of each run.
+    """
+    given = [("--set", f"{key}={written(value)}") for key, value in plan.given.items() if key != "keep"]
+    over = [("--over", f"{key}={','.join(map(written, values))}") for key, values in plan.over.items()]
+    first, last = plan.seeds[0], plan.seeds[-1]
+    is_range = plan.seeds == tuple(range(first, last + 1))
+    seeds = f"{first}-{last}" if is_range and first < last else ",".join(map(str, plan.seeds))
+    words = ["python", "-m", "explorer", "sweep", plan.kind.name, "--preset", plan.preset]
+    words += [word for pair in (*given, *over) for word in pair]
+    return shlex.join([*words, "--seeds", seeds, "--keep", keep, "--name", name])
 
 
 def parsed(kind: type[Task], preset: str, assignments: Sequence[str], over: Sequence[str], seeds: str) -> SweepPlan:

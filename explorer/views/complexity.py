@@ -1,6 +1,7 @@
 """How complex what a model has learnt is: the local learning coefficient over training, its health, its settings."""
 
 import dataclasses
+import functools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -17,6 +18,7 @@ from explorer.measures.complexity import (
     ALL,
     Calibrated,
     Complexity,
+    ComplexitySettings,
     calibration,
     sampled,
 )
@@ -50,8 +52,7 @@ class ComplexityView(MeasuredView[Options]):
     options_type = Options
 
     def needs(self, subject: Subject, options: Options) -> Sequence[Needed]:
-        chosen = Complexity().chosen(subject.run, measured(subject))
-        return [(Complexity(), dataclasses.replace(chosen, part=options.part)), (Calibrated(), NoSettings())]
+        return [(Complexity(), settings_of(subject, options.part)), (Calibrated(), NoSettings())]
 
     def uses_example(self, subject: Subject, options: Options) -> bool:
         return False
@@ -85,20 +86,44 @@ def _told(subject: Subject, found: Sampled) -> list[str]:
     return said
 
 
-def _estimates(subject: Subject, found: Sampled) -> list[Panel]:
-    frames = {step: frame for frame, step in enumerate(subject.steps)}
-    at = torch.tensor([frames[step] for step in found.steps])
+def settings_of(subject: Subject, part: str = ALL) -> ComplexitySettings:
+    """Those of the plateau, if it was looked for and found.
 
-    def over(values: Tensor) -> Tensor:
-        """Values of the measured snapshots as those of all."""
-        whole = torch.full((len(frames), *values.shape[1:]), torch.nan, dtype=torch.float64)
-        whole[at] = values.double()
-        return whole
+    Args:
+        subject: the run.
+        part: of the model, whose weights are sampled.
+    """
+    return dataclasses.replace(Complexity().chosen(subject.run, measured(subject)), part=part)
 
+
+def believed(subject: Subject, found: Sampled) -> tuple[Tensor, Tensor]:
+    """The learning coefficient and its standard error at each snapshot, nan where none can be believed.
+
+    Args:
+        subject: the run.
+        found: what was measured of it.
+
+    Returns:
+        Both (snapshot,).
+    """
     healthy = torch.tensor([verdict.healthy for verdict in verdicts(found)])
-    llc, interval = over(found.estimate.mean), over(found.estimate.interval)
-    is_good = over(healthy.double()) == 1
-    curves = {GOOD: llc.where(is_good, torch.nan), BAD: llc.where(~is_good, torch.nan)}
+    good = (found.estimate.mean.where(healthy, torch.nan), found.estimate.error.where(healthy, torch.nan))
+    llc, error = (_over(subject, found, values) for values in good)
+    return llc, error
+
+
+def _over(subject: Subject, found: Sampled, values: Tensor) -> Tensor:
+    """Values of the measured snapshots as those of all."""
+    frames = {step: frame for frame, step in enumerate(subject.steps)}
+    whole = torch.full((len(frames), *values.shape[1:]), torch.nan, dtype=torch.float64)
+    whole[[frames[step] for step in found.steps]] = values.double()
+    return whole
+
+
+def _estimates(subject: Subject, found: Sampled) -> list[Panel]:
+    over = functools.partial(_over, subject, found)
+    llc, interval, (good, _) = over(found.estimate.mean), over(found.estimate.interval), believed(subject, found)
+    curves = {GOOD: good, BAD: llc.where(good.isnan(), torch.nan)}
     margins = {name: interval.where(~values.isnan(), torch.nan) for name, values in curves.items()}
     excess = found.losses - found.baseline[:, None, None]  # (snapshot chain draw)
     n = min(BINS, excess.shape[-1])

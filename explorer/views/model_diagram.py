@@ -31,7 +31,7 @@ def diagram(
     cfg, ensemble, task = subject.info.model, subject.ensemble, subject.task
     patterns = [f"blocks.{layer}.attn.hook_pattern" for layer in range(cfg.n_layers)]
     logits, cache = ensemble.run(example.tokens[None], {*patterns, *attribution_hooks(cfg)}, hooks=hooks)
-    found = attributed(ensemble, example, logits, cache, centred=True)
+    found = attributed(ensemble, example.batch, logits, cache, centred=True).of(0)
     attention = torch.cat([cache[name][:, 0] for name in patterns], 1)  # (snapshot head query key)
     heads = panels.head_names(cfg)
     targets = example.targets.expand(len(ensemble), -1)[..., None]

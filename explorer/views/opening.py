@@ -12,9 +12,8 @@ from explorer.runs import Runs
 from explorer.runs.sweeps import sweep_names
 from explorer.scene import Scene, read
 from explorer.views import all_views, get_view
-from explorer.views.sampling import last
 from explorer.views.swept import Seen, named, seen
-from explorer.views.view import View
+from explorer.views.view import View, last
 
 TRAIN = "python -m explorer train addition --checkpoints"  # and the folder of runs
 

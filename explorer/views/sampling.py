@@ -1,7 +1,6 @@
 """Films of measures on samples of examples, which grow in parts until the measures are precise."""
 
-from abc import abstractmethod
-from collections import defaultdict, deque
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from torch import Tensor
@@ -13,7 +12,7 @@ from explorer.model.architectures import activation_bytes
 from explorer.tasks.data import Batch
 from explorer.views import panels
 from explorer.views.subject import Subject
-from explorer.views.view import Options, View
+from explorer.views.view import GrowingView, Options
 
 MOST = 512  # examples, or of each of several classes
 LEAST = 64  # examples; with fewer, a standard error is itself not known well
@@ -24,16 +23,10 @@ Measure = Callable[[Batch], Mapping[str, Tensor]]  # examples -> what is measure
 Draw = Callable[[Mapping[str, Estimate]], Film]
 
 
-class SampledView(View[Options]):
+class SampledView(GrowingView[Options]):
     """A view of which some films are measured on samples."""
 
-    def film(self, subject: Subject, example: str, options: Options, second: Subject | None = None) -> Film:
-        return last(self.films(subject, example, options, second))
-
-    @abstractmethod
-    def films(
-        self, subject: Subject, example: str, options: Options, second: Subject | None = None
-    ) -> Iterator[tuple[Film, float]]: ...
+    growing = "Measuring on more examples, until the intervals are small…"
 
 
 def only(film: Film) -> Iterator[tuple[Film, float]]:
@@ -85,16 +78,6 @@ def grown(
         if film is None or done >= 2 * drawn or done == all_there_are:
             film, drawn = draw(estimates), done
         yield film, done / all_there_are
-
-
-def last(films: Iterator[tuple[Film, float]]) -> Film:
-    """The film on the largest sample.
-
-    Args:
-        films: at least one.
-    """
-    ((film, _),) = deque(films, maxlen=1)
-    return film
 
 
 def curves(

@@ -17,7 +17,6 @@ from explorer.film.panels.strip import Strip
 from explorer.options import Context, choice
 from explorer.runs.sweeps import open_sweep, sweep_names
 from explorer.sweeps.outcomes import Outcome
-from explorer.training.sweep import written
 from explorer.views.looking import listed
 from explorer.views.swept import EACH, Swept
 from explorer.views.view import Item, Note, Table, View
@@ -25,17 +24,6 @@ from explorer.views.view import Item, Note, Table, View
 KINDS = {"test": "unseen data", "train": "training data"}
 ALL_PAIRS = 8  # losses, of which every pair is told; of more, those that follow each other
 QUARTERS = (25, 75)
-
-
-def _cells(context: Context) -> dict[str, str]:
-    """Each combination of swept settings, by the name of its first run."""
-    subject: Swept = context.subject
-    over = list(subject.info.plan.over)
-    first: dict[tuple[Any, ...], tuple[str, str]] = {}
-    for cell in subject.cells:
-        label = ", ".join(f"{subject.label(key)} {written(v)}" for key, v in zip(over, cell.values, strict=True))
-        first.setdefault(cell.values, (cell.name, label))
-    return dict(first.values())
 
 
 def _others(context: Context) -> dict[str, str]:
@@ -60,7 +48,7 @@ class Options:
     )
     cell: str = choice(
         "Settings",
-        _cells,
+        lambda context: context.subject.combinations,
         widget="list",
         labelled=True,
         width=320,
@@ -96,7 +84,7 @@ class Seeds(View[Options, Swept]):
         return options.beside or None
 
     def film(self, subject: Swept, example: str, options: Options, second: Swept | None = None) -> Film:
-        sides = [_side(subject, options)]
+        sides = [_side(subject, options.cell, options)]
         if second is not None:
             sides.append(_beside(second, options, sides[0]))
         strip = _strip(sides)
@@ -109,7 +97,7 @@ class Seeds(View[Options, Swept]):
         return [_fallen(strip, step) for step in film.steps]
 
     def below(self, subject: Swept, example: str, options: Options) -> Sequence[Item]:
-        return _order(_side(subject, options))
+        return _order(_side(subject, options.cell, options))
 
 
 @dataclass(frozen=True)
@@ -137,16 +125,11 @@ class _Side:
         return sorted(range(len(medians)), key=lambda i: (np.isnan(medians[i]), medians[i]))
 
 
-def _side(subject: Swept, options: Options) -> _Side:
-    values = next(cell.values for cell in subject.cells if options.cell in (None, cell.name))
-    return _with(subject, values, options)
-
-
-def _with(subject: Swept, values: tuple[Any, ...], options: Options) -> _Side:
-    """The runs of a sweep with these values of its settings."""
+def _side(subject: Swept, name: str | None, options: Options) -> _Side:
+    """The runs of a sweep with the settings of one of them."""
     known = subject.known
-    runs = [i for i, cell in enumerate(subject.cells) if cell.values == values]
-    side = _Side(subject, known.of.get(options.kind, known.unseen), known.points, runs)
+    outcome = known.of.get(options.kind, known.unseen)
+    side = _Side(subject, outcome, known.points, subject.runs_like(name))
     if np.isnan(side.outcome.loss[side.runs]).all():
         raise UserError(f"No run of {side.subject.name} with these settings has measured this yet; choose others.")
     return side
@@ -162,7 +145,7 @@ def _beside(second: Swept, options: Options, first: _Side) -> _Side:
     given = dict(zip(first.subject.info.plan.over, chosen.values, strict=True))
     over = list(second.info.plan.over)
     alike = max(second.cells, key=lambda cell: sum(given.get(k) == v for k, v in zip(over, cell.values, strict=True)))
-    return _with(second, alike.values, options)
+    return _side(second, alike.name, options)
 
 
 def _losses(sides: Sequence[_Side]) -> Curves:

@@ -3,8 +3,9 @@
 import dataclasses
 import functools
 import itertools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import torch
 from torch import Tensor
@@ -23,6 +24,7 @@ from explorer.tasks.task import Task
 SMOOTHING = 0.9  # of the exponential average of losses, a step, where nobody says
 LOGITS_ROOM, LEAST_UNSEEN = 2**27, 16  # bytes of the logits of one snapshot, and examples even if they take more
 UNSEEN = 64  # examples over which attention and activations are averaged
+Value = TypeVar("Value")
 
 
 FIRST_STEPS = 0.1  # of the steps up to the end of a fall: one that begins within them has no plateau before it
@@ -85,8 +87,26 @@ class Losses:
         return f"{self.names[token]}, {self.kind}" if self.kind else self.names[token]
 
 
+class Remembering:
+    """Something in memory, and what was worked out of it."""
+
+    def once(self, make: Callable[..., Value], *parameters: Hashable) -> Value:
+        """The result of ``make(self, *parameters)``, which is worked out when it is first asked for.
+
+        Args:
+            make: a function. Its result stays as long as this object, so it should be small.
+            parameters: its further arguments.
+        """
+        results = vars(self).setdefault("_once", {})
+        key = (make, *parameters)
+        if key not in results:
+            results[key] = make(self, *parameters)
+        found: Value = results[key]
+        return found
+
+
 @dataclass(frozen=True)
-class Subject:
+class Subject(Remembering):
     """A run's losses and weights in memory. Shared between browser sessions, so never changed.
 
     Views see only snapshots that can be computed with. What they compose is given a gap at each of the others.

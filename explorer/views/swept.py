@@ -13,14 +13,14 @@ from explorer.runs.sweeps import Sweep, SweepInfo, open_sweep, sweep_names
 from explorer.sweeps.outcomes import Outcomes, points_of, read_outcomes
 from explorer.tasks.task import Task
 from explorer.training.sweep import Cell, written
-from explorer.views.subject import Subject
+from explorer.views.subject import Remembering, Subject
 
 EACH = "point"  # what a frame of a film of sweeps shows
 MOST_TOLD = 4  # failed runs that are named
 
 
 @dataclass(frozen=True)
-class Swept:
+class Swept(Remembering):
     """How the runs of a sweep turned out. Shared between browser sessions, so never changed. Where a `Subject` has an
     attribute of the same name, it means the same."""
 
@@ -150,6 +150,25 @@ class Swept:
             "Seeds": listed([str(seed) for seed in plan.seeds], 12),
         }
         return {name: text for name, text in told.items() if text}
+
+    @property
+    def combinations(self) -> dict[str, str]:
+        """Each combination of swept settings, by the name of its first run: in words."""
+        over = list(self.info.plan.over)
+        first: dict[tuple[Any, ...], tuple[str, str]] = {}
+        for cell in self.cells:
+            label = ", ".join(f"{self.label(key)} {written(v)}" for key, v in zip(over, cell.values, strict=True))
+            first.setdefault(cell.values, (cell.name, label))
+        return dict(first.values())
+
+    def runs_like(self, name: str | None) -> list[int]:
+        """The places of the runs with the same settings as a run, which differ in their seeds.
+
+        Args:
+            name: of the run; None for the first.
+        """
+        values = next(cell.values for cell in self.cells if name in (None, cell.name))
+        return [i for i, cell in enumerate(self.cells) if cell.values == values]
 
     def grid(self, across: str | None, up: str | None) -> np.ndarray:
         """The runs of each cell of a plane; runs that differ in anything else are beside each other.

@@ -5,6 +5,7 @@ frozen dataclass of fields made with `explorer.options`; the page makes widgets 
 """
 
 from abc import ABC, abstractmethod
+from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, Generic
@@ -25,9 +26,10 @@ Value = TypeVar("Value")
 
 @dataclass(frozen=True)
 class Note:
-    """A sentence."""
+    """A sentence, in a box unless it is of one of these kinds."""
 
     text: str
+    is_line: bool = False  # of running text
     is_heading: bool = False
     is_error: bool = False
     is_caption: bool = False
@@ -42,6 +44,7 @@ class Link:
     example: str | None = None  # the new example; None keeps the present one
     options: Mapping[str, Any] = field(default_factory=dict)  # new values of some of the view's options
     view: str = ""  # the name of the view to go to, whose options these are; empty: this one
+    run: str = ""  # the name of the run to go to; empty: this one
 
 
 @dataclass(frozen=True)
@@ -97,6 +100,7 @@ class View(ABC, Generic[Options, Shown]):
     order: ClassVar[int]  # its position among the views
     options_type: ClassVar[type[Any]] = NoOptions  # the dataclass `Options`
     inside: ClassVar[bool] = False  # whether it shows what a model has learnt inside, which is nothing at first
+    growing: ClassVar[str] = ""  # what is said while its film grows
 
     of_sweeps: ClassVar[bool] = False  # whether it shows sweeps
 
@@ -153,7 +157,7 @@ class View(ABC, Generic[Options, Shown]):
     def films(
         self, subject: Shown, example: str, options: Options, second: Shown | None = None
     ) -> Iterator[tuple[Film, float]]:
-        """The film again and again, on larger and larger samples, for a view that measures on samples. Arguments as for
+        """The film again and again, with more in it or on larger samples, for a view that takes long. Arguments as for
         `film`, which is the last of them.
 
         Yields:
@@ -211,6 +215,28 @@ class View(ABC, Generic[Options, Shown]):
             UserError: as `film`.
         """
         return ()
+
+
+class GrowingView(View[Options, Shown]):
+    """A view whose film comes in parts."""
+
+    def film(self, subject: Shown, example: str, options: Options, second: Shown | None = None) -> Film:
+        return last(self.films(subject, example, options, second))
+
+    @abstractmethod
+    def films(
+        self, subject: Shown, example: str, options: Options, second: Shown | None = None
+    ) -> Iterator[tuple[Film, float]]: ...
+
+
+def last(films: Iterator[tuple[Film, float]]) -> Film:
+    """The last film, in which everything is.
+
+    Args:
+        films: at least one.
+    """
+    ((film, _),) = deque(films, maxlen=1)
+    return film
 
 
 def same_labels(values: Iterable[Value]) -> dict[Value, str]:
