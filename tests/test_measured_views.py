@@ -33,7 +33,6 @@ from explorer.measures.measure import Measured, NoSettings, files_of
 from explorer.measures.sharpness import Sharpness, SharpnessSettings
 from explorer.options import resolve
 from explorer.runs import Run, Runs, recorder
-from explorer.views import complexity as complexity_view
 from explorer.views import get_view
 from explorer.views.complexity import Options
 from explorer.views.leads import ways_to_test
@@ -259,14 +258,14 @@ def test_what_was_measured_in_minutes_is_dated_and_a_final_part_is_tested_by_a_g
         (link,) = ways_to_test(curve)
         assert (link.view, link.options) == ("grafts", {"part": name})
         grafts = parts(measured.info.model)[name]
-        batch = measured_on(measured.unseen(384))
+        batch = measured_on(measured.unseen(3072), 3072)
         (row,) = graft_losses(measured.ensemble, measured.task, batch, grafts, [0], [last])
         assert curve.measure.values[0] == pytest.approx(float(row.mean()), rel=2e-3)
 
 
 @pytest.mark.usefixtures("few")
 def test_the_coefficient_is_dated_where_it_can_be_believed(copied, monkeypatch):
-    monkeypatch.setattr(complexity_view, "ComplexitySettings", lambda part: replace(QUICK, part=part))
+    monkeypatch.setattr(complexity_measure, "ComplexitySettings", lambda: QUICK)
     measure(copied, (Complexity(), QUICK))
     subject = Subject.load(copied)
     (family,) = [one for part in families(subject, "units") for one in part if one.name == "local learning coefficient"]
@@ -383,7 +382,7 @@ def test_a_component_has_a_file_of_its_own_and_an_unknown_one_is_refused(copied)
 
 @pytest.mark.usefixtures("few")
 def test_estimates_are_drawn_as_believed_or_not_and_the_rest_is_still_missing(copied, monkeypatch):
-    monkeypatch.setattr(complexity_view, "ComplexitySettings", lambda part: replace(QUICK, part=part))
+    monkeypatch.setattr(complexity_measure, "ComplexitySettings", lambda: QUICK)
     measure(copied, (Complexity(), QUICK), pieces=3)
     panels, film, _ = shown(Subject.load(copied), "complexity")
     good, bad = (line.values for line in panels["llc"].lines)
