@@ -1,5 +1,6 @@
 """Tiny sweeps for tests, and what is compared of them."""
 
+import json
 import os
 import subprocess
 import sys
@@ -10,8 +11,10 @@ import psutil
 import torch
 from safetensors.torch import load_file
 
+from explorer.errors import UserError
 from explorer.runs import Runs, recorder
 from explorer.runs.sweeps import Sweep, SweepInfo, create_sweep
+from explorer.sweeps.cluster import cluster
 from explorer.tasks.skip_trigram import SkipTrigram
 from explorer.training.sweep import SweepPlan, parsed
 from tests.conftest import same, until
@@ -19,6 +22,41 @@ from tests.conftest import same, until
 HERE = Path(__file__).parents[1]
 TINY = ["n_letters=16", "d_model=8", "batch_size=32", "test_batch_size=16"]
 OVER, SEEDS = ["lr=0.01,0.03,0.1"], "0-1"
+
+
+class Machines:
+    """A scheduler and its workers."""
+
+    def __init__(self, folder: Path, n_workers: int):
+        self._file, self._folder = folder / "scheduler.json", folder
+        self.started: list[subprocess.Popen] = []
+        self.scheduler = self._start("scheduler", "--host", "127.0.0.1", "--port", "0")
+        wait_for(lambda: self._file.exists() or self.scheduler.poll() is not None)
+        self.address = json.loads(self._file.read_text())["address"]
+        self.workers = [self.worker() for _ in range(n_workers)]
+        wait_for(lambda: self.threads() == n_workers)
+
+    def _start(self, kind: str, *more: str) -> subprocess.Popen:
+        words = [sys.executable, "-m", f"distributed.cli.dask_{kind}", "--scheduler-file", str(self._file)]
+        with (self._folder / f"{kind}-{len(self.started)}.log").open("w") as log:
+            process = subprocess.Popen([*words, "--no-dashboard", *more], cwd=HERE, stdout=log, stderr=log)
+        self.started.append(process)
+        return process
+
+    def worker(self) -> subprocess.Popen:
+        more = ["--no-nanny", "--nthreads", "1", "--host", "127.0.0.1", "--death-timeout", "60"]
+        return self._start("worker", *more, "--local-directory", str(self._folder))
+
+    def threads(self) -> int:
+        try:
+            return cluster(self.address)[1]
+        except UserError:
+            return 0
+
+    def end(self) -> None:
+        for process in self.started:
+            process.kill()
+            process.wait()
 
 
 def tiny(steps: int, *more: str, over: list[str] = OVER, seeds: str = SEEDS) -> SweepPlan:

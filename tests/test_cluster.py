@@ -1,58 +1,19 @@
 """Sweeps on a cluster: a real scheduler and real workers, which are processes on this machine."""
 
-import json
-import subprocess
-import sys
 from collections.abc import Iterator
-from pathlib import Path
 
 import psutil
 import pytest
 
 from explorer.cli.main import main
-from explorer.errors import UserError
+from explorer.runs import Run
 from explorer.runs.sweeps import Sweep
 from explorer.sweeps.cluster import cluster
 from explorer.sweeps.engine import Progress, train_sweep
 from explorer.training.workers import processes
-from tests.sweeping import HERE, assert_same, begun, command, made, snapshots, tiny, wait_for
+from tests.sweeping import Machines, assert_same, begun, command, made, snapshots, tiny, wait_for
 
 STEPS, KEPT = 300, ["keep=all", "snapshot_every=10"]
-
-
-class Machines:
-    """A scheduler and its workers."""
-
-    def __init__(self, folder: Path, n_workers: int):
-        self._file, self._folder = folder / "scheduler.json", folder
-        self.started: list[subprocess.Popen] = []
-        self.scheduler = self._start("scheduler", "--host", "127.0.0.1", "--port", "0")
-        wait_for(lambda: self._file.exists() or self.scheduler.poll() is not None)
-        self.address = json.loads(self._file.read_text())["address"]
-        self.workers = [self.worker() for _ in range(n_workers)]
-        wait_for(lambda: self.threads() == n_workers)
-
-    def _start(self, kind: str, *more: str) -> subprocess.Popen:
-        words = [sys.executable, "-m", f"distributed.cli.dask_{kind}", "--scheduler-file", str(self._file)]
-        with (self._folder / f"{kind}-{len(self.started)}.log").open("w") as log:
-            process = subprocess.Popen([*words, "--no-dashboard", *more], cwd=HERE, stdout=log, stderr=log)
-        self.started.append(process)
-        return process
-
-    def worker(self) -> subprocess.Popen:
-        more = ["--no-nanny", "--nthreads", "1", "--host", "127.0.0.1", "--death-timeout", "60"]
-        return self._start("worker", *more, "--local-directory", str(self._folder))
-
-    def threads(self) -> int:
-        try:
-            return cluster(self.address)[1]
-        except UserError:
-            return 0
-
-    def end(self) -> None:
-        for process in self.started:
-            process.kill()
-            process.wait()
 
 
 @pytest.fixture
@@ -113,6 +74,23 @@ def test_a_sweep_whose_scheduler_dies_goes_on_with_another(machines, whole, tmp_
     machines.append(second)
     assert main([*words, f"--dask={second.address}"]) == 0
     assert_same(sweep, whole)
+
+
+def test_workers_whose_sweep_is_killed_save_what_they_train_and_stop(machines, tmp_path):
+    one = Machines(tmp_path, 2)
+    machines.append(one)
+    sweep = made(tmp_path / "runs", tiny(10**6, "keep=losses"))
+    process = begun([*command(tmp_path / "runs", 10**6), f"--dask={one.address}"])
+
+    def created() -> list[Run]:
+        return [run for cell in sweep.info().cells if (run := sweep.run(cell.name)).info_file.exists()]
+
+    wait_for(lambda: process.poll() is not None or len([run for run in created() if run.is_training()]) == 2)
+    process.kill()
+    process.communicate()
+    wait_for(lambda: not any(run.is_training() for run in created()))
+    assert [run.info().status for run in created()] == ["stopped"] * 2
+    assert all(run.info().steps_done > 0 and run.resume_file.exists() for run in created())
 
 
 def test_where_nobody_answers_and_where_there_are_no_workers_there_is_one_sentence(machines, tmp_path, capsys):

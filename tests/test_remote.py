@@ -336,7 +336,7 @@ def test_a_folder_of_copies_that_cannot_be_used_is_a_sentence(in_memory, tmp_pat
 def test_nothing_is_written_there(in_memory):
     runs = Runs(in_memory)
     run = runs.open("small")
-    sentence = f"{in_memory} can only be read; train, rename and delete runs in a folder of this machine."
+    sentence = f"{in_memory} is no folder; train, rename and delete single runs in a folder of this machine."
     for change in (
         lambda: recorder.create(runs, "new", TASK, MODEL, TRAINING),
         lambda: recorder.train(run),
@@ -369,7 +369,7 @@ def test_commands_read_a_zip_file(archive, folder, capsys):
 def test_commands_that_write_are_refused_with_a_sentence(archive, capsys):
     for command in (["train", "addition"], ["train", "addition", "--name", "small", "--resume"], ["train-shipped"]):
         assert main([*command, "--checkpoints", str(archive)]) == 2
-        assert capsys.readouterr().err.startswith(f"{archive} can only be read; ")
+        assert capsys.readouterr().err.startswith(f"{archive} is no folder; train, ")
 
 
 def test_a_zip_file_without_runs_is_said_to_have_none(tmp_path, monkeypatch, capsys):

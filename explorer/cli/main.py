@@ -136,8 +136,8 @@ def parser() -> argparse.ArgumentParser:
         sub.add_argument(
             "--checkpoints",
             metavar="DIR",
-            help="the folder of runs, or an address where they are read; default: EXPLORER_CHECKPOINTS, or checkpoints "
-            "below the current folder",
+            help="the folder of runs, or an address where they are read and sweeps are written; default: "
+            "EXPLORER_CHECKPOINTS, or checkpoints below the current folder",
         )
         module.add_arguments(sub)
     return top

@@ -112,4 +112,4 @@ def _train(sweep: Sweep, options: argparse.Namespace, executors: Callable[[], Ex
         failed = f", {len(progress.problems):,} of which failed" if progress.problems else ""
         if options.only_outcomes and not progress.problems:
             forget_runs(sweep)
-        say(f"Done: {progress.n_runs:,} runs{failed}, in {sweep.folder}")
+        say(f"Done: {progress.n_runs:,} runs{failed}, in {sweep.address}")

@@ -7,6 +7,7 @@ Pieces are kept in their order, whoever computes them.
 import contextlib
 import dataclasses
 import functools
+import itertools
 import time
 from collections.abc import Callable, Generator, Iterator
 from concurrent.futures import BrokenExecutor
@@ -103,10 +104,17 @@ def _pieces(
 
 
 def _computed(
-    root: str, name: str, steps: tuple[int, ...], measure: Measure[Any], settings: Any, which: range
+    root: str,
+    name: str,
+    steps: tuple[int, ...],
+    measure: Measure[Any],
+    settings: Any,
+    which: range,
+    is_wanted: Callable[[], bool],
 ) -> list[dict[str, Tensor]]:
-    """Some pieces, by a process to which a run's name and settings come."""
-    return list(measure.pieces(_opened(root, name, steps), settings, which))
+    """Some pieces, by a process to which a run's name and settings come; fewer if nobody waits for them any longer."""
+    pieces = measure.pieces(_opened(root, name, steps), settings, which)
+    return list(itertools.takewhile(lambda _: is_wanted(), pieces))
 
 
 @functools.cache

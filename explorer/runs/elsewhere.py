@@ -1,4 +1,6 @@
-"""Runs at an address that fsspec can list: a bucket, a repository, a web server, a zip file. They are only read.
+"""Runs at an address that fsspec can list: a bucket, a repository, a web server, a zip file.
+
+They are only read, but for sweeps, whose runs are written in a folder of a worker and put there when they are done.
 
 All objects below the address are listed at once. A file is copied when it is first opened (`explorer.runs.copies`), and
 again after the listing tells something else about it. Names of objects are untrusted: those that are not of a run's
@@ -9,12 +11,14 @@ import contextlib
 import functools
 import hashlib
 import re
+import tempfile
 import threading
 import time
 import zipfile
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO, NoReturn, TypeVar
 
@@ -30,24 +34,31 @@ from explorer.runs.place import (
     INFO,
     METRICS,
     NAME,
+    OUTCOMES,
     SNAPSHOT,
     SNAPSHOTS,
+    SWEEP,
     TOKENIZER,
+    NothingThereError,
     Stamp,
     UnreachableError,
     not_installed,
 )
 
-SMALL = (INFO, METRICS, ABOUT, TOKENIZER)
+SMALL = (INFO, METRICS, ABOUT, TOKENIZER, SWEEP, OUTCOMES)
+FILE = re.compile(  # of a run, of a sweep, or of a run of a sweep
+    rf"({NAME.pattern}(?:/{NAME.pattern})?)/({'|'.join(map(re.escape, SMALL))}|{SNAPSHOTS}/{SNAPSHOT.pattern})"
+)
 LISTED_FOR = 10.0  # seconds until a listing is made anew
 PATIENCE = 30.0  # seconds that a listing may take, or a copy without a further byte
+SLOWEST = 100_000  # bytes a second: what is written may take so much longer, since not everything tells its progress
 AT_ONCE = 8  # copies
 Value = TypeVar("Value")
 
 
 @dataclass(frozen=True)
 class _Object:
-    """A file of a run."""
+    """A file of a run or a sweep."""
 
     path: str  # as the file system has it
     size: int | None  # bytes, if that is told
@@ -59,7 +70,8 @@ class _Listing:
     at: float  # seconds, of a clock
     system: Any  # the file system
     names: list[str]  # of all that is there
-    runs: Mapping[str, Mapping[str, _Object]]  # name of a run -> its files
+    told: Mapping[str, Mapping[str, Mapping[str, Any]]]  # name of a run or a sweep -> file -> what is told of it
+    files: dict[str, Mapping[str, _Object]] = field(default_factory=dict)  # of those that were asked for
 
 
 class _Progress(Callback):
@@ -86,7 +98,7 @@ class Elsewhere:
     read_only = True
 
     def __init__(self, address: str):
-        self._shown = _without_password(printable(address))
+        self.known_as, self._shown = address, _without_password(printable(address))
         self._address, self._folder = address, ""
         self._is_zip = False
         if address.startswith("zip://"):
@@ -103,7 +115,7 @@ class Elsewhere:
 
     @property
     def root(self) -> NoReturn:
-        raise UserError(f"{self} can only be read; train, rename and delete runs in a folder of this machine.")
+        raise UserError(f"{self} is no folder; train, rename and delete single runs in a folder of this machine.")
 
     def emptiness(self) -> str:
         return f"{self} holds no runs"
@@ -112,7 +124,7 @@ class Elsewhere:
         return self._listed().names
 
     def holds_run(self, name: str) -> bool:
-        return INFO in self._files(name)
+        return INFO in self._listed().told.get(name, {})
 
     def check_inside(self, run: str, files: Iterable[str]) -> None:
         """Objects are no links."""
@@ -130,7 +142,7 @@ class Elsewhere:
 
     def open(self, run: str, file: str) -> BinaryIO:
         listing = self._listed()
-        found = listing.runs.get(run, {}).get(file)
+        found = self._files(run).get(file)
         if found is None:
             raise FileNotFoundError(file)
         key = "\n".join((self._address, found.path, str(found.stamp)))
@@ -146,10 +158,49 @@ class Elsewhere:
         finally:
             pool.shutdown(wait=False, cancel_futures=True)
 
+    # --- Writing ---
+
+    def check_written(self) -> None:
+        if self._is_zip:
+            raise UserError(f"{self} is a zip file, which is only read; name a folder or the address of one.")
+
+    def desk(self, name: str) -> AbstractContextManager[Path]:
+        return _scratch()
+
+    def hand_in(self, desk: Path, name: str, files: Iterable[str]) -> None:
+        for file in files:
+            put = functools.partial(self._put, desk / file, f"{name}/{file}")
+            self._answer(put, patience=PATIENCE + (desk / file).stat().st_size / SLOWEST, done="written")
+        self.look_again()
+
+    def _put(self, source: Path, file: str) -> None:
+        system, root = self._located()
+        target = _below(system, root) + file
+        if not system.async_impl:  # stores of objects, which have no folders, answer asynchronously
+            system.makedirs(target.rpartition("/")[0], exist_ok=True)
+        system.put_file(str(source), target)
+
+    def remove(self, run: str) -> None:
+        paths = [about["name"] for about in self._listed().told.get(run, {}).values()]
+        if paths:
+            self._answer(lambda: self._located()[0].rm(paths), done="written")
+            self.look_again()
+
     # --- What there is ---
 
+    def look_again(self) -> None:
+        with self._lock:
+            self._listing = None
+
     def _files(self, run: str) -> Mapping[str, _Object]:
-        return self._listed().runs.get(run, {})
+        listing = self._listed()
+        if run not in listing.files:
+            told = listing.told.get(run, {})
+            is_told = all(about["size"] is not None for about in told.values())
+            listing.files[run] = (
+                _objects(listing.system, told) if is_told else self._answer(lambda: _objects(listing.system, told))
+            )
+        return listing.files[run]
 
     def _listed(self) -> _Listing:
         with self._lock:
@@ -157,28 +208,30 @@ class Elsewhere:
                 self._listing = self._answer(self._list)
             return self._listing
 
-    def _list(self) -> _Listing:
+    def _located(self) -> tuple[Any, str]:
+        """The file system of the address, and the path in it."""
         if self._source is None:
             self._source = fsspec.core.url_to_fs(self._address)
-        system, root = self._source
+        return self._source
+
+    def _list(self) -> _Listing:
+        system, root = self._located()
         system.invalidate_cache()
         if self._is_zip:  # opened anew, since it may be another file by now
             system, root = fsspec.filesystem("zip", fo=system.open(root, "rb")), self._folder.strip("/")
         found = system.find(root, detail=True)
         if not found:
             system.ls(root)  # raises where `find` passes over what is not there, or does not answer
-        below = f"{root.rstrip('/')}/" if root.strip("/") else system.root_marker
+        below = _below(system, root)
         told: dict[str, dict[str, Any]] = {}
         names = set()
         for path, about in found.items():
             if not path.startswith(below):
                 continue
-            name, _, file = path.removeprefix(below).partition("/")
-            names.add(name)
-            if NAME.fullmatch(name) and _is_of_run(file):
-                told.setdefault(name, {})[file] = {**about, "name": path}
-        runs = {name: _objects(system, files) for name, files in told.items()}
-        return _Listing(time.monotonic(), system, sorted(filter(None, names)), runs)
+            names.add(path.removeprefix(below).partition("/")[0])
+            if match := FILE.fullmatch(path.removeprefix(below)):
+                told.setdefault(match[1], {})[match[2]] = {**about, "name": path}
+        return _Listing(time.monotonic(), system, sorted(filter(None, names)), told)
 
     # --- Asking, with a time limit ---
 
@@ -195,8 +248,15 @@ class Elsewhere:
         if found.size is not None and path.stat().st_size != found.size:
             raise UnreachableError(f"{shown} of {self} has changed while it was read; try again.")
 
-    def _answer(self, ask: Callable[[], Value], progress: _Progress | None = None) -> Value:
+    def _answer(
+        self,
+        ask: Callable[[], Value],
+        progress: _Progress | None = None,
+        patience: float | None = None,
+        done: str = "read",
+    ) -> Value:
         """What the file system answers, whose libraries may wait without end and raise errors of any kind."""
+        patience = PATIENCE if patience is None else patience
         answer: Future[Value] = Future()
         progress = progress or _Progress(0)
 
@@ -208,11 +268,11 @@ class Elsewhere:
 
         threading.Thread(target=wait, daemon=True).start()  # so that it does not keep the program from ending
         while not answer.done():
-            left = progress.heard + PATIENCE - time.monotonic()
+            left = progress.heard + patience - time.monotonic()
             if left <= 0:
                 progress.is_awaited = False
                 raise UnreachableError(
-                    f"{self} has not answered for {PATIENCE:g} s; check the network, or try again later."
+                    f"{self} has not answered for {patience:g} s; check the network, or try again later."
                 )
             with contextlib.suppress(TimeoutError):
                 answer.exception(timeout=left)
@@ -221,18 +281,18 @@ class Elsewhere:
         except Exception as error:
             if isinstance(error, OSError) and error.errno in NO_ROOM:
                 raise  # for the copy
-            raise self._refused(error) from error
+            raise self._refused(error, done) from error
 
-    def _refused(self, error: Exception) -> UserError:
+    def _refused(self, error: Exception, done: str) -> UserError:
         if isinstance(error, ImportError):
             return not_installed(str(self), error)
-        if isinstance(error, FileNotFoundError):
-            return UnreachableError(f"There is nothing to read at {self}; check the address.")
+        if isinstance(error, FileNotFoundError) and done == "read":
+            return NothingThereError(f"There is nothing to read at {self}; check the address.")
         if isinstance(error, zipfile.BadZipFile):
             return UnreachableError(f"{self} is damaged or is not a zip file; restore it.")
         why = _without_password(printable(" ".join(str(error).split()), 200)).rstrip(".")
         return UnreachableError(
-            f"{self} cannot be read: {type(error).__name__}{why and f', {why}'}; check the address, the network and "
+            f"{self} cannot be {done}: {type(error).__name__}{why and f', {why}'}; check the address, the network and "
             "the credentials."
         )
 
@@ -247,13 +307,20 @@ def elsewhere(address: str) -> Elsewhere:
     return Elsewhere(address if ADDRESS.match(address) else str(Path(address).absolute()))
 
 
-def _is_of_run(file: str) -> bool:
-    folder, _, name = file.rpartition("/")
-    return file in SMALL or (folder == SNAPSHOTS and SNAPSHOT.fullmatch(name) is not None)
+@contextlib.contextmanager
+def _scratch() -> Iterator[Path]:
+    """An empty folder, which is removed at the end; not if the process is killed."""
+    with tempfile.TemporaryDirectory(prefix="explorer-", ignore_cleanup_errors=True) as folder:
+        yield Path(folder)
+
+
+def _below(system: Any, root: str) -> str:
+    """What the paths of all that is below a path begin with."""
+    return f"{root.rstrip('/')}/" if root.strip("/") else str(system.root_marker)
 
 
 def _objects(system: Any, told: Mapping[str, Mapping[str, Any]]) -> dict[str, _Object]:
-    """The files of one run.
+    """The files of one run or sweep.
 
     Args:
         system: the file system.

@@ -1,11 +1,13 @@
-"""Where runs are: a folder of this machine, or an address elsewhere, which is only read.
+"""Where runs are: a folder of this machine, or an address elsewhere, where runs are only read and sweeps are written.
 
 A place is asked about a run by its name, and about a file by its path in the folder of the run, such as
-``snapshots/step-000640.safetensors``. Only `explorer.runs.store` asks; what writes runs takes the path of the folder.
+``snapshots/step-000640.safetensors``. The name of a run of a sweep is that of the sweep's folder, a slash and its own.
+Only `explorer.runs.store` and `explorer.runs.sweeps` ask; what writes runs takes the path of a folder.
 """
 
 import os
 import re
+import shutil
 from collections.abc import Iterable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
@@ -18,7 +20,7 @@ from explorer.settings import NAME
 
 INFO, METRICS, ABOUT, TOKENIZER = "run.json", "metrics.safetensors", "about.md", "tokenizer.json"
 NAMES = "up to 64 letters, digits, dots, dashes and underscores, beginning with a letter or a digit"
-SWEEP = "sweep.json"  # in the folder of a sweep, beside the folders of its runs
+SWEEP, OUTCOMES = "sweep.json", "outcomes.safetensors"  # in the folder of a sweep, beside the folders of its runs
 MEASURES = "measures"
 SNAPSHOTS, SNAPSHOT = "snapshots", re.compile(r"step-(\d{6,})\.safetensors")
 ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")  # two letters or more: a single one is a drive of Windows
@@ -26,7 +28,11 @@ Stamp = tuple[int, ...]  # changes whenever a file is written, replaced or made 
 
 
 class UnreachableError(UserError):
-    """What is elsewhere cannot be read now. The runs themselves may be whole."""
+    """What is elsewhere cannot be read or written now. The runs themselves may be whole."""
+
+
+class NothingThereError(UnreachableError):
+    """There is nothing at an address, not even something else than runs."""
 
 
 def check_name(name: str) -> None:
@@ -67,15 +73,19 @@ def folder_named(text: str) -> Path | str:
 class Place(Protocol):
     """Where runs are. Its text, ``str(place)``, is what a person calls it."""
 
-    read_only: bool  # whether nothing can be written there
+    read_only: bool  # whether it is no folder, so that runs can only be read there
 
     @property
     def root(self) -> Path:
         """The folder of runs, which may not exist.
 
         Raises:
-            UserError: the place is only read.
+            UserError: the place is no folder.
         """
+
+    @property
+    def known_as(self) -> str:
+        """What names the place to another process, whatever folder that is in."""
 
     def emptiness(self) -> str:
         """A sentence without a full stop, which says that there are no runs."""
@@ -86,6 +96,9 @@ class Place(Protocol):
         Raises:
             UserError: it cannot be listed.
         """
+
+    def look_again(self) -> None:
+        """Do not rely on what was there a moment ago."""
 
     def holds_run(self, name: str) -> bool:
         """Whether there is a run of that name, which may be unreadable."""
@@ -119,6 +132,40 @@ class Place(Protocol):
     def ahead(self, run: str, files: Iterable[str]) -> AbstractContextManager[object]:
         """While this lasts, the files are opened one after another: what takes time is done ahead."""
 
+    # --- Writing ---
+
+    def check_written(self) -> None:
+        """Raises UserError if no sweep can be written there, whatever the permissions."""
+
+    def desk(self, name: str) -> AbstractContextManager[Path]:
+        """A folder of this machine in which files of a sweep are written. What is to be in the place is then handed in.
+
+        Args:
+            name: of the sweep.
+        """
+
+    def hand_in(self, desk: Path, name: str, files: Iterable[str]) -> None:
+        """Put files from a desk in the place, one after another, each instead of the one of its path.
+
+        Args:
+            desk: of a sweep.
+            name: of the sweep.
+            files: their paths in both.
+
+        Raises:
+            UserError: one cannot be written.
+        """
+
+    def remove(self, run: str) -> None:
+        """Remove a run of a sweep, if it is there.
+
+        Args:
+            run: its name.
+
+        Raises:
+            UserError: it cannot be removed.
+        """
+
 
 class Folder:
     """A folder of this machine.
@@ -135,6 +182,10 @@ class Folder:
     def __str__(self) -> str:
         return printable(self.root)
 
+    @property
+    def known_as(self) -> str:
+        return str(self.root.resolve())
+
     def emptiness(self) -> str:
         state = "holds no runs yet" if self.root.exists() else "does not exist"
         return f"The folder {printable(self.root.absolute())} {state}"
@@ -147,6 +198,9 @@ class Folder:
         except (OSError, ValueError) as error:
             why = error.strerror if isinstance(error, OSError) else str(error)
             raise UserError(f"{self} cannot be read as a folder of runs: {why}.") from error
+
+    def look_again(self) -> None:
+        """A folder is looked at whenever something is asked."""
 
     def holds_run(self, name: str) -> bool:
         try:
@@ -184,6 +238,18 @@ class Folder:
 
     def ahead(self, run: str, files: Iterable[str]) -> AbstractContextManager[object]:
         return nullcontext()
+
+    def check_written(self) -> None:
+        """What is wrong with a folder is found where it is written."""
+
+    def desk(self, name: str) -> AbstractContextManager[Path]:
+        return nullcontext(self.root / name)
+
+    def hand_in(self, desk: Path, name: str, files: Iterable[str]) -> None:
+        """What is written at the desk is there."""
+
+    def remove(self, run: str) -> None:
+        shutil.rmtree(self.root / run, ignore_errors=True)
 
 
 def place_of(where: str | Path) -> Place:

@@ -117,7 +117,7 @@ class Runs:
 
     def taken(self, name: str) -> str:
         """A sentence that says that something of this name is there already."""
-        return f"There is already a file or folder {name} in {printable(self.root)}; choose another name."
+        return f"There is already a file or folder {name} in {self}; choose another name."
 
     def open(self, name: str) -> "Run":
         """The run of that name.

@@ -4,13 +4,23 @@
   sweep.json              which settings vary, and which values they have
   outcomes.safetensors    the losses of all runs at some of their steps, and when they fall
   <run>/                  an ordinary run, if it was not removed since
+
+In a folder, one process trains a sweep at a time, holds its lock, ends when the stop file appears, and goes on with
+runs that were begun. At an address there are neither locks nor such states:
+
+- A run is there when it is done, from when its run.json is, which is put there last. What was begun and not done is
+  trained anew.
+- Two processes that train one sweep at once lose time, not results: of a run that both train, the last one put there
+  stays, and both are the same, up to rounding if their machines differ. The outcomes are those of the process that
+  wrote last, until the command is given again, which takes in all runs that are there.
+- A file is replaced as a whole where the service does that, as stores of objects do.
 """
 
+import contextlib
 import dataclasses
 import functools
 import json
-import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,12 +29,12 @@ from torch import Tensor
 from explorer.errors import UserError, listed, printable, quoted
 from explorer.runs.files import parsed_json, read_tensors, read_text, write_tensors, write_text
 from explorer.runs.lock import locked
-from explorer.runs.place import ABOUT, NAME, SWEEP, Stamp, check_name
+from explorer.runs.place import ABOUT, NAME, OUTCOMES, SWEEP, NothingThereError, Stamp, check_name
 from explorer.runs.store import Run, Runs
 from explorer.training.sweep import Cell, SweepPlan, from_json, to_json
 
 FORMAT = 1  # of sweep.json
-OUTCOMES, LOG, LOCK, STOP = "outcomes.safetensors", "sweep.log", ".sweeping", ".stop"
+LOG, LOCK, STOP = "sweep.log", ".sweeping", ".stop"
 FILES = (SWEEP, OUTCOMES, ABOUT, LOG, LOCK, STOP)
 MOST_STACKED = 1024
 
@@ -42,7 +52,7 @@ class SweepInfo:
 
 
 class Sweep:
-    """One sweep, in a folder of runs."""
+    """One sweep, in a place of runs."""
 
     def __init__(self, runs: Runs, name: str):
         self.among, self.name = runs, name
@@ -52,9 +62,14 @@ class Sweep:
         """Where its files are.
 
         Raises:
-            UserError: they can only be read.
+            UserError: they are in no folder.
         """
         return self.among.root / self.name
+
+    @property
+    def is_in_folder(self) -> bool:
+        """Whether it is in a folder, so that it has a lock and a stop file, and goes on with runs that were begun."""
+        return not self.among.read_only
 
     @property
     def address(self) -> str:
@@ -71,10 +86,9 @@ class Sweep:
         """Its presence asks the process that trains the sweep, and its workers, to save everything and stop."""
         return self.folder / STOP
 
-    @property
-    def runs(self) -> Runs:
-        """Its runs."""
-        return Runs(self.folder)
+    def asks_to_stop(self) -> bool:
+        """Whether the stop file is there."""
+        return self.is_in_folder and self.stop_file.exists()
 
     def run(self, name: str) -> Run:
         """One of its runs, which may not exist.
@@ -82,7 +96,19 @@ class Sweep:
         Args:
             name: of the run.
         """
-        return Run(self.folder / name)
+        return Run.of(self.among, f"{self.name}/{name}")
+
+    def is_done(self, name: str) -> bool:
+        """Whether one of its runs is there and done.
+
+        Args:
+            name: of the run.
+
+        Raises:
+            UserError: it cannot be read.
+        """
+        run = self.run(name)
+        return self.among.place.holds_run(run.name) and run.info().status == "done"
 
     def info(self) -> SweepInfo:
         """What sweep.json holds.
@@ -119,11 +145,49 @@ class Sweep:
         Raises:
             WriteError: it cannot be written.
         """
-        write_tensors(self.folder / OUTCOMES, tensors, metadata)
+        place = self.among.place
+        with place.desk(self.name) as desk:
+            write_tensors(desk / OUTCOMES, tensors, metadata)
+            place.hand_in(desk, self.name, [OUTCOMES])
+
+    @contextlib.contextmanager
+    def alone(self) -> Iterator[None]:
+        """While this lasts, no other process trains or changes the sweep if it is in a folder.
+
+        Raises:
+            UserError: another process does, or the sweep cannot be written.
+        """
+        self.among.place.check_written()
+        if not self.is_in_folder:
+            yield
+            return
+        with locked(self.lock_file) as held:
+            held.check()
+            yield
+
+    @contextlib.contextmanager
+    def desk(self) -> Iterator[Runs]:
+        """A folder of this machine in which runs of the sweep are trained: its own, or at first an empty one."""
+        with self.among.place.desk(self.name) as folder:
+            yield Runs(folder)
+
+    def hand_in(self, desk: Runs, name: str) -> None:
+        """Put a run that is done in its place, run.json last.
+
+        Args:
+            desk: where it was trained.
+            name: of the run.
+
+        Raises:
+            UserError: it cannot be written there.
+        """
+        run = Run.of(desk, name)
+        files = [run.metrics_file, *map(run.snapshot_file, sorted(run.steps_on_disk())), run.info_file]
+        self.among.place.hand_in(desk.root, self.name, [path.relative_to(desk.root).as_posix() for path in files])
 
     def is_training(self) -> bool:
-        """Whether a process is training the sweep now."""
-        return self.among.place.is_training(self.name, LOCK)
+        """Whether a process is training the sweep now, as far as one can tell: at an address one cannot."""
+        return self.is_in_folder and self.among.place.is_training(self.name, LOCK)
 
     def about(self) -> str:
         """What about.md says, as `Run.about` does."""
@@ -148,23 +212,31 @@ def _parsed(text: str, shown: str) -> SweepInfo:
 
 
 def sweep_names(runs: Runs) -> list[str]:
-    """The names of all sweeps in a folder of runs, in alphabetical order, whether they can be read or not.
+    """The names of all sweeps in a place of runs, in alphabetical order, whether they can be read or not.
 
     Args:
-        runs: the folder.
+        runs: the place.
 
     Raises:
         UserError: it cannot be read.
     """
-    place = runs.place
-    return [name for name in place.entries() if NAME.fullmatch(name) and place.stamp(name, SWEEP) is not None]
+    stamp = runs.place.stamp
+    return [name for name in _entries(runs) if NAME.fullmatch(name) and stamp(name, SWEEP) is not None]
+
+
+def _entries(runs: Runs) -> list[str]:
+    """The names of all that is in a place, which may not exist yet."""
+    try:
+        return runs.place.entries()
+    except NothingThereError:
+        return []
 
 
 def open_sweep(runs: Runs, name: str) -> Sweep:
     """The sweep of that name.
 
     Args:
-        runs: the folder of runs.
+        runs: the place of runs.
         name: of the sweep's folder.
 
     Raises:
@@ -187,32 +259,32 @@ def forget_runs(sweep: Sweep) -> None:
     Raises:
         UserError: it is being trained, or cannot be changed.
     """
-    with locked(sweep.lock_file) as held:
-        held.check()
+    with sweep.alone():
         for cell in sweep.info().cells:
-            shutil.rmtree(sweep.folder / cell.name, ignore_errors=True)
+            sweep.among.place.remove(f"{sweep.name}/{cell.name}")
 
 
 def check_free(runs: Runs, name: str) -> None:
     """Refuse a name that a new sweep cannot have.
 
     Args:
-        runs: the folder of runs.
+        runs: the place of runs.
         name: of the sweep.
 
     Raises:
-        UserError: the name is taken or cannot be the name of a folder.
+        UserError: the name is taken or cannot be the name of a folder, or no sweep can be written there.
     """
     check_name(name)
-    if Sweep(runs, name).folder.exists():
+    runs.place.check_written()
+    if name in _entries(runs):
         raise UserError(runs.taken(name))
 
 
 def create_sweep(runs: Runs, name: str, info: SweepInfo) -> Sweep:
-    """Create a sweep on disk, without runs.
+    """Create a sweep without runs.
 
     Args:
-        runs: the folder of runs.
+        runs: the place of runs.
         name: of the sweep, and of its folder.
         info: its settings.
 
@@ -222,19 +294,22 @@ def create_sweep(runs: Runs, name: str, info: SweepInfo) -> Sweep:
     Raises:
         UserError: the name is taken or cannot be the name of a folder, or nothing can be written.
     """
-    check_name(name)
+    check_free(runs, name)
     sweep = Sweep(runs, name)
-    try:
-        runs.root.mkdir(parents=True, exist_ok=True)
-        sweep.folder.mkdir()
-    except FileExistsError:
-        raise UserError(runs.taken(name)) from None
-    except OSError as error:
-        raise UserError(f"{sweep.folder} cannot be made: {error.strerror}; choose another folder.") from error
+    if sweep.is_in_folder:
+        try:
+            runs.root.mkdir(parents=True, exist_ok=True)
+            sweep.folder.mkdir()
+        except FileExistsError:
+            raise UserError(runs.taken(name)) from None
+        except OSError as error:
+            raise UserError(f"{sweep.folder} cannot be made: {error.strerror}; choose another folder.") from error
     values: dict[str, Any] = {"format": FORMAT, **to_json(info.plan), "stacked": info.stacked}
-    try:
-        write_text(sweep.folder / SWEEP, json.dumps(values, indent=2) + "\n")
-    except OSError as error:
-        sweep.folder.rmdir()
-        raise UserError(f"{sweep.folder / SWEEP} cannot be written: {error.strerror}; free some space.") from error
+    with runs.place.desk(name) as desk:
+        try:
+            write_text(desk / SWEEP, json.dumps(values, indent=2) + "\n")
+        except OSError as error:
+            desk.rmdir()
+            raise UserError(f"{desk / SWEEP} cannot be written: {error.strerror}; free some space.") from error
+        runs.place.hand_in(desk, name, [SWEEP])
     return sweep

@@ -1,4 +1,4 @@
-"""Sweeps on a cluster: the processes of a Dask scheduler, which must see the folder of runs under the same path."""
+"""Sweeps on a cluster: the processes of a Dask scheduler, which must see the place of runs under the same name."""
 
 from collections.abc import Callable
 from concurrent.futures import Executor, Future
@@ -16,11 +16,30 @@ class _Cluster(Executor):
         self._client, self._executor = client, client.get_executor(pure=False, retries=0)
 
     def submit(self, function: Callable[..., Any], /, *args: Any, **settings: Any) -> Future[Any]:
-        return self._executor.submit(function, *args, **settings)
+        return self._executor.submit(_on_worker, function, *args, **settings)
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
-        self._executor.shutdown(wait=wait and self._client.status == "running")
+        waits = wait and not cancel_futures and self._client.status == "running"
+        self._executor.shutdown(wait=waits)  # otherwise the futures are cancelled
         self._client.close(timeout=CONNECT_WITHIN)
+
+
+def _on_worker(function: Callable[..., Any], *args: object) -> Any:
+    """Call a function in a worker, whose thread nothing can end from outside.
+
+    The scheduler cancels a task when its client cancels it, and when it has lost the client. The worker then notes that
+    it is cancelled, and lets it run to its end.
+    """
+    from distributed import get_worker
+
+    worker = get_worker()
+    key = worker.get_current_task()
+
+    def is_wanted() -> bool:
+        task = worker.state.tasks.get(key)
+        return task is not None and task.state == "executing" and worker.status.name in ("running", "paused")
+
+    return function(*args, is_wanted=is_wanted)
 
 
 def cluster(address: str) -> tuple[Callable[[], Executor], int]:

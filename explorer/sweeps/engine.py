@@ -4,6 +4,10 @@ A *group* is a few runs that are trained together, as one stack if the sweep has
 worker, which reads their settings from sweep.json and writes the runs where they live; numbers for the diagram come
 back, never a model. A worker that dies costs what its runs did since their last state; its groups are tried again. What
 is done is never trained again, so a sweep that was killed at any moment goes on where it was.
+
+A sweep at an address has no states of runs: there, what was begun and not done is trained anew
+(`explorer.runs.sweeps` says what else differs). A worker whose sweep is gone, by whatever death, ends its group, and
+saves what it can.
 """
 
 import contextlib
@@ -17,7 +21,7 @@ from torch import Tensor
 from explorer.errors import UserError
 from explorer.runs import Runs, recorder
 from explorer.runs.files import WriteError, writing
-from explorer.runs.lock import locked
+from explorer.runs.place import UnreachableError
 from explorer.runs.store import Run
 from explorer.runs.sweeps import Sweep, SweepInfo, open_sweep
 from explorer.sweeps.outcomes import Collected, measured, points_of
@@ -46,61 +50,73 @@ class Progress:
 # --- In a worker ---
 
 
-def train_group(root: str, sweep_name: str, names: Group, device: str) -> dict[str, tuple[dict[str, Tensor], str]]:
+def train_group(
+    root: str, sweep_name: str, names: Group, device: str, is_wanted: Callable[[], bool] = lambda: True
+) -> dict[str, tuple[dict[str, Tensor], str]]:
     """Train some runs of a sweep, each to its last step or until a stop is asked for.
 
     Args:
-        root: the folder of runs in which the sweep is.
+        root: what names the place of runs in which the sweep is.
         sweep_name: its name.
         names: of the runs, which can be trained as one stack.
         device: to train on.
+        is_wanted: whether anybody waits for the result; asked every now and then.
 
     Returns:
         Name -> what `measured` returns, and why the run failed, "" if it did not.
     """
-    sweep = open_sweep(Runs(root), sweep_name)
+    among = Runs(root)
+    among.place.look_again()
+    sweep = open_sweep(among, sweep_name)
     info = sweep.info()
     cells = {cell.name: cell for cell in info.cells}
     problems: dict[str, str] = {}
-    runs: list[Run] = []
-    for name in names:
-        plan = cells[name].plan
-        try:
-            run = sweep.run(name)
-            if not run.info_file.exists():
-                run = recorder.create(sweep.runs, name, plan.task, plan.model, plan.training, plan.preset, threads=1)
-            if run.info().status != "done":
-                runs.append(run)
-        except UserError as error:
-            problems[name] = str(error)
-    stop = _Watch(sweep)
-    if runs and info.stacked > 1:  # also a single one, which is rounded in the same way
-        problems |= recorder.train_together(runs, stop, device)
-    for run in runs if info.stacked == 1 else ():
-        try:
-            recorder.train(run, should_stop=stop, device=device)
-        except UserError as error:
-            problems[run.name] = str(error)
-    points = points_of(info)
+    runs: dict[str, Run] = {}  # those that are trained
     found: dict[str, tuple[dict[str, Tensor], str]] = {}
-    for name in names:
-        try:
-            found[name] = measured(sweep.run(name), points), problems.get(name, "")
-        except UserError as error:
-            found[name] = {}, problems.get(name, str(error))
+    with sweep.desk() as desk:
+        for name in names:
+            plan, run = cells[name].plan, Run.of(desk, name)
+            try:
+                if sweep.is_done(name):
+                    continue
+                if not run.info_file.exists():
+                    run = recorder.create(desk, name, plan.task, plan.model, plan.training, plan.preset, threads=1)
+                runs[name] = run
+            except UserError as error:
+                problems[name] = str(error)
+        stop = _Watch(sweep, is_wanted)
+        if runs and info.stacked > 1:  # also a single one, which is rounded in the same way
+            problems |= recorder.train_together(list(runs.values()), stop, device)
+        for name, run in runs.items() if info.stacked == 1 else ():
+            try:
+                recorder.train(run, should_stop=stop, device=device)
+            except UserError as error:
+                problems[name] = str(error)
+        points = points_of(info)
+        for name in names:
+            try:
+                found[name] = measured(runs.get(name, sweep.run(name)), points), problems.get(name, "")
+                if name in runs and runs[name].info().status == "done":
+                    sweep.hand_in(desk, name)
+            except UserError as error:
+                found[name] = {}, problems.get(name, str(error))
     return found
 
 
 class _Watch:
     """Whether a stop is asked for: asked at every update, looked at every `LOOK_EVERY` seconds."""
 
-    def __init__(self, sweep: Sweep):
-        self._file, self._looked, self._found = sweep.stop_file, time.monotonic(), sweep.stop_file.exists()
+    def __init__(self, sweep: Sweep, is_wanted: Callable[[], bool]):
+        self._sweep, self._is_wanted = sweep, is_wanted
+        self._looked, self._found = time.monotonic(), self._look()
+
+    def _look(self) -> bool:
+        return self._sweep.asks_to_stop() or not self._is_wanted()
 
     def __call__(self) -> bool:
         if time.monotonic() - self._looked > LOOK_EVERY:
             self._looked = time.monotonic()
-            self._found = self._file.exists()
+            self._found = self._look()
         return self._found
 
 
@@ -145,6 +161,7 @@ def train_sweep(
         device: to train on.
         on_progress: called every now and then.
         should_stop: if it returns true, or the stop file is there, the workers save what they have, and this returns.
+            At an address they drop it.
 
     Returns:
         How far it got. Runs that failed are in its ``problems``.
@@ -152,10 +169,11 @@ def train_sweep(
     Raises:
         UserError: another process trains the sweep, or its files are damaged or cannot be written.
     """
-    with locked(sweep.lock_file):
+    with sweep.alone():
         try:
-            with writing(sweep.stop_file):
-                sweep.stop_file.unlink(missing_ok=True)
+            if sweep.is_in_folder:
+                with writing(sweep.stop_file):
+                    sweep.stop_file.unlink(missing_ok=True)
             return _Training(sweep, executors, at_once, device, on_progress, should_stop).run()
         except WriteError as error:
             raise UserError(error.sentence("go on with the sweep")) from error
@@ -210,7 +228,7 @@ class _Training:
             while waiting and not is_broken and not stops and self._has_room(waiting[0], running.values()):
                 group = waiting.pop(0)
                 try:
-                    root, name = str(self._sweep.among.root.resolve()), self._sweep.name
+                    root, name = self._sweep.among.place.known_as, self._sweep.name
                     running[executor.submit(train_group, root, name, group, self._device)] = group
                 except RuntimeError:  # the executor is broken, or its cluster is gone
                     is_broken, waiting = True, [group, *waiting]
@@ -227,10 +245,13 @@ class _Training:
             self._measure_progress([name for group in running.values() for name in group])
             self._on_progress(self._progress)
             if time.monotonic() - self._written > WRITE_EVERY:
-                self._collected.write()
+                with contextlib.suppress(UnreachableError):  # the network may be back next time
+                    self._collected.write()
                 self._written = time.monotonic()
             if not stops and self._must_stop():
                 stops = True
+                if not self._sweep.is_in_folder:
+                    break  # nothing is saved that is worth waiting for
                 with writing(self._sweep.stop_file):
                     self._sweep.stop_file.touch()
         return [] if stops else again + waiting
@@ -246,7 +267,7 @@ class _Training:
         return self._attempts.get(group, (0, 0))[1] == ATTEMPTS - 1
 
     def _must_stop(self) -> bool:
-        return self._should_stop() or self._sweep.stop_file.exists()
+        return self._should_stop() or self._sweep.asks_to_stop()
 
     def _take(self, found: Found) -> None:
         for name, (tensors, problem) in found.items():
@@ -258,7 +279,7 @@ class _Training:
 
     def _again(self, group: Group, why: str) -> list[Group]:
         """The group, if it may be tried once more: it got further since its worker died last, or has died rarely."""
-        steps, attempts = self._steps_on_disk(group), 1
+        steps, attempts = sum(map(self._steps_done, group)), 1
         if group in self._attempts and self._attempts[group][0] >= steps:
             attempts += self._attempts[group][1]
         self._attempts[group] = steps, attempts
@@ -268,20 +289,21 @@ class _Training:
         self._take({name: ({}, problem) for name in group})
         return []
 
-    def _steps_on_disk(self, group: Group) -> int:
-        done = 0
-        for name in group:
-            with contextlib.suppress(UserError):  # it has not been created yet
-                done += self._sweep.run(name).info().steps_done
-        return done
+    def _steps_done(self, name: str) -> int:
+        """The updates of a run that is being trained, where one can see them."""
+        if not self._sweep.is_in_folder:
+            return 0
+        try:
+            return self._sweep.run(name).info().steps_done
+        except UserError:  # it has not been created yet
+            return 0
 
     def _measure_progress(self, running: Sequence[str]) -> None:
         progress = self._progress
         progress.running = {}
         for name in running:
-            with contextlib.suppress(UserError):  # it has not been created yet
-                progress.running[name] = self._sweep.run(name).info().steps_done, self._steps[name]
-                self._collected.got_to(name, progress.running[name][0])
+            progress.running[name] = self._steps_done(name), self._steps[name]
+            self._collected.got_to(name, progress.running[name][0])
         progress.done = len(self._ended)
         progress.steps = sum(self._steps[name] for name in self._ended)
         progress.steps += sum(done for name, (done, _) in progress.running.items() if name not in self._ended)
