@@ -158,7 +158,7 @@ def _grow(growing: Growing) -> None:
     stopped = state.sync_step()
     growing.grow()
     _show_film(growing.film)
-    st.progress(growing.share, "Measuring on more examples, until the intervals are small…")
+    st.progress(growing.share, "Measuring on more examples, or more snapshots…")
     if stopped or growing.share == 1:
         st.rerun()
 

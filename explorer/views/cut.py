@@ -15,7 +15,7 @@ from explorer.film.film import Film
 from explorer.model.ensemble import Hooks
 from explorer.options import Context, choice, free_text, several
 from explorer.tasks.data import Batch
-from explorer.views import looking, panels, sampling
+from explorer.views import looking, panels, paths, sampling
 from explorer.views.patching import corrupted_examples, differing_answers, patch_film, patched_activations
 from explorer.views.sampling import MOST, SampledView, grown, only
 from explorer.views.subject import Subject
@@ -30,6 +30,21 @@ PROBE = slice(8)  # the examples of the sample on which that error is measured
 def _is(*methods: str) -> Callable[[Context], bool]:
     """Whether one of these methods is chosen."""
     return lambda context: context.chosen["do"] in methods
+
+
+def _direction(context: Context) -> tuple[str, str]:
+    """Which example is patched into which, for the label of the second, and what the shares mean."""
+    if context.chosen["exchange"] == "paths":
+        return (
+            "whose activations are patched into the first",
+            "One component reads what another writes on the second example: 1 loses the answer of the first, 0 has no "
+            "effect.",
+        )
+    return (
+        "into which activations of the first are patched",
+        "Activations of the first example are patched into the forward pass on the second: 1 restores the answer "
+        "of the first, 0 has no effect.",
+    )
 
 
 def _second_placeholder(context: Context) -> str:
@@ -66,7 +81,7 @@ class Options:
         when=_is("ablate"),
     )
     second: str = free_text(
-        lambda context: f"Second {context.subject.task.noun}, into which activations of the first are patched",
+        lambda context: f"Second {context.subject.task.noun}, {_direction(context)[0]}",
         _check_second,
         suggestions=_suggested,
         placeholder=_second_placeholder,
@@ -79,8 +94,7 @@ class Options:
         widget="list",
         place="after",
         when=lambda context: context.chosen["do"] == "patch" and bool(context.chosen["second"].strip()),
-        note="Activations of the first example are patched into the forward pass on the second: 1 restores the answer "
-        "of the first, 0 has no effect.",
+        note=lambda context: _direction(context)[1],
     )
 
 
@@ -88,8 +102,8 @@ class CutIt(SampledView[Options]):
     name, title, icon, order = "cut", "Cut it", "content_cut", 9
     heading = "What breaks when a part is cut?"
     sentence = (
-        "A head, a neuron or an MLP is ablated, or replaced by its value on another example, and the loss and "
-        "the answer are measured again."
+        "A head, a neuron or an MLP is ablated, or replaced by its value on another example, everywhere or on one path, "
+        "and the loss and the answer are measured again."
     )
     options_type = Options
 
@@ -101,7 +115,8 @@ class CutIt(SampledView[Options]):
     def look(self, subject: Subject, film: Film) -> Sequence[str]:
         cut = "{name}: the loss is {value} nats; that of the unchanged model is {first}."
         return (
-            looking.beside_the_first(film, "ablated-loss", cut)
+            paths.told(film)
+            or looking.beside_the_first(film, "ablated-loss", cut)
             or looking.highest(film, "ablated-each", "increase of the loss when ablated")
             or looking.largest_change(film)
         )
@@ -116,6 +131,8 @@ class CutIt(SampledView[Options]):
             return ablate_each_films(subject, options.mode)
         if options.do == "ablate":
             return ablation_films(subject, example, options.off, options.mode)
+        if options.exchange == "paths":
+            return paths.path_films(subject, example, options.second, options.answer or 0)
         return only(patch_film(subject, example, options.second, options.exchange, options.answer or 0))
 
 
