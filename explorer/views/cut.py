@@ -102,8 +102,8 @@ class CutIt(SampledView[Options]):
     name, title, icon, order = "cut", "Cut it", "content_cut", 9
     heading = "What breaks when a part is cut?"
     sentence = (
-        "A head, a neuron or an MLP is ablated, or replaced by its value on another example, everywhere or on one path, "
-        "and the loss and the answer are measured again."
+        "A head, a neuron or an MLP is ablated, or replaced by its value on another example, everywhere or on one "
+        "path, and the loss and the answer are measured again."
     )
     options_type = Options
 
