@@ -24,6 +24,7 @@ from explorer.views.view import same_labels
 REPLACEMENTS = ("zero", "mean")
 REFERENCE = 256  # unseen examples over which means are taken, none of which is measured
 REPLICATES = 8  # parts of these, from whose means the error of the mean of all follows
+PATHS = "paths"  # what is patched, if not an activation
 PROBE = slice(8)  # the examples of the sample on which that error is measured
 
 
@@ -34,7 +35,7 @@ def _is(*methods: str) -> Callable[[Context], bool]:
 
 def _direction(context: Context) -> tuple[str, str]:
     """Which example is patched into which, for the label of the second, and what the shares mean."""
-    if context.chosen["exchange"] == "paths":
+    if context.chosen["exchange"] == PATHS:
         return (
             "whose activations are patched into the first",
             "One component reads what another writes on the second example: 1 loses the answer of the first, 0 has no "
@@ -70,7 +71,7 @@ def _differing(context: Context) -> dict[int, str]:
 class Options:
     do: str = choice("Method", {"ablate": "ablate", "each": "ablate each", "patch": "patch"})
     mode: str = choice("Replace by", same_labels(REPLACEMENTS), when=_is("ablate", "each"))
-    exchange: str = choice("Patch", lambda context: patched_activations(context.subject), when=_is("patch"))
+    exchange: str = choice("Patch", lambda context: exchanged(context.subject), when=_is("patch"))
     off: tuple[str, ...] = several(
         "Ablate",
         lambda context: same_labels(component_names(context.subject)),
@@ -131,9 +132,19 @@ class CutIt(SampledView[Options]):
             return ablate_each_films(subject, options.mode)
         if options.do == "ablate":
             return ablation_films(subject, example, options.off, options.mode)
-        if options.exchange == "paths":
+        if options.exchange == PATHS:
             return paths.path_films(subject, example, options.second, options.answer or 0)
         return only(patch_film(subject, example, options.second, options.exchange, options.answer or 0))
+
+
+def exchanged(subject: Subject) -> dict[str, str]:
+    """What can be patched in the run's model, as name -> label: activations, or paths between components.
+
+    Args:
+        subject: the run.
+    """
+    has_paths = subject.info.model.architecture != "table"
+    return patched_activations(subject) | ({PATHS: "paths"} if has_paths else {})
 
 
 def _ablated_placeholder(subject: Subject) -> str:

@@ -21,7 +21,6 @@ PATCHED: Mapping[str, str] = {
     "residual": "residual stream",
     "attention": "attention outputs",
     "mlp": "MLP outputs",
-    "paths": "paths",
 }
 HOOKS = {"residual": "hook_resid_pre", "attention": "hook_attn_out", "mlp": "hook_mlp_out"}
 MAX_POSITIONS = 32  # that are patched, unless the examples differ at more
@@ -35,7 +34,7 @@ def patch_film(subject: Subject, clean_text: str, corrupted_text: str, patched: 
         subject: the run.
         clean_text: the first example, whose activations are taken.
         corrupted_text: the second example, into whose forward pass they are patched.
-        patched: one of `PATCHED` but "paths".
+        patched: one of `PATCHED`.
         answer: one of `differing_answers`.
 
     Raises:
@@ -136,7 +135,7 @@ def patched_activations(subject: Subject) -> dict[str, str]:
     cfg = subject.info.model
     lacking: set[str] = set()
     if cfg.architecture == "table":
-        lacking = {"residual", "attention", "mlp", "paths"}
+        lacking = {"residual", "attention", "mlp"}
     elif cfg.attn_only:
         lacking = {"mlp"}
     return {name: label for name, label in PATCHED.items() if name not in lacking}

@@ -46,7 +46,8 @@ def path_films(subject: Subject, clean_text: str, corrupted_text: str, answer: i
         found = circuit(subject.ensemble.select(places), pair.clean, pair.corrupted, answer)
         effects[places], kept[places], faithfulness[places] = found.effects, found.kept.double(), found.faithfulness
         share = min(1.0, (done + PART) / len(order))
-        yield _film(subject, pair, effects, kept, faithfulness, NOT_YET if share < 1 else TOO_LITTLE), share
+        so_far = (effects.clone(), kept.clone(), faithfulness.clone())  # which a film keeps
+        yield _film(subject, pair, *so_far, NOT_YET if share < 1 else TOO_LITTLE), share
 
 
 def coarse_first(n: int) -> list[int]:
@@ -98,8 +99,8 @@ def _graph(cfg: ModelConfig, pair: Pair, effects: Tensor, kept: Tensor, empty: s
         rows=rows,
         senders=[nodes.index(edge.sender) for edge in every],
         receivers=[nodes.index(edge.receiver) for edge in every],
-        values=effects.numpy().copy(),
-        kept=kept.numpy().copy(),
+        values=effects.numpy(),
+        kept=kept.numpy(),
         thickest_at=1.0,
         unit="share of the logit difference",
         empty=empty,
