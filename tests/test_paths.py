@@ -72,7 +72,7 @@ def test_snapshots_at_which_the_examples_hardly_differ_have_no_shares_and_say_so
         assert (np.isfinite(numbers).all(1) == is_shown).all()
         assert (np.isnan(numbers).all(1) == ~is_shown).all()
     for sentence, shown in zip(paths.told(film), is_shown, strict=True):
-        assert ("differ by less than 10% of their largest logit difference" in sentence) != shown
+        assert ("differ by less than 10% of their largest difference in training" in sentence) != shown
         assert ("edges alone give" in sentence) == shown
 
 

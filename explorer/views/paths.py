@@ -19,7 +19,9 @@ from explorer.views.subject import Subject
 PART = 8  # snapshots of which the circuits are found at a time
 STRIDES = (8, 4, 2, 1)  # the first parts are spread over all of training
 NOT_YET = "not measured yet"
-TOO_LITTLE = f"no shares: the two examples differ by less than {MIN_DIFFERENCE:.0%} of their largest logit difference"
+TOO_LITTLE = (
+    f"no circuit: the two examples differ by less than {MIN_DIFFERENCE:.0%} of their largest difference in training"
+)
 
 
 def path_films(subject: Subject, clean_text: str, corrupted_text: str, answer: int) -> Iterator[tuple[Film, float]]:
@@ -79,9 +81,7 @@ def _film(subject: Subject, pair: Pair, effects: Tensor, kept: Tensor, faithfuln
             panels.timeline(subject),
             _graph(subject.info.model, pair, effects, kept, empty),
             panels.over_snapshots(subject, "circuit-size", "Edges in the circuit", size, "edges", 6, 200),
-            panels.over_snapshots(
-                subject, "faithfulness", "Faithfulness: the share that the circuit alone gives", share, "share", 6, 200
-            ),
+            panels.over_snapshots(subject, "faithfulness", "Faithfulness of the circuit", share, "share", 6, 200),
             pair.panel(subject),
         ],
     )
