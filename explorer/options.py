@@ -58,7 +58,7 @@ class Option(ABC):
 
     label: Computed[str]
     help: str = ""
-    note: str = ""
+    note: Computed[str] = ""
     labelled: bool = False
     place: Literal["row", "after", "more", "end"] = "row"
     when: Callable[[Context], bool] | None = None
@@ -98,6 +98,9 @@ class Option(ABC):
 
     def label_at(self, context: Context) -> str:
         return _computed(self.label, context)
+
+    def note_at(self, context: Context) -> str:
+        return _computed(self.note, context)
 
 
 @dataclass(frozen=True, kw_only=True)

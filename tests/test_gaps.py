@@ -19,6 +19,7 @@ from explorer.film.panels.bars import Bars
 from explorer.film.panels.columns import Columns
 from explorer.film.panels.curves import Curves, Line
 from explorer.film.panels.diagram import Diagram
+from explorer.film.panels.graph import Graph
 from explorer.film.panels.heatmaps import Heatmaps
 from explorer.film.panels.panel import GAP, Panel
 from explorer.film.panels.plane import Plane
@@ -43,6 +44,7 @@ MOVING = {  # what differs between frames
     Plane: ("values",),
     Scatter: ("x", "y"),
     Diagram: ("attention", "added", "probability"),
+    Graph: ("values", "kept"),
     Tokens: ("answers", "probabilities"),
     Text: ("blocks",),
     Strip: (),

@@ -321,6 +321,20 @@ def test_a_second_example_is_patched_and_an_invalid_one_reported(opened):
     assert app.text_input(key="cut.second").value != "11+22"
 
 
+def test_paths_are_patched_from_the_second_example_into_the_first(opened):
+    app = opened("cut", run="small", example="48+76", do="patch", exchange="paths")
+    assert healthy(app)
+    assert app.text_input(key="cut.second").label == "Second sum, whose activations are patched into the first"
+    assert any("1 loses the answer of the first" in caption.value for caption in app.caption)
+    film = header(app)
+    assert [panel["kind"] for panel in film["panels"]] == ["curves", "graph", "curves", "curves", "curves"]
+    assert len(film["look"]) == len(film["steps"])
+    controls(app)[1].set_value("heads").run()
+    assert healthy(app)
+    assert any("1 restores the answer of the first" in caption.value for caption in app.caption)
+    assert [panel["kind"] for panel in header(app)["panels"]] == ["curves", "curves", "curves"]
+
+
 def test_heads_positions_and_units_can_be_selected_also_from_the_largest_changes(opened):
     app = opened("activations", run="small", example="48+76")
     app.selectbox(key="activations.hook").set_value("blocks.0.attn.hook_v").run()

@@ -157,7 +157,7 @@ def opened(view: str, name: str, chosen: Mapping[str, str], example: str) -> Pag
     shares_need_all = getattr(options, "do", "") == "patch"  # they are left out where the difference is small
     of = of_three(name) if is_large and not shares_need_all else subject
     films = shown.films(of, example, options, second[1] if second else None)
-    film, _ = next(films) if is_large else deque(films, maxlen=1).pop()
+    film, _ = next(films) if is_large and not shares_need_all else deque(films, maxlen=1).pop()
     items = [*shown.above(subject, example, options), *shown.below(subject, example, options)]
     return Page(run, subject, shown, options, example, film, items, second)
 

@@ -97,8 +97,8 @@ def _pieces(
     compute = functools.partial(_computed, str(run.runs.root), run.name, of.ensemble.steps, measure, settings)
     executor = processes(workers)()
     try:
-        for pieces in executor.map(compute, turns):
-            yield from pieces
+        for pieces in [executor.submit(compute, turn) for turn in turns]:
+            yield from pieces.result()
     finally:
         executor.shutdown(cancel_futures=True)
 

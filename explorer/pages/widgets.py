@@ -211,8 +211,8 @@ def option_input(key: str, option: Option, context: Context, value: Any, take: C
             st.toggle(option.label_at(context), **{**common, "label_visibility": "visible"})
         case Choice():
             _choice(option, context, value, common)
-    if option.note:
-        st.caption(option.note, width="content")
+    if note := option.note_at(context):
+        st.caption(note, width="content")
 
 
 def _choice(option: Choice, context: Context, value: Any, common: dict[str, Any]) -> None:

@@ -15,7 +15,7 @@ from explorer.film.film import Film
 from explorer.model.ensemble import Hooks
 from explorer.options import Context, choice, free_text, several
 from explorer.tasks.data import Batch
-from explorer.views import looking, panels, sampling
+from explorer.views import looking, panels, paths, sampling
 from explorer.views.patching import corrupted_examples, differing_answers, patch_film, patched_activations
 from explorer.views.sampling import MOST, SampledView, grown, only
 from explorer.views.subject import Subject
@@ -24,12 +24,28 @@ from explorer.views.view import same_labels
 REPLACEMENTS = ("zero", "mean")
 REFERENCE = 256  # unseen examples over which means are taken, none of which is measured
 REPLICATES = 8  # parts of these, from whose means the error of the mean of all follows
+PATHS = "paths"  # what is patched, if not an activation
 PROBE = slice(8)  # the examples of the sample on which that error is measured
 
 
 def _is(*methods: str) -> Callable[[Context], bool]:
     """Whether one of these methods is chosen."""
     return lambda context: context.chosen["do"] in methods
+
+
+def _direction(context: Context) -> tuple[str, str]:
+    """Which example is patched into which, for the label of the second, and what the shares mean."""
+    if context.chosen["exchange"] == PATHS:
+        return (
+            "whose activations are patched into the first",
+            "One component reads what another writes on the second example: 1 loses the answer of the first, 0 has no "
+            "effect.",
+        )
+    return (
+        "into which activations of the first are patched",
+        "Activations of the first example are patched into the forward pass on the second: 1 restores the answer "
+        "of the first, 0 has no effect.",
+    )
 
 
 def _second_placeholder(context: Context) -> str:
@@ -55,7 +71,7 @@ def _differing(context: Context) -> dict[int, str]:
 class Options:
     do: str = choice("Method", {"ablate": "ablate", "each": "ablate each", "patch": "patch"})
     mode: str = choice("Replace by", same_labels(REPLACEMENTS), when=_is("ablate", "each"))
-    exchange: str = choice("Patch", lambda context: patched_activations(context.subject), when=_is("patch"))
+    exchange: str = choice("Patch", lambda context: exchanged(context.subject), when=_is("patch"))
     off: tuple[str, ...] = several(
         "Ablate",
         lambda context: same_labels(component_names(context.subject)),
@@ -66,7 +82,7 @@ class Options:
         when=_is("ablate"),
     )
     second: str = free_text(
-        lambda context: f"Second {context.subject.task.noun}, into which activations of the first are patched",
+        lambda context: f"Second {context.subject.task.noun}, {_direction(context)[0]}",
         _check_second,
         suggestions=_suggested,
         placeholder=_second_placeholder,
@@ -79,8 +95,7 @@ class Options:
         widget="list",
         place="after",
         when=lambda context: context.chosen["do"] == "patch" and bool(context.chosen["second"].strip()),
-        note="Activations of the first example are patched into the forward pass on the second: 1 restores the answer "
-        "of the first, 0 has no effect.",
+        note=lambda context: _direction(context)[1],
     )
 
 
@@ -88,9 +103,10 @@ class CutIt(SampledView[Options]):
     name, title, icon, order = "cut", "Cut it", "content_cut", 9
     heading = "What breaks when a part is cut?"
     sentence = (
-        "A head, a neuron or an MLP is ablated, or replaced by its value on another example, and the loss and "
-        "the answer are measured again."
+        "A head, a neuron or an MLP is ablated, or replaced by its value on another example, everywhere or on one "
+        "path, and the loss and the answer are measured again."
     )
+    growing = "Measuring on more examples, or at more snapshots…"
     options_type = Options
 
     def unavailable(self, subject: Subject, example: str, options: Options) -> str:
@@ -101,7 +117,8 @@ class CutIt(SampledView[Options]):
     def look(self, subject: Subject, film: Film) -> Sequence[str]:
         cut = "{name}: the loss is {value} nats; that of the unchanged model is {first}."
         return (
-            looking.beside_the_first(film, "ablated-loss", cut)
+            paths.told(film)
+            or looking.beside_the_first(film, "ablated-loss", cut)
             or looking.highest(film, "ablated-each", "increase of the loss when ablated")
             or looking.largest_change(film)
         )
@@ -116,7 +133,19 @@ class CutIt(SampledView[Options]):
             return ablate_each_films(subject, options.mode)
         if options.do == "ablate":
             return ablation_films(subject, example, options.off, options.mode)
+        if options.exchange == PATHS:
+            return paths.path_films(subject, example, options.second, options.answer or 0)
         return only(patch_film(subject, example, options.second, options.exchange, options.answer or 0))
+
+
+def exchanged(subject: Subject) -> dict[str, str]:
+    """What can be patched in the run's model, as name -> label: activations, or paths between components.
+
+    Args:
+        subject: the run.
+    """
+    has_paths = subject.info.model.architecture != "table"
+    return patched_activations(subject) | ({PATHS: "paths"} if has_paths else {})
 
 
 def _ablated_placeholder(subject: Subject) -> str:

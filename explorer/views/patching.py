@@ -2,7 +2,7 @@
 
 import contextlib
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -10,6 +10,7 @@ from torch import Tensor
 from explorer.analysis.patching import logit_difference, patch_heads, patch_positions
 from explorer.errors import UserError
 from explorer.film.film import Film
+from explorer.film.panels.curves import Curves
 from explorer.film.panels.panel import Panel
 from explorer.tasks.data import Example
 from explorer.views import panels
@@ -39,51 +40,84 @@ def patch_film(subject: Subject, clean_text: str, corrupted_text: str, patched: 
     Raises:
         UserError: a text is no example, or the two cannot be compared.
     """
-    task, ensemble = subject.task, subject.ensemble
+    pair = compared(subject, clean_text, corrupted_text, answer)
+    by_head = patched == "heads"
+    restored = _restored_by_head(subject, pair) if by_head else _restored_by_position(subject, pair, patched)
+    return Film(subject.steps, [panels.timeline(subject), pair.panel(subject), restored])
+
+
+@dataclass(frozen=True, eq=False)
+class Pair:
+    """Two examples that are compared at one answer, and how far apart they are.
+
+    Attributes:
+        clean, corrupted: the examples, cut off at the answer.
+        answer: which of their answers, from 0.
+        of: in words, "1 rather than 0, hundreds".
+        differences: name of the example -> (snapshot,) the logit difference.
+        is_enough: (snapshot,) whether the two differ enough for shares of it to mean something.
+    """
+
+    clean: Example
+    corrupted: Example
+    answer: int
+    of: str
+    differences: Mapping[str, Tensor]
+    is_enough: Tensor
+
+    def panel(self, subject: Subject, span: int = 12) -> Curves:
+        """The logit differences over training.
+
+        Args:
+            subject: the run.
+            span: columns of the page, of 12.
+        """
+        title = f"Logit difference for {self.of}"
+        return panels.over_snapshots(subject, "logit-difference", title, self.differences, "logits", span, height=200)
+
+
+def compared(subject: Subject, clean_text: str, corrupted_text: str, answer: int) -> Pair:
+    """Two examples at one answer.
+
+    Args:
+        subject: the run.
+        clean_text: the first example.
+        corrupted_text: the second example.
+        answer: one of `differing_answers`.
+
+    Raises:
+        UserError: a text is no example, or the two cannot be compared.
+    """
+    task = subject.task
     clean, corrupted = task.encode(clean_text), task.encode(corrupted_text)
     if answer not in _differing_answers(clean, corrupted):
         raise UserError(f"Both examples have the same right answer at {clean.places[answer]}; choose another answer.")
     clean, corrupted = (_cut_after(example, answer) for example in (clean, corrupted))
     right = f"{task.answer_tokens[clean.targets[answer]]} rather than {task.answer_tokens[corrupted.targets[answer]]}"
-    of = f"{right}, {clean.places[answer]}"
     both = torch.stack([clean.tokens, corrupted.tokens])
-    first, second = logit_difference(ensemble, both, clean, corrupted, answer).unbind(1)
+    first, second = logit_difference(subject.ensemble, both, clean, corrupted, answer).unbind(1)
     curves = {"clean, first example": first, "corrupted, second example": second}
-    title = f"Logit difference for {of}"
-    difference = (first - second).abs()
-    is_enough = difference >= MIN_DIFFERENCE * difference.max()  # (snapshot,)
-    if patched == "heads":
-        restored = _restored_by_head(subject, clean, corrupted, answer, is_enough)
-    else:
-        restored = _restored_by_position(subject, clean, corrupted, answer, is_enough, patched)
-    return Film(
-        subject.steps,
-        [
-            panels.timeline(subject),
-            panels.over_snapshots(subject, "logit-difference", title, curves, unit="logits", height=200),
-            restored,
-        ],
-    )
+    distance = (first - second).abs()
+    is_enough = distance >= MIN_DIFFERENCE * distance.max()
+    return Pair(clean, corrupted, answer, f"{right}, {clean.places[answer]}", curves, is_enough)
 
 
-def _restored_by_head(subject: Subject, clean: Example, corrupted: Example, answer: int, is_enough: Tensor) -> Panel:
-    heads, shares = patch_heads(subject.ensemble, clean, corrupted, answer)
+def _restored_by_head(subject: Subject, pair: Pair) -> Panel:
+    heads, shares = patch_heads(subject.ensemble, pair.clean, pair.corrupted, pair.answer)
     title = "Share of the logit difference restored by patching one head from the first example"
-    shares = shares.where(is_enough[:, None], torch.nan)  # (snapshot head)
+    shares = shares.where(pair.is_enough[:, None], torch.nan)  # (snapshot head)
     curves = dict(zip(heads, shares.unbind(1), strict=True))
     return panels.over_snapshots(subject, "patched-heads", title, curves, unit="share", height=320)
 
 
-def _restored_by_position(
-    subject: Subject, clean: Example, corrupted: Example, answer: int, is_enough: Tensor, patched: str
-) -> Panel:
-    ensemble, n_layers = subject.ensemble, subject.info.model.n_layers
+def _restored_by_position(subject: Subject, pair: Pair, patched: str) -> Panel:
+    clean, corrupted, n_layers = pair.clean, pair.corrupted, subject.info.model.n_layers
     positions, tokens = _positions(clean, corrupted), panels.token_labels(subject, corrupted)
     hooks = [f"blocks.{layer}.{HOOKS[patched]}" for layer in range(n_layers)]
     shares = torch.stack(
-        [patch_positions(ensemble, clean, corrupted, answer, hook, positions) for hook in hooks], 1
+        [patch_positions(subject.ensemble, clean, corrupted, pair.answer, hook, positions) for hook in hooks], 1
     )  # (snapshot layer position)
-    shares = shares.where(is_enough[:, None, None], torch.nan)
+    shares = shares.where(pair.is_enough[:, None, None], torch.nan)
     title = f"Share of the logit difference restored by patching the {PATCHED[patched]} at one position"
     rows = [f"layer {layer}" for layer in range(n_layers)]
     columns = [f"{tokens[position]} ({position})" for position in positions]

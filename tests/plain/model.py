@@ -96,6 +96,46 @@ def forward(cfg: dict, w: Mapping[str, Array], tokens: Array, replace: Replace |
     return found
 
 
+def path_patched(
+    cfg: dict, w: Mapping[str, Array], clean: Array, corrupted: Array, is_patched: Callable[[str, str], bool]
+) -> Array:
+    """The logits after the last token of ``clean`` where some components read what others write on ``corrupted``.
+
+    Args:
+        cfg: the model in run.json.
+        w: name -> weight.
+        clean, corrupted: tokens (pos).
+        is_patched: whether a receiver reads what a sender writes on ``corrupted``; for the names of both, sender first:
+            "tokens", "L0H1", "L0 MLP", "answer".
+
+    Returns:
+        (d_vocab_out)
+    """
+    found, gain, n_pos = forward(cfg, w, corrupted[None]), cfg["residual_gain"], len(clean)
+    future = np.arange(n_pos)[None, :] > np.arange(n_pos)[:, None]  # (query key)
+    same = w["pos_embed.W_pos"][:n_pos] if cfg["positions"] != "none" else 0.0  # (pos d_model), on both examples
+    written = [("tokens", w["embed.W_E"][clean], found["hook_embed"][0])]  # sender, here and on ``corrupted``
+
+    def read(receiver: str) -> Array:
+        return same + sum(there if is_patched(sender, receiver) else here for sender, here, there in written)
+
+    for layer in range(cfg["n_layers"]):
+        block, at, heads = f"blocks.{layer}", f"blocks.{layer}.attn", []
+        for head in range(cfg["n_heads"]):
+            x = read(f"L{layer}H{head}")
+            q, k, v = (x @ w[f"{at}.W_{name}"][head] for name in "QKV")
+            pattern = softmax(np.where(future, -np.inf, q @ k.T / math.sqrt(cfg["d_head"])))
+            there = found[f"{at}.hook_result"][0, :, head]
+            heads.append((f"L{layer}H{head}", pattern @ v @ w[f"{at}.W_O"][head], there))
+        same = gain * same
+        written = [(sender, gain * here, gain * there) for sender, here, there in written] + heads
+        if not cfg["attn_only"]:
+            post = act(cfg["act_fn"], read(f"L{layer} MLP") @ w[f"{block}.mlp.W_in"] + w[f"{block}.mlp.b_in"])
+            here = post @ w[f"{block}.mlp.W_out"] + w[f"{block}.mlp.b_out"]
+            written.append((f"L{layer} MLP", here, found[f"{block}.hook_mlp_out"][0]))
+    return read("answer")[-1] @ w["unembed.W_U"]
+
+
 def backward(cfg: dict, w: Mapping[str, Array], found: Mapping[str, Array], slope: Array) -> dict[str, Array]:
     """The gradients at all hook points.
 

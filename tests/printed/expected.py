@@ -6,7 +6,7 @@ rounding of the app's float32 amounts to. Printed digits agree if the number rou
 
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,6 +14,7 @@ import numpy as np
 from explorer.film.panels.bars import Bars
 from explorer.film.panels.columns import Columns
 from explorer.film.panels.curves import Curves
+from explorer.film.panels.graph import Graph
 from explorer.film.panels.heatmaps import Heatmaps
 from explorer.film.panels.panel import Panel
 from explorer.film.panels.raster import Raster
@@ -232,6 +233,26 @@ class Rows(Expected):
         assert (panel.marks is None) == (self.marks is None)
         if panel.marks is not None:
             np.testing.assert_array_equal(panel.marks, self.marks)
+
+
+@dataclass(frozen=True)
+class Edges(Expected):
+    """The edges of a graph, and what is enough of them."""
+
+    ends: Sequence[tuple[str, str]]  # (edge,) sender and receiver
+    values: np.ndarray  # (frame edge)
+    is_circuit: Callable[[int, np.ndarray], bool]  # (of the three frames, which edges are kept) -> whether they may be
+
+    def compare(self, panel: Panel, frames: Sequence[int]) -> None:
+        assert isinstance(panel, Graph)
+        shown = zip(panel.senders, panel.receivers, strict=True)
+        assert [(panel.nodes[sender], panel.nodes[receiver]) for sender, receiver in shown] == list(self.ends)
+        same(panel.values[frames], self.values, self.rtol)
+        for place, frame in enumerate(frames):
+            kept = panel.kept[frame]
+            assert (np.isnan(kept) == np.isnan(self.values[place])).all()
+            if np.isfinite(kept).all():
+                assert self.is_circuit(place, kept == 1)
 
 
 @dataclass(frozen=True)

@@ -1,5 +1,6 @@
-"""Ablation and activation patching."""
+"""Ablation, activation patching and path patching."""
 
+import operator
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -7,13 +8,14 @@ from functools import lru_cache, partial
 
 import numpy as np
 
+from explorer.film.panels.graph import Graph
 from explorer.views.cut import REFERENCE
 from explorer.views.sampling import MOST
 from tests.plain import measures, tasks
-from tests.plain.model import Array, cross_entropy, forward
+from tests.plain.model import Array, cross_entropy, forward, path_patched
 from tests.plain.run import PlainRun
 from tests.plain.tasks import Prompt
-from tests.printed.expected import Expected, Lines, Maps
+from tests.printed.expected import Edges, Expected, Lines, Maps
 from tests.printed.losses_and_answers import head_names, labels, no_future, strip
 from tests.printed.page import Page, Sample, recomputes
 from tests.printed.samples import sampled
@@ -112,6 +114,78 @@ def patched_positions(page: Page, id: str) -> Expected:
     columns = [f"{names[position]} ({position})" for position in positions]
     rows = [f"layer {layer}" for layer in range(page.cfg["n_layers"])]
     return Maps([""], where_shown(page, each), rows, columns, rtol=2e-4)
+
+
+# --- Path patching ---
+
+Edge = tuple[str, str]  # the names of sender and receiver
+
+
+def path_shares(page: Page, w: dict, patched: Sequence[Callable[[Edge], bool]]) -> list[float]:
+    """The share of the logit difference that is left with some edges patched, for each of several choices of edges."""
+    clean, corrupted, answer = pair(page)
+
+    def difference(is_patched: Callable[[Edge], bool]) -> float:
+        logits = path_patched(page.cfg, w, clean.tokens, corrupted.tokens, lambda *edge: is_patched(edge))
+        return logits[clean.targets[answer]] - logits[corrupted.targets[answer]]
+
+    of_clean, of_corrupted = difference(lambda edge: False), difference(lambda edge: True)
+    return [(difference(one) - of_corrupted) / (of_clean - of_corrupted) for one in patched]
+
+
+def path_edges(page: Page) -> list[Edge]:
+    """All edges, by receivers: heads read what earlier layers write, an MLP also what the heads of its layer write."""
+    found, senders = [], ["tokens"]
+    for layer in range(page.cfg["n_layers"]):
+        heads = [f"L{layer}H{head}" for head in range(page.cfg["n_heads"])]
+        found += [(sender, head) for head in heads for sender in senders]
+        senders += heads
+        if not page.cfg["attn_only"]:
+            found += [(sender, f"L{layer} MLP") for sender in senders]
+            senders.append(f"L{layer} MLP")
+    return [*found, *((sender, "answer") for sender in senders)]
+
+
+def circuits(page: Page) -> list[set[Edge]]:
+    """The edges that the film keeps at the three frames: a choice, whose consequences are recomputed."""
+    graph = next(panel for panel in page.film.panels if isinstance(panel, Graph))
+    return [{edge for edge, one in zip(path_edges(page), graph.kept[i], strict=True) if one} for i in page.frames]
+
+
+def kept_alone(page: Page, w: dict, circuit: set[Edge]) -> float:
+    return path_shares(page, w, [lambda edge: edge not in circuit])[0]
+
+
+@recomputes("cut", "paths")
+def paths(page: Page, id: str) -> Expected:
+    edges = path_edges(page)
+
+    def effects(w: dict) -> list[float]:
+        return [1 - left for left in path_shares(page, w, [partial(operator.eq, edge) for edge in edges])]
+
+    def is_circuit(place: int, kept: Array) -> bool:
+        """Whether the kept edges alone give 0.9 to 1.1 of the difference, and would not without any single one."""
+        w, circuit = page.run.weights(page.steps[place]), {edge for edge, one in zip(edges, kept, strict=True) if one}
+        fewer = [abs(kept_alone(page, w, circuit - {edge}) - 1) for edge in circuit]
+        return abs(kept_alone(page, w, circuit) - 1) < 0.1001 and min(fewer) > 0.0999
+
+    title = "enough for 90% of the logit difference"
+    return Edges(edges, where_shown(page, effects), is_circuit, rtol=2e-4, title=title)
+
+
+@recomputes("cut", "faithfulness")
+def faithfulness(page: Page, id: str) -> Expected:
+    found = [
+        kept_alone(page, page.run.weights(step), kept) if is_shown else np.nan
+        for step, kept, is_shown in zip(page.steps, circuits(page), shown_frames(page), strict=True)
+    ]
+    return Lines(page.run.steps, {"of the logit difference": found}, rtol=2e-4)
+
+
+@recomputes("cut", "circuit-size")
+def circuit_size(page: Page, id: str) -> Expected:
+    each = zip(circuits(page), shown_frames(page), strict=True)
+    return Lines(page.run.steps, {"edges": [len(kept) if is_shown else np.nan for kept, is_shown in each]})
 
 
 # --- Ablation ---
