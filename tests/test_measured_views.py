@@ -122,6 +122,19 @@ def test_parts_alone_are_pairs_with_the_last_snapshot_on_more_examples(measured)
     assert all(said.startswith(f"Step {step}: ") for step, said in zip(film.steps, film.look, strict=True))
 
 
+def test_shares_of_small_falls_are_left_out_and_equal_parts_are_drawn_once():
+    subject = Subject.load(Runs(SHIPPED).open("modular-addition"))
+    panels, _, _ = shown(subject, "grafts", part="L0 MLP")
+    labels = [line.label for line in panels["with_final"].lines]
+    assert "L0 MLP" in labels
+    assert "all MLPs" not in labels  # there is one
+    (own,) = [line.values for line in panels["with_final"].lines if line.label == "unchanged"]
+    fall = np.abs(own[:, None] - own)
+    np.testing.assert_array_equal(np.isnan(panels["share"].values), fall < fall.max() / 10)
+    both = shown(subject, "grafts", part="all MLPs")[0]["with_final"].lines
+    assert [line.label for line in both if line.strong] == ["all MLPs"]
+
+
 def test_one_token_is_told_apart(measured):
     both, _, _ = shown(measured, "grafts", part="all attention")
     alone = [shown(measured, "grafts", part="all attention", token=str(i))[0]["graft"].values for i in range(3)]
@@ -187,12 +200,28 @@ def test_the_line_begins_and_ends_at_snapshots(measured):
     panels, _, _ = shown(measured, "between")
     line = panels["line"].values[:, 0]  # (frame point)
     assert np.isnan(line[-1]).all()
-    np.testing.assert_allclose(line[:-2, -1], line[1:-1, 0], rtol=1e-5)
+    assert (line[:-1, 0] == 0).all()
+    unseen = Measured(measured.info, measured.ensemble).unseen(128)
+    losses = token_losses(measured.info.model, measured.task, unseen)
+    own = [losses(grafted(measured.ensemble, (), i, i)).mean().item() for i in range(5)]
+    np.testing.assert_allclose(line[:-1, -1], np.diff(own), atol=1e-5)
     barriers = panels["barrier"].lines[0].values
     assert (barriers[:-1] >= 0).all()
     straight = np.linspace(line[:-1, 0], line[:-1, -1], line.shape[1]).T
     np.testing.assert_allclose(barriers[:-1], (line[:-1] - straight).max(1), atol=1e-5)
     assert np.isfinite(panels["sharpness"].lines[0].values).all()
+
+
+def test_what_lies_between_is_told_as_it_is_shown(measured, copied):
+    panels, film, _ = shown(measured, "between")
+    sharp, straight = panels["sharpness"].lines[0].values, panels["distance"].lines[0].values
+    for frame, said in enumerate(film.look):
+        assert f"the weights are {straight[frame]:.1f} from the first snapshot" in said
+        assert f"The sharpness is {sharp[frame]:.2g}." in said
+        assert ("on the line to the next one" in said) == (frame < 4)
+    assert all(
+        said.endswith(".") and "sharpness" not in said for said in shown(Subject.load(copied), "between")[1].look
+    )
 
 
 # --- What led the fall ---

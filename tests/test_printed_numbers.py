@@ -73,6 +73,17 @@ def forms(option: Option, context: Context) -> list[str]:
     return [*_choices(option, context)] if f"blocks.0.{hook}" in shapes or hook in shapes else first(option, context)
 
 
+def grafted(option: Option, context: Context) -> list[str]:
+    """The parts whose matrices ship, and another."""
+    kept = context.subject.run.folder / "measures"
+    choices = [*_choices(option, context)]
+    return [
+        part
+        for part in choices
+        if part == choices[-1] or (kept / f"grafts-{part.replace(' ', '-')}.safetensors").exists()
+    ]
+
+
 PAIR_HOOKS = ("hook_pattern", "hook_z", "mlp.hook_post")
 SAMPLED: Mapping[tuple[str, str], Callable[[Option, Context], list[str]]] = {
     ("activations", "form"): forms,
@@ -104,6 +115,9 @@ SAMPLED: Mapping[tuple[str, str], Callable[[Option, Context], list[str]]] = {
     ("cut", "off"): first,
     ("cut", "second"): first,
     ("leads", "fall"): ends,
+    ("complexity", "part"): ends,
+    ("grafts", "part"): grafted,
+    ("grafts", "token"): ends,
     ("losses", "smoothing"): ends,
     ("overview", "without"): lambda option, context: ["", last(option, context)],
 }

@@ -2,6 +2,7 @@
 
 import json
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -13,9 +14,14 @@ from explorer.analysis.fourier_grid import component_norms, neuron_frequencies, 
 from explorer.analysis.heads import head_scores, repeated_tokens
 from explorer.analysis.smoothing import smooth
 from explorer.cli.main import main
+from explorer.measures import get_measure
+from explorer.measures import shipping as shipped_measures
+from explorer.measures.measure import Measured, files_of
+from explorer.options import resolve
 from explorer.runs import Run, Runs, shipping
+from explorer.views.measuring import MeasuredView, kept
 from explorer.views.subject import Subject
-from tests.conftest import SHIPPED
+from tests.conftest import RUN_VIEWS, SHIPPED
 
 NAMES = Runs(SHIPPED).names()
 
@@ -40,6 +46,29 @@ def test_a_shipped_run_is_whole_and_small(run):
 def test_all_shipped_runs_fit_their_limit():
     assert set(NAMES) == set(shipping.SHIPPED)
     assert sum(path.stat().st_size for path in SHIPPED.rglob("*") if path.is_file()) <= shipping.MAX_ALL
+
+
+@pytest.mark.parametrize("run", NAMES, indirect=True)
+def test_the_measures_that_ship_are_whole_and_each_opens_its_view(run):
+    subject, files = Subject.load(run), set()
+    of = Measured(subject.info, subject.ensemble)
+    views = [view for view in RUN_VIEWS.values() if isinstance(view, MeasuredView)]
+    for name, values in shipped_measures.SHIPPED[run.name]:
+        measure = get_measure(name)
+        settings = replace(measure.chosen(run, of), **values)
+        files.add(files_of(run, measure, settings).file.name)
+        shown = 0
+        for view in views:
+            options, _ = resolve(view.options_type, subject, subject.first_example, values)
+            for needed in view.needs(subject, options):
+                if (needed[0].name, needed[1]) == (name, settings):
+                    found = kept(subject, needed)  # None if it is stale
+                    assert found
+                    assert found.share == 1
+                    assert view.unavailable(subject, subject.first_example, options) == ""
+                    shown += 1
+        assert shown == 1, (name, values)
+    assert {path.name for path in (run.folder / "measures").iterdir() if path.suffix != ".log"} == files
 
 
 @pytest.mark.parametrize("run", NAMES, indirect=True)

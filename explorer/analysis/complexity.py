@@ -37,6 +37,7 @@ from explorer.tasks.task import Task
 MOST_RATIO = 1.2  # of the equipartition ratio: the estimate is about as much too large as the ratio is above 1
 LEAST_RATIO = 0.8  # below it, the chains have not yet gone as far as they will
 MOST_BELOW = 0.2  # share of draws below the baseline: there are better weights near by, so that w* is no minimum
+PLATEAU = 0.2  # of the coefficient: how much it may differ from those of neighbouring settings
 MOST_DRIFT = 0.1  # of the mean excess of the loss: how much it may differ between the halves of a chain
 
 
@@ -194,10 +195,10 @@ class Calibration:
     @property
     def choice(self) -> Sampling | None:
         """The settings in the middle of the plateau: those that `change` least among those that are healthy at as many
-        snapshots as any; None if no such settings have healthy neighbours."""
+        snapshots as any; None if no such settings have healthy neighbours, or all change by more than `PLATEAU`."""
         n_healthy = self.healthy.sum(-1)
         change = self.change.where(n_healthy == n_healthy.max(), torch.nan).nan_to_num(torch.inf)
-        if not change.isfinite().any():
+        if not (change <= PLATEAU).any():
             return None
         i, j = divmod(int(change.argmin()), len(self.step_sizes))
         return dataclasses.replace(self.sampling, n_beta=self.n_betas[i], step_size=self.step_sizes[j])

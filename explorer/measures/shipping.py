@@ -15,7 +15,7 @@ SHIPPED: Mapping[str, Sequence[Wanted]] = {  # name of the run -> its measures, 
     "addition-finite": _grafts("embeddings"),
     "skip-trigram": _grafts("embeddings"),
     "skip-trigram-finite": _grafts("embeddings"),
-    "induction": _grafts("embeddings", "L0 attention"),
+    "induction": (*_grafts("embeddings", "L0 attention"), ("sharpness", {})),
     "induction-finite": (*_grafts("embeddings", "L0 attention", "L1 attention"), ("sharpness", {})),
     "modular-addition": (
         *_grafts("embeddings", "all attention", "L0 MLP", "unembedding"),

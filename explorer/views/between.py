@@ -2,18 +2,22 @@
 
 from collections.abc import Mapping, Sequence
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from explorer.analysis.between import POINTS, barrier, moves
 from explorer.film.film import Film
 from explorer.film.panels.columns import Columns
+from explorer.film.panels.curves import Curves
 from explorer.film.panels.panel import Panel
 from explorer.measures.sharpness import Sharpness, SharpnessSettings
 from explorer.options import NoOptions
 from explorer.views import panels
 from explorer.views.measuring import MeasuredView, Needed, kept
 from explorer.views.subject import Subject
+
+LEAST_BARRIER = 1e-3  # nats; less is none
 
 
 class Between(MeasuredView[NoOptions]):
@@ -49,6 +53,27 @@ class Between(MeasuredView[NoOptions]):
             shown += _of_line(subject, measured.tensors)
         return Film(subject.steps, shown)
 
+    def look(self, subject: Subject, film: Film) -> Sequence[str]:
+        return [_told(film, frame, step) for frame, step in enumerate(film.steps)]
+
+
+def _told(film: Film, frame: int, step: int) -> str:
+    """Where the weights are on their path, how sharp the loss is there, and what lies before the next snapshot."""
+    lines = {
+        line.label: line.values[frame]
+        for panel in film.panels
+        if isinstance(panel, Curves) and panel.by_frame
+        for line in panel.lines
+    }
+    straight, length = lines["from the first snapshot"], lines["length of the path"]
+    said = [f"Step {step:,}: the weights are {straight:.1f} from the first snapshot, after a path of {length:.1f}."]
+    if np.isfinite(lines.get("sharpness", np.nan)):
+        said.append(f"The sharpness is {lines['sharpness']:.2g}.")
+    if np.isfinite(rise := lines.get("barrier", np.nan)):
+        high = f"a barrier of {rise:.2g} nats" if rise >= LEAST_BARRIER else "no barrier"
+        said.append(f"There is {high} on the line to the next one.")
+    return " ".join(said)
+
 
 def _of_line(subject: Subject, tensors: Mapping[str, Tensor]) -> list[Panel]:
     n, places = len(subject.steps), tensors["place"].long()
@@ -57,14 +82,14 @@ def _of_line(subject: Subject, tensors: Mapping[str, Tensor]) -> list[Panel]:
     lines = torch.full((n, *tensors["line"].shape[1:]), torch.nan)
     lines[places] = tensors["line"].float()
     barriers = barrier(lines.mean(-1).T)  # (snapshot,)
-    along = lines.mean(-1)[:, None].numpy()  # (snapshot 1 point)
+    along = (lines - lines[:, :1]).mean(-1)[:, None]  # (snapshot 1 point)
     shares = [f"{i / (POINTS - 1):.0%}" for i in range(POINTS)]
-    title = "Loss on the straight line to the next snapshot"
+    title = "Change of the loss on the line to the next snapshot"
     return [
         panels.over_snapshots(
             subject,
             "sharpness",
-            "Sharpness: the largest eigenvalue of the Hessian",
+            "Sharpness: top eigenvalue of the Hessian",
             {"sharpness": sharp},
             "",
             6,
@@ -73,5 +98,5 @@ def _of_line(subject: Subject, tensors: Mapping[str, Tensor]) -> list[Panel]:
         panels.over_snapshots(
             subject, "barrier", "Barrier on the line to the next snapshot", {"barrier": barriers}, "nats", 6
         ),
-        Columns("line", title, shares, ["loss"], along, unit="nats", category_axis="of the way"),
+        Columns("line", title, shares, ["change"], along.numpy(), unit="nats", category_axis="of the way"),
     ]

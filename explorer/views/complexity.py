@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from explorer.analysis.complexity import verdicts
+from explorer.analysis.complexity import LEAST_RATIO, MOST_BELOW, MOST_RATIO, Calibration, verdicts
 from explorer.analysis.components import components
 from explorer.analysis.langevin import Sampled
 from explorer.film.film import Film
@@ -29,7 +29,8 @@ from explorer.views.measuring import MeasuredView, Needed, kept, measured
 from explorer.views.subject import Subject
 from explorer.views.view import same_labels
 
-BINS = 30  # of the draws of a chain, in a picture of them
+BINS = 15  # of the draws of a chain, in a picture of them
+FULL_COLOUR = 0.75  # of the estimates of a calibration have paler colours than the last one: they differ much
 GOOD, BAD = "estimate", "not to be believed"
 
 
@@ -81,7 +82,11 @@ def _told(subject: Subject, found: Sampled) -> list[str]:
             continue
         place = at[step]
         mean, interval = found.estimate.mean[place], found.estimate.interval[place]
-        good = f"The coefficient is {mean:.1f} ± {interval:.1f}, around a loss of {found.baseline[place]:.3g} nats."
+        excess = mean / found.sampling.n_beta
+        good = (
+            f"The coefficient is {mean:.1f} ± {interval:.1f}: the chains are on average {excess:.3g} nats above "
+            f"the loss of the snapshot, {found.baseline[place]:.3g}."
+        )
         said.append(f"Not to be believed here: {told[place].reason}" if told[place].reason else good)
     return said
 
@@ -137,13 +142,20 @@ def _estimates(subject: Subject, found: Sampled) -> list[Panel]:
         panels.over_snapshots(
             subject,
             "ratio",
-            "Equipartition ratio: 1 if the steps are small enough",
+            "Equipartition ratio, which should be 1",
             {"ratio": over(found.ratio)},
             "",
             6,
+            references=[("at least", LEAST_RATIO), ("at most", MOST_RATIO)],
         ),
         panels.over_snapshots(
-            subject, "below", "Share of draws below the snapshot's own loss", {"share": over(found.below)}, "", 6
+            subject,
+            "below",
+            "Share of draws below the snapshot's own loss",
+            {"share": over(found.below)},
+            "",
+            6,
+            references=[("at most", MOST_BELOW)],
         ),
         Columns(
             "chains",
@@ -160,15 +172,24 @@ def _estimates(subject: Subject, found: Sampled) -> list[Panel]:
 def _calibration(subject: Subject, tensors: Mapping[str, Tensor]) -> Panel:
     grid = calibration(measured(subject), tensors)
     shown = grid.llc.masked_fill(~grid.healthy, torch.nan).permute(2, 0, 1)  # (snapshot n_beta step_size)
-    plateau = grid.choice
-    chosen = f"plateau at n beta {plateau.n_beta:g}, step size {plateau.step_size:g}" if plateau else "no plateau"
+    title, framed = _chosen(grid)
     return panels.signed_maps(
         "calibration",
-        f"Learning coefficient by settings, where it can be believed: {chosen}",
+        f"Learning coefficient where it can be believed, by settings{title}",
         [f"step {step:,}" for step in grid.steps],
         shown.expand(len(subject.steps), *shown.shape),
         [f"{n_beta:g}" for n_beta in grid.n_betas],
         [f"{step_size:g}" for step_size in grid.step_sizes],
         "n beta",
         "step size",
+        framed,
+        full_colour_at=float(shown.nanquantile(FULL_COLOUR)),
     )
+
+
+def _chosen(grid: Calibration) -> tuple[str, list[tuple[int, int, int, int]]]:
+    """The settings on whose choice it depends least, as the end of a title, and the cell to frame."""
+    if grid.choice is None:
+        return ": no plateau is found", []
+    row, column = grid.n_betas.index(grid.choice.n_beta), grid.step_sizes.index(grid.choice.step_size)
+    return f": it changes by {grid.change[row, column]:.0%} beside the framed ones", [(row, column, 1, 1)]

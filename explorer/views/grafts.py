@@ -21,6 +21,7 @@ from explorer.views.subject import Subject
 from explorer.views.view import same_labels
 
 ALL_TOKENS = -1
+LEAST_FALL = 0.1  # of the largest difference between the losses of any two snapshots; shares of less say little
 
 
 def _parts_of(context: Context) -> dict[str, str]:
@@ -60,12 +61,17 @@ class GraftView(MeasuredView[Options]):
         if matrix is not None:
             shown += _maps(subject, options, matrix.tensors)
         if of_parts is not None:
-            names = list(single_parts(subject.info))[: of_parts.done]
+            known = single_parts(subject.info)
+            first = {part: name for name, part in reversed(known.items())}  # of the names of the same weights
             titles = {"with_final": "Early models with the final part", "final_with": "Final model with early parts"}
             for name, title in titles.items():
                 losses = _of_token(of_parts.tensors[name], options.token)  # (part snapshot)
-                curves = dict(zip(names, losses, strict=True))
-                shown.append(panels.over_snapshots(subject, name, title, curves, "nats", 6, 360, total=options.part))
+                curves = {
+                    label: row
+                    for (label, part), row in zip(known.items(), losses, strict=False)  # some may be missing yet
+                    if label in (first[part], options.part)
+                }
+                shown.append(panels.over_snapshots(subject, name, title, curves, "nats", total=options.part))
         return Film(subject.steps, shown)
 
     def look(self, subject: Subject, film: Film) -> Sequence[str]:
@@ -93,8 +99,11 @@ def _maps(subject: Subject, options: Options, tensors: Mapping[str, Tensor]) -> 
     found = losses.numpy()
     title = f"Loss with {options.part} of another snapshot"
     high = float(np.nanmax(found))
-    of_fall = f"Share of the fall that {options.part} alone carries"
-    shares = carried(losses).numpy()
+    of_fall = f"Share of the fall carried by {options.part} alone"
+    own = losses.diagonal()
+    fall = (own[:, None] - own).abs()
+    largest = fall.nan_to_num(0).max()
+    shares = carried(losses).where(fall >= LEAST_FALL * largest, torch.nan).numpy()
     return [
         Pairs("graft", title, found, *axes, low=0.0, high=high, unit="nats", span=6),
         Pairs("share", of_fall, shares, *axes, low=-1.0, high=1.0, unit="of the fall", scale="diverging", span=6),
@@ -111,4 +120,7 @@ def _carried(panel: Curves, frame: int, step: int) -> str:
     if losses[best] >= before:
         return f"Step {step:,}: no final part alone lowers the loss, {before:.2f} nats; the parts fit only each other."
     final = "" if whole is None else f"; with all final weights it is {whole:.2f}"
-    return f"Step {step:,}: the final {best} alone brings the loss from {before:.2f} to {losses[best]:.2f} nats{final}."
+    return (
+        f"Step {step:,}: the final weights of {best} alone bring the loss from {before:.2f} to {losses[best]:.2f} "
+        f"nats{final}."
+    )

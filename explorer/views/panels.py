@@ -144,6 +144,7 @@ def over_snapshots(
     log: bool = False,
     total: str = "",
     intervals: Mapping[str, Tensor] | None = None,
+    references: Sequence[tuple[str, float]] = (),
 ) -> Curves:
     """Curves of values that were computed at each snapshot.
 
@@ -158,6 +159,7 @@ def over_snapshots(
         log: whether the scale is logarithmic until the reader changes it.
         total: the name of the curve that is the total of the others; it is drawn in the colour of text.
         intervals: name of the curve -> (snapshot,) how far each value may be from the truth, on either side.
+        references: names and values of horizontal lines.
     """
     steps, intervals = torch.tensor(subject.steps), intervals or {}
     colours = {name: colour for colour, name in enumerate(name for name in values if name != total)}
@@ -165,7 +167,7 @@ def over_snapshots(
         curve(name, steps, row, colours.get(name, 0), strong=name == total, interval=intervals.get(name))
         for name, row in values.items()
     ]
-    return Curves(id, title, lines, unit, log=log, span=span, height=height, by_frame=True)
+    return Curves(id, title, lines, unit, references, log=log, span=span, height=height, by_frame=True)
 
 
 def measures(subject: Subject, span: int = 12, height: int = 200) -> list[Curves]:

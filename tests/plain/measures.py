@@ -7,8 +7,11 @@ import math
 
 import numpy as np
 
-from tests.plain.model import Array, Replace, forward, softmax
+from tests.plain.model import Array, Replace, forward, gradient, softmax
 from tests.plain.tasks import Prompt
+
+MOVE = 1e-6  # of a unit vector of weights: so near, hardly any neuron is switched on or off
+PRODUCTS = 14  # of the Hessian with directions; the largest eigenvalue is then known to a thousandth
 
 # --- Answers ---
 
@@ -230,3 +233,31 @@ def without_noise(values: Array, steps: Array) -> Array:
     twentieth of the rows if that is less, and a short average over it."""
     half = max(1, min(round(60 / spacing(steps)), int(len(values) * 0.05)))
     return centred_average(running_median(filled(values), half), 0.7)
+
+
+# --- Sharpness ---
+
+
+def sharpness(cfg: dict, w: dict, tokens: Array, positions: Array, targets: Array) -> float:
+    """The largest eigenvalue of the Hessian of the mean loss, by Rayleigh and Ritz: the largest one in the space of a
+    random direction and its products with the Hessian, which are differences of gradients."""
+    names = list(w)
+    sizes = np.cumsum([w[name].size for name in names])
+
+    def along(direction: Array) -> Array:
+        parts = dict(zip(names, np.split(direction, sizes[:-1]), strict=True))
+        ends = []
+        for sign in (1, -1):
+            moved = {name: w[name] + sign * MOVE * parts[name].reshape(w[name].shape) for name in names}
+            ends.append(gradient(cfg, moved, tokens, positions, targets))
+        return np.concatenate([(ends[0][name] - ends[1][name]).ravel() for name in names]) / (2 * MOVE)
+
+    direction = np.random.default_rng(0).normal(size=sizes[-1])
+    basis, products = [direction / np.linalg.norm(direction)], []
+    for _ in range(PRODUCTS):
+        products.append(along(basis[-1]))
+        rest = products[-1]
+        for _ in range(2):  # once leaves what rounding leaves
+            rest = rest - np.array(basis).T @ (np.array(basis) @ rest)
+        basis.append(rest / np.linalg.norm(rest))
+    return float(np.linalg.eigvalsh(np.array(basis[:-1]) @ np.array(products).T)[-1])

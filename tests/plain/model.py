@@ -136,6 +136,36 @@ def path_patched(
     return read("answer")[-1] @ w["unembed.W_U"]
 
 
+def gradient(cfg: dict, w: Mapping[str, Array], tokens: Array, positions: Array, targets: Array) -> dict[str, Array]:
+    """The gradient of the mean loss of all examples at all weights, without biases of attention, which no run has."""
+    found = forward(cfg, w, tokens)
+    slope = mean_loss_slope(found["logits"], positions, targets) / len(tokens)
+    grads = backward(cfg, w, found, slope)
+
+    def product(x: Array, slope: Array) -> Array:
+        """Of a matrix that makes x (batch pos in) into something with this slope (batch pos out)."""
+        return x.reshape(-1, x.shape[-1]).T @ slope.reshape(-1, slope.shape[-1])
+
+    of = {name: np.zeros_like(weight) for name, weight in w.items()}
+    np.add.at(of["embed.W_E"], tokens, grads["hook_embed"])
+    if cfg["positions"] != "none":
+        of["pos_embed.W_pos"][: tokens.shape[1]] = grads["hook_pos_embed"].sum(0)
+    for layer in range(cfg["n_layers"]):
+        block, at = f"blocks.{layer}", f"blocks.{layer}.attn"
+        for head in range(cfg["n_heads"]):
+            for name in "QKV":
+                slopes = grads[f"{at}.hook_{name.lower()}"][:, :, head]
+                of[f"{at}.W_{name}"][head] = product(found[f"{block}.hook_resid_pre"], slopes)
+            of[f"{at}.W_O"][head] = product(found[f"{at}.hook_z"][:, :, head], grads[f"{block}.hook_attn_out"])
+        if not cfg["attn_only"]:
+            pre, out = grads[f"{block}.mlp.hook_pre"], grads[f"{block}.hook_mlp_out"]
+            of[f"{block}.mlp.W_in"] = product(found[f"{block}.hook_resid_mid"], pre)
+            of[f"{block}.mlp.W_out"] = product(found[f"{block}.mlp.hook_post"], out)
+            of[f"{block}.mlp.b_in"], of[f"{block}.mlp.b_out"] = pre.sum((0, 1)), out.sum((0, 1))
+    of["unembed.W_U"] = product(found[f"blocks.{cfg['n_layers'] - 1}.hook_resid_post"], slope)
+    return of
+
+
 def backward(cfg: dict, w: Mapping[str, Array], found: Mapping[str, Array], slope: Array) -> dict[str, Array]:
     """The gradients at all hook points.
 

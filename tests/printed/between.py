@@ -1,4 +1,4 @@
-"""The path of the weights from snapshot to snapshot, and the order in which measures changed."""
+"""The path of the weights, what lies between snapshots, and the order in which measures changed."""
 
 from functools import lru_cache
 from itertools import pairwise
@@ -7,8 +7,9 @@ import numpy as np
 
 from explorer.film.panels.strip import Strip
 from explorer.views.view import Links, Note, Table
+from tests.plain import measures
 from tests.plain.run import PlainRun
-from tests.printed.expected import Expected, Lines
+from tests.printed.expected import Expected, Lines, Series
 from tests.printed.page import NOT_RECOMPUTED, Page, checks, recomputes
 
 NOT_RECOMPUTED["leads", "changes"] = (
@@ -44,6 +45,45 @@ def distance(page: Page, id: str) -> Expected:
 @recomputes("between", "turn")
 def turn(page: Page, id: str) -> Expected:
     return Lines(page.run.steps, {"cosine": path(page.run)[2][page.frames]})
+
+
+POINTS = 11  # on the line to the next snapshot
+ON_LINE, ON_HESSIAN = 128, 64  # examples
+
+
+@recomputes("between", "sharpness")
+def sharpness(page: Page, id: str) -> Expected:
+    sample = page.of_measures(ON_HESSIAN, training=True)
+    return Lines(
+        page.run.steps, {"sharpness": page.each(lambda w: measures.sharpness(page.cfg, w, *sample))}, rtol=2e-3
+    )
+
+
+def lines(page: Page) -> np.ndarray:
+    """The mean loss at points on the way to the next snapshot, (frame point); nan at the last one."""
+    sample, found = page.of_measures(ON_LINE), []
+    for place in page.run.three[:-1]:
+        one, other = (page.run.weights(page.run.steps[at]) for at in (place, place + 1))
+        of_points = [{name: (1 - x) * one[name] + x * other[name] for name in one} for x in np.linspace(0, 1, POINTS)]
+        found.append([page.token_losses(w, sample).mean() for w in of_points])
+    return np.array([*found, [np.nan] * POINTS])
+
+
+ROUNDING = 1e-5  # nats, of a loss in float32, beside which a change may be small
+
+
+@recomputes("between", "barrier")
+def barrier(page: Page, id: str) -> Expected:
+    along = lines(page)
+    straight = np.linspace(along[:, 0], along[:, -1], POINTS).T
+    return Lines(page.run.steps, {"barrier": (along - straight).max(1)}, atol=ROUNDING)
+
+
+@recomputes("between", "line")
+def line(page: Page, id: str) -> Expected:
+    along = lines(page)
+    shares = [f"{share}%" for share in range(0, 101, 10)]
+    return Series(["change"], shares, (along - along[:, :1])[:, None], atol=ROUNDING)
 
 
 @checks("leads", Table)

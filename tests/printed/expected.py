@@ -7,7 +7,7 @@ rounding of the app's float32 amounts to. Printed digits agree if the number rou
 import math
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -16,6 +16,7 @@ from explorer.film.panels.columns import Columns
 from explorer.film.panels.curves import Curves
 from explorer.film.panels.graph import Graph
 from explorer.film.panels.heatmaps import Heatmaps
+from explorer.film.panels.pairs import Pairs
 from explorer.film.panels.panel import Panel
 from explorer.film.panels.raster import Raster
 from explorer.film.panels.scatter import Scatter
@@ -60,6 +61,7 @@ class Expected:
     """The contents of a panel at three frames."""
 
     rtol: float = RTOL
+    atol: float = 1e-12
     numbers: Sequence[float] = ()  # in the title
     title: str | None = None  # what the title contains
 
@@ -70,13 +72,28 @@ class Maps(Expected):
     values: np.ndarray  # (frame map row column)
     rows: Sequence[str] | None = None
     columns: Sequence[str] | None = None
+    framed: Sequence[tuple[int, int, int, int]] | None = None
 
     def compare(self, panel: Panel, frames: Sequence[int]) -> None:
         assert isinstance(panel, Heatmaps)
         assert list(panel.maps) == list(self.maps)
         for labels, expected in ((panel.rows, self.rows), (panel.columns, self.columns)):
             assert expected is None or list(labels) == list(expected)
+        assert self.framed is None or list(panel.outlines) == list(self.framed)
         same(panel.values[frames], self.values, self.rtol)
+
+
+@dataclass(frozen=True)
+class OfPairs(Expected):
+    """A map of pairs of snapshots."""
+
+    axes: tuple[str, str]
+    values: np.ndarray  # (frame frame)
+
+    def compare(self, panel: Panel, frames: Sequence[int]) -> None:
+        assert isinstance(panel, Pairs)
+        assert (panel.row_axis, panel.column_axis) == self.axes
+        same(panel.values[np.ix_(frames, frames)], self.values, self.rtol, self.atol)
 
 
 @dataclass(frozen=True)
@@ -94,7 +111,7 @@ class Series(Expected):
         numbers = [abs(value) for value in self.categories if not isinstance(value, str)]
         cells(list(panel.categories), self.categories, error=RTOL * max(numbers, default=0))
         assert list(panel.marked) == list(self.marked)
-        same(panel.values[frames], self.values, self.rtol)
+        same(panel.values[frames], self.values, self.rtol, self.atol)
 
 
 @dataclass(frozen=True)
@@ -104,18 +121,19 @@ class Lines(Expected):
     steps: Sequence[int]  # of all snapshots
     values: Mapping[str, Sequence[float]]  # label -> (frame,)
     intervals: Mapping[str, Sequence[float]] | None = None  # label -> (frame,) how far a value may be from the truth
+    references: Mapping[str, float] = field(default_factory=dict)
 
     def compare(self, panel: Panel, frames: Sequence[int]) -> None:
         assert isinstance(panel, Curves)
         assert not panel.marks
-        assert not panel.references
+        assert dict(panel.references) == dict(self.references)
         assert not panel.smoothing
         shown = {line.label: line for line in panel.lines}
         assert list(shown) == list(self.values)
         for line in panel.lines:
             assert list(line.steps) == list(self.steps)
         values = np.array(list(self.values.values())).T  # (frame, line)
-        same(np.array([line.values[frames] for line in panel.lines]).T, values, self.rtol)
+        same(np.array([line.values[frames] for line in panel.lines]).T, values, self.rtol, self.atol)
         assert [line.interval is not None for line in panel.lines] == [self.intervals is not None] * len(panel.lines)
         if self.intervals is not None:
             around = np.array([line.interval[frames] for line in panel.lines if line.interval is not None]).T

@@ -1,5 +1,6 @@
 """One page of one run with its three snapshots, and the register of what recomputes its panels."""
 
+import json
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -7,18 +8,22 @@ from functools import cached_property, lru_cache
 from typing import Any
 
 import numpy as np
+from safetensors import safe_open
+from safetensors.numpy import load_file
 
 from explorer.film.film import Film
+from explorer.measures.measure import Measured
 from explorer.views.subject import Subject
 from explorer.views.view import Item, View
 from tests.plain import tasks
-from tests.plain.model import Array, backward, forward, mean_loss_slope
+from tests.plain.model import Array, backward, cross_entropy, forward, mean_loss_slope
 from tests.plain.run import PlainRun
 from tests.plain.tasks import Prompt
 from tests.printed.expected import Expected
 
 Sample = tuple[Array, Array, Array]  # tokens (batch pos), positions and targets (batch answer)
 _UNSEEN: dict[tuple[PlainRun, int], Sample] = {}
+_OF_MEASURES: dict[tuple[PlainRun, int, bool], Sample] = {}
 
 
 @dataclass(frozen=True, eq=False)
@@ -85,6 +90,27 @@ class Page:
         tokens, positions, targets = _UNSEEN[key]
         assert 0 < n <= len(tokens)
         return tokens[:n], positions[:n], targets[:n]
+
+    def of_measures(self, n: int, training: bool = False) -> Sample:
+        """The first ``n`` unseen examples, or of the training data, as measures that take minutes have them."""
+        key = self.run, n, training
+        if key not in _OF_MEASURES:
+            of = Measured(self.subject.info, self.subject.ensemble)
+            batch = (of.training_data(n) if training else of.unseen(n)).rows(slice(n))
+            _OF_MEASURES[key] = batch.tokens.numpy(), batch.positions.numpy(), batch.targets.numpy()
+        return _OF_MEASURES[key]
+
+    def token_losses(self, w: dict, sample: Sample) -> Array:
+        """The mean of each of the task's per-token losses."""
+        tokens, positions, targets = sample
+        logits = forward(self.cfg, w, tokens)["logits"][np.arange(len(tokens))[:, None], positions]
+        return np.nanmean(tasks.by_token(self.run.task, cross_entropy(logits, targets), targets), 0)
+
+    def kept(self, name: str) -> tuple[dict[str, Array], dict]:
+        """The tensors of a file of a measure, and the settings with which it was measured."""
+        file = self.run.folder / "measures" / f"{name}.safetensors"
+        with safe_open(file, framework="numpy") as opened:
+            return load_file(file), json.loads(opened.metadata()["measure"])["settings"]
 
     def title(self, id: str) -> str:
         """Of a panel."""
