@@ -9,6 +9,7 @@ import pytest
 
 from explorer.errors import UserError
 from explorer.runs import Run, Runs, jobs, recorder
+from explorer.runs.lock import request_stop
 from tests.conftest import LONG, MODEL, TASK, TRAINING, same, until
 
 
@@ -18,7 +19,7 @@ def runs(tmp_path):
     runs = Runs(tmp_path)
     yield runs
     for name in jobs.in_training(runs):
-        recorder.request_stop(Run(runs.root / name))
+        request_stop(Run(runs.root / name))
     until(lambda: not jobs.in_training(runs))
 
 
@@ -39,7 +40,7 @@ def test_a_run_is_trained_stopped_and_resumed_to_the_same_end(runs, small):
     assert run.info().status == "running"
     assert jobs.in_training(runs) == ["job"]
     assert run.ensemble().steps[0] == 0
-    recorder.request_stop(run)
+    request_stop(run)
     until(lambda: run.info().status == "stopped")
     assert 0 < run.info().steps_done < 2000
     jobs.start(run)
@@ -72,7 +73,7 @@ def test_a_killed_job_leaves_a_failed_run_that_can_be_resumed(runs):
 def test_a_crash_is_reported_with_its_last_message(runs):
     run = recorder.create(runs, "job", TASK, MODEL, LONG)
     jobs.start(run)
-    recorder.request_stop(run)
+    request_stop(run)
     until(lambda: run.info().status == "stopped")
     (run.folder / "resume.safetensors").write_bytes(b"nonsense")
     with pytest.raises(UserError, match=r"job could not be trained: .*resume.safetensors is damaged"):

@@ -17,6 +17,7 @@ from safetensors.torch import load_file, save_file
 from explorer.errors import UserError
 from explorer.model.transformer import Transformer
 from explorer.runs import Run, Runs, recorder
+from explorer.runs.lock import request_stop
 from explorer.settings import TrainingConfig
 from explorer.tasks.induction import Induction
 from explorer.tasks.modular_addition import ModularAddition
@@ -284,7 +285,7 @@ def test_a_request_to_stop_stops_one_training(tmp_path, small):
 
     def ask(measured):
         if measured.step == 12:
-            recorder.request_stop(Run(run.folder))
+            request_stop(Run(run.folder))
 
     assert recorder.train(run, on_update=ask).status == "stopped"
     assert run.info().steps_done == 13
@@ -334,7 +335,7 @@ def test_a_run_is_trained_with_the_threads_it_was_created_with(tmp_path):
 
 def test_a_request_to_stop_a_removed_run_writes_nothing(copied):
     shutil.rmtree(copied.folder)
-    recorder.request_stop(copied)
+    request_stop(copied)
     assert not copied.folder.exists()
 
 

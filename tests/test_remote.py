@@ -20,6 +20,7 @@ from explorer.cli.main import main
 from explorer.errors import UserError
 from explorer.runs import Run, Runs, copies, elsewhere, jobs, recorder, shelf
 from explorer.runs.files import TEMPORARY
+from explorer.runs.lock import request_stop
 from explorer.views.subject import Subject
 from tests.conftest import MODEL, TASK, TRAINING
 from tests.pages import healthy, opening
@@ -341,7 +342,7 @@ def test_nothing_is_written_there(in_memory):
         lambda: recorder.create(runs, "new", TASK, MODEL, TRAINING),
         lambda: recorder.train(run),
         lambda: recorder.extend(run, 80),
-        lambda: recorder.request_stop(run),
+        lambda: request_stop(run),
         lambda: jobs.start(run),
         lambda: jobs.check_room(runs),
         lambda: shelf.rename(run, "other"),

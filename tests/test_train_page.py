@@ -6,6 +6,7 @@ from dataclasses import replace
 import pytest
 
 from explorer.runs import Run, Runs, jobs, recorder
+from explorer.runs.lock import request_stop
 from explorer.tasks.skip_trigram import SkipTrigram
 from tests.conftest import LONG, MODEL, TASK, TRAINING, until
 from tests.pages import address, go_to, header, healthy, opening, press, progress, stop_at
@@ -18,7 +19,7 @@ def training(tmp_path, monkeypatch):
     runs = Runs(tmp_path)
     yield runs
     for name in jobs.in_training(runs):
-        recorder.request_stop(Run(runs.root / name))
+        request_stop(Run(runs.root / name))
     until(lambda: not jobs.in_training(runs))
 
 

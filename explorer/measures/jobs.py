@@ -12,7 +12,6 @@ from explorer.measures.measure import Measure, files_of
 from explorer.runs import Run
 from explorer.runs.files import last_line
 from explorer.runs.jobs import launched, wait_for
-from explorer.runs.measures import MeasureFiles
 
 
 def start(run: Run, measure: Measure[Any], settings: Any) -> None:
@@ -40,18 +39,3 @@ def start(run: Run, measure: Measure[Any], settings: Any) -> None:
         ) from error
     silent = f"its process ended without a word; start it again, or read {files.log}."
     wait_for(process, files.is_measuring, f"{run.name} could not be measured", lambda: last_line(files.log) or silent)
-
-
-def request_stop(files: MeasureFiles) -> None:
-    """Ask the process that measures to keep what there is and stop.
-
-    Args:
-        files: of the measure.
-
-    Raises:
-        UserError: the request cannot be written.
-    """
-    try:
-        files.stop_file.touch()
-    except OSError as error:
-        raise UserError(f"The measuring cannot be stopped: {error.strerror}; stop its process.") from error

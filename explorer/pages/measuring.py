@@ -9,7 +9,8 @@ from explorer.measures import jobs
 from explorer.measures.measure import files_of
 from explorer.pages import state
 from explorer.pages.plain import plain
-from explorer.pages.widgets import rerun_by_itself
+from explorer.pages.widgets import guarded, rerun_by_itself
+from explorer.runs.lock import request_stop
 from explorer.runs.measures import Kept, MeasureFiles
 from explorer.training.process import run_apart
 from explorer.views.measuring import MeasuredView, Needed, kept
@@ -51,16 +52,15 @@ def _offer(needed: Needed, subject: Subject, label: str, seconds: float) -> None
     measure, _ = needed
     with st.container(horizontal=True, vertical_alignment="center"):
         key = f"measure.{files_of(subject.run, *needed).name}"
-        st.button(label, key=key, icon=":material/play_arrow:", on_click=_start, args=(subject, *needed))
+        st.button(
+            label,
+            key=key,
+            icon=":material/play_arrow:",
+            on_click=guarded,
+            args=(PROBLEM, jobs.start, subject.run, *needed),
+        )
         said = f"{measure.title}: {measure.sentence} About {duration(seconds)} on one core."
         st.caption(plain(said), width="stretch")
-
-
-def _start(subject: Subject, measure: Any, settings: Any) -> None:
-    try:
-        jobs.start(subject.run, measure, settings)
-    except UserError as error:
-        st.session_state[PROBLEM] = str(error)
 
 
 def _progress(title: str, files: MeasureFiles, shown: int) -> None:
@@ -74,17 +74,16 @@ def _progress(title: str, files: MeasureFiles, shown: int) -> None:
     with st.container(horizontal=True, vertical_alignment="center"):
         share, said = _told(found)
         st.progress(share, plain(f"{title}: {said}"))
-        st.button("Stop", key=f"measure.stop.{files.name}", icon=":material/stop:", on_click=_stop, args=(files,))
+        st.button(
+            "Stop",
+            key=f"measure.stop.{files.name}",
+            icon=":material/stop:",
+            on_click=guarded,
+            args=(PROBLEM, request_stop, files),
+        )
 
 
 def _told(found: Kept | None) -> tuple[float, str]:
     if found is None:
         return 0.0, "measuring…"
     return found.share, f"{found.done:,} of {found.n_pieces:,} pieces, about {duration(found.seconds_left)} left"
-
-
-def _stop(files: MeasureFiles) -> None:
-    try:
-        jobs.request_stop(files)
-    except UserError as error:
-        st.session_state[PROBLEM] = str(error)

@@ -1,7 +1,5 @@
 """The page Runs: all runs, with their settings and final losses."""
 
-from collections.abc import Callable
-
 import streamlit as st
 
 from explorer.errors import UserError
@@ -11,15 +9,18 @@ from explorer.pages.drop_zone import drop_zone
 from explorer.pages.plain import plain
 from explorer.pages.run_cards import RunCard, card
 from explorer.pages.sweep_cards import show_sweep
+from explorer.pages.widgets import guarded
 from explorer.runs import Run, shelf
 from explorer.runs.sweeps import sweep_names
+
+PROBLEM = "runs.problem"  # of the session: why the action of a button failed
 
 
 def page() -> None:
     places.heading("Which runs are there?", "Each run is one training of a small transformer.")
     runs = state.runs()
     names = runs.names()
-    if problem := st.session_state.pop("runs.problem", ""):
+    if problem := st.session_state.pop(PROBLEM, ""):
         st.error(plain(problem))
     if not state.is_read_only():
         for name in shelf.deleted(runs):
@@ -79,28 +80,22 @@ def _menu(run: Run) -> None:
         with st.container(horizontal=True, vertical_alignment="bottom"):
             key = f"name.{run.name}"
             st.text_input("New name", run.name, key=key, max_chars=64, width=240)
-            st.button("Rename", key=f"rename.{run.name}", on_click=_guarded, args=(_rename, run, key))
+            st.button("Rename", key=f"rename.{run.name}", on_click=guarded, args=(PROBLEM, _rename, run, key))
         info = run.info()
         is_known = not info.origin  # how a run from elsewhere was trained is not
         if is_known and st.button("Duplicate settings", key=f"duplicate.{run.name}", icon=":material/content_copy:"):
             new_run.fill_in(info)
             st.switch_page(st.session_state.pages["train"])
-        st.button("Delete", key=f"delete.{run.name}", icon=":material/delete:", on_click=_guarded, args=(_delete, run))
+        st.button(
+            "Delete", key=f"delete.{run.name}", icon=":material/delete:", on_click=guarded, args=(PROBLEM, _delete, run)
+        )
         st.caption("Can be undone until another run is deleted.")
 
 
 def _offer_undo(name: str) -> None:
     with st.container(horizontal=True, vertical_alignment="center", border=True):
         st.markdown(f"**{plain(name)}** was deleted. It can be restored until another run is deleted.")
-        st.button("Undo", key=f"undo.{name}", icon=":material/undo:", on_click=_guarded, args=(_restore, name))
-
-
-def _guarded(action: Callable[..., None], *args: object) -> None:
-    """Call an action; the sentence of a UserError is shown once."""
-    try:
-        action(*args)
-    except UserError as error:
-        st.session_state["runs.problem"] = str(error)
+        st.button("Undo", key=f"undo.{name}", icon=":material/undo:", on_click=guarded, args=(PROBLEM, _restore, name))
 
 
 def _rename(run: Run, key: str) -> None:

@@ -7,8 +7,9 @@ import streamlit as st
 from explorer.errors import UserError
 from explorer.pages import state
 from explorer.pages.plain import plain
-from explorer.pages.widgets import rerun_by_itself
+from explorer.pages.widgets import guarded, rerun_by_itself
 from explorer.runs import shelf
+from explorer.runs.lock import request_stop
 from explorer.runs.sweeps import Sweep, open_sweep
 from explorer.sweeps import jobs
 from explorer.views import all_views
@@ -29,7 +30,7 @@ def show_sweep(name: str) -> None:
 
 def _card(name: str) -> None:
     with st.container(border=True):
-        if problem := st.session_state.pop(f"sweep.problem.{name}", ""):
+        if problem := st.session_state.pop(_problem(name), ""):
             st.error(plain(problem))
         try:
             sweep = open_sweep(state.runs(), name)
@@ -66,7 +67,7 @@ def _explore(sweep: Sweep) -> None:
 
 def _buttons(sweep: Sweep, is_done: bool) -> None:
     if sweep.is_training():
-        _button("Stop", "stop", jobs.request_stop, sweep)
+        _button("Stop", "stop", request_stop, sweep)
         return
     if not is_done:
         _button("Go on", "play_arrow", jobs.start, sweep)
@@ -75,18 +76,15 @@ def _buttons(sweep: Sweep, is_done: bool) -> None:
 
 def _button(label: str, icon: str, action: Callable[[Sweep], None], sweep: Sweep) -> None:
     key = f"{label}.{sweep.name}"
-    st.button(label, key=key, icon=f":material/{icon}:", on_click=_guarded, args=(action, sweep))
+    st.button(label, key=key, icon=f":material/{icon}:", on_click=guarded, args=(_problem(sweep.name), action, sweep))
+
+
+def _problem(name: str) -> str:
+    """Where the session holds why the action of a button failed."""
+    return f"sweep.problem.{name}"
 
 
 def _delete(sweep: Sweep) -> None:
     shelf.delete(sweep)
     if st.session_state.run == sweep.name:
         state.choose_run(next(iter(state.all_names()), None))
-
-
-def _guarded(action: Callable[[Sweep], None], sweep: Sweep) -> None:
-    """Call an action; the sentence of a UserError is shown once."""
-    try:
-        action(sweep)
-    except UserError as error:
-        st.session_state[f"sweep.problem.{sweep.name}"] = str(error)

@@ -10,8 +10,9 @@ from explorer.pages.explore import play_film
 from explorer.pages.new_run import WIDTH, form
 from explorer.pages.plain import plain
 from explorer.pages.training_runs import extendable, progress, unfinished
-from explorer.pages.widgets import example_input, rerun_by_itself
+from explorer.pages.widgets import example_input, guarded, rerun_by_itself
 from explorer.runs import Run, jobs, recorder
+from explorer.runs.lock import request_stop
 from explorer.training.plan import Plan
 from explorer.views import get_view
 
@@ -105,7 +106,7 @@ def _progress(busy: bool) -> None:
         with st.container(border=True, horizontal=True, vertical_alignment="center"):
             st.progress(info.steps_done / info.training.steps, plain(progress(run.name, info)))
             if info.status == "running":
-                _button("Stop", "stop", run, recorder.request_stop)
+                _button("Stop", "stop", run, request_stop)
             else:
                 _button("Resume", "play_arrow", run, _resume)
             if run.name != st.session_state.run:
@@ -141,16 +142,13 @@ def _film(text: str) -> None:
 
 def _button(label: str, icon: str, run: Run, action: Callable[[Run], object]) -> None:
     key = f"{label}.{run.name}"
-    st.button(label, key=key, icon=f":material/{icon}:", on_click=_guarded, args=(action, run))
+    st.button(label, key=key, icon=f":material/{icon}:", on_click=_pressed, args=(action, run))
 
 
-def _guarded(action: Callable[[Run], object], run: Run) -> None:
+def _pressed(action: Callable[[Run], object], run: Run) -> None:
     """Call an action; a UserError stays on the page until the next action."""
-    st.session_state["train.problem"], st.session_state["train.pressed"] = None, True
-    try:
-        action(run)
-    except UserError as error:
-        st.session_state["train.problem"] = str(error)
+    st.session_state["train.pressed"] = True
+    guarded("train.problem", action, run)
 
 
 def _resume(run: Run) -> None:

@@ -44,6 +44,21 @@ def run_input() -> Seen | None:
     return subject
 
 
+def guarded(problem: str, action: Callable[..., object], *args: Any) -> None:
+    """Call the action of a button.
+
+    Args:
+        problem: the name under which the session holds the sentence of its UserError; "" if there is none.
+        action: what the button does.
+        args: of the action.
+    """
+    st.session_state[problem] = ""
+    try:
+        action(*args)
+    except UserError as error:
+        st.session_state[problem] = str(error)
+
+
 def rerun_by_itself(show: Callable[..., None], every: float | None, *args: object) -> None:
     """Show a part of a page that runs again by itself, as a fragment in a container of its own.
 

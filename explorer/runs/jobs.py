@@ -1,7 +1,7 @@
 """A job trains a run in a separate process, which outlives the app that started it.
 
 This module keeps no state. Whether a run is being trained, its progress and why it failed are all on disk, so any app
-that reads the same folder can watch the run and stop it (`recorder.request_stop`). The process is started as::
+that reads the same folder can watch the run and stop it (`lock.request_stop`). The process is started as::
 
     python -m explorer.runs.jobs FOLDER RUN
 """

@@ -1,10 +1,11 @@
-"""The lock of a run: only the process that holds it writes into the run's folder."""
+"""The lock of a run: only the process that holds it writes into the run's folder, until it is asked to stop."""
 
 import contextlib
 import importlib
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Protocol
 
 from filelock import FileLock, Timeout
 
@@ -114,3 +115,30 @@ def locked(path: Path, work: str = "training") -> Iterator[Held]:
         yield held
     finally:
         lock.release()
+
+
+class Stoppable(Protocol):
+    """What a process works on until it is done or a file appears: a run, a sweep, a measure."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def stop_file(self) -> Path: ...
+
+
+def request_stop(work: Stoppable) -> None:
+    """Ask the process that trains or measures to save everything and stop.
+
+    Args:
+        work: which any process may be doing. If its folder is gone, nothing is.
+
+    Raises:
+        UserError: the request cannot be written.
+    """
+    try:
+        work.stop_file.touch()
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise UserError(f"{work.name} cannot be stopped: {error.strerror}; stop its process.") from error

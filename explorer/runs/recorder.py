@@ -90,7 +90,7 @@ def _is_free(run: Run) -> bool:
         left = list(run.folder.iterdir())
     except OSError:
         return False
-    return all(path in (run.lock_file, run.log) or is_incomplete(path) for path in left)
+    return all(path in (run.lock_file, run.stop_file, run.log) or is_incomplete(path) for path in left)
 
 
 def _discard(run: Run) -> None:
@@ -117,7 +117,7 @@ def train(
     Args:
         run: must not be done.
         on_update: called after each update, in the training thread.
-        should_stop: called after each update, in the training thread; if it returns true, or after `request_stop`,
+        should_stop: called after each update, in the training thread; if it returns true, or after `lock.request_stop`,
             everything is saved and training stops.
         device: "cpu", "cuda", or "auto", which is the GPU if there is one.
 
@@ -376,20 +376,3 @@ def extend(run: Run, steps: int) -> None:
             write_info(run, longer, held.check)
         except WriteError as error:
             raise UserError(error.sentence("try again")) from error
-
-
-def request_stop(run: Run) -> None:
-    """Ask the process that trains the run to save everything and stop after the current update.
-
-    Args:
-        run: which any process may be training.
-
-    Raises:
-        UserError: the request cannot be written to the run's folder.
-    """
-    if not run.info_file.exists():
-        return  # the run has been removed
-    try:
-        run.stop_file.touch()
-    except OSError as error:
-        raise UserError(f"{run.name} cannot be stopped: {error.strerror}; stop its process.") from error

@@ -21,6 +21,7 @@ from torch import Tensor
 from explorer.errors import UserError
 from explorer.runs import Runs, recorder
 from explorer.runs.files import WriteError, writing
+from explorer.runs.lock import request_stop
 from explorer.runs.place import UnreachableError
 from explorer.runs.store import Run
 from explorer.runs.sweeps import Sweep, SweepInfo, open_sweep
@@ -252,8 +253,7 @@ class _Training:
                 stops = True
                 if not self._sweep.is_in_folder:
                     break  # nothing is saved that is worth waiting for
-                with writing(self._sweep.stop_file):
-                    self._sweep.stop_file.touch()
+                request_stop(self._sweep)
         return [] if stops else again + waiting
 
     def _has_room(self, group: Group, running: Collection[Group]) -> bool:

@@ -42,21 +42,6 @@ def start(sweep: Sweep) -> None:
     wait_for(process, sweep.is_training, f"{sweep.name} could not be trained", lambda: last_line(log) or silent)
 
 
-def request_stop(sweep: Sweep) -> None:
-    """Ask the process that trains a sweep to save everything and stop.
-
-    Args:
-        sweep: which any process may be training.
-
-    Raises:
-        UserError: the request cannot be written.
-    """
-    try:
-        sweep.stop_file.touch()
-    except OSError as error:
-        raise UserError(f"{sweep.name} cannot be stopped: {error.strerror}; stop its process.") from error
-
-
 def main(folder: str, name: str) -> int:
     """Train until the sweep is done, a signal is received, or a stop is requested.
 
