@@ -3,6 +3,7 @@
 import os
 import re
 import signal
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -28,12 +29,13 @@ STEPS, KEPT = 40, ["keep=all", "snapshot_every=20"]
 
 
 @pytest.fixture(autouse=True)
-def fresh(tmp_path, monkeypatch) -> None:
+def scratch(tmp_path, monkeypatch) -> Iterator[Path]:
     """Copies of its own; what is there is listed whenever something is asked; scratch folders that can be looked at."""
     monkeypatch.setenv("EXPLORER_CACHE", str(tmp_path / "copies"))
     monkeypatch.setattr(elsewhere, "LISTED_FOR", 0.0)
-    (tmp_path / "scratch").mkdir()
-    monkeypatch.setenv("TMPDIR", str(tmp_path / "scratch"))
+    with tempfile.TemporaryDirectory() as folder:  # a short path: sockets are made there
+        monkeypatch.setenv("TMPDIR", folder)
+        yield Path(folder)
 
 
 @pytest.fixture(params=["bucket", "files"])
@@ -67,9 +69,9 @@ def at(address: str, steps: int = STEPS) -> Sweep:
     return made(address, tiny(steps, *KEPT), stacked=2)  # type: ignore[arg-type]
 
 
-def in_training(tmp_path: Path) -> int:
+def in_training(scratch: Path) -> int:
     """How many groups are trained, each in a scratch folder."""
-    return len({lock.parents[1] for lock in (tmp_path / "scratch").glob("explorer-*/*/.lock")})
+    return len({lock.parents[1] for lock in scratch.glob("explorer-*/*/.lock")})
 
 
 def stamps(address: str) -> dict[str, str]:
@@ -104,7 +106,7 @@ def assert_same_sweep(ours: Sweep, theirs: Sweep) -> None:
             assert_close(one.snapshot(step), other.snapshot(step), 0.0)
 
 
-def test_a_sweep_at_an_address_is_the_one_in_a_folder(address, in_folder, tmp_path):
+def test_a_sweep_at_an_address_is_the_one_in_a_folder(address, in_folder, scratch):
     progress = train_sweep(at(address), processes(2), 2)
     assert (progress.done, progress.problems) == (6, {})
     runs = Runs(address)
@@ -119,7 +121,7 @@ def test_a_sweep_at_an_address_is_the_one_in_a_folder(address, in_folder, tmp_pa
     files = {"run.json", "metrics.safetensors", *(f"snapshots/step-{step:06d}.safetensors" for step in (0, 20, 40))}
     there = {f"sweep/{cell.name}/{file}" for cell in sweep.info().cells for file in files}
     assert stamps(address).keys() == {"sweep/sweep.json", "sweep/outcomes.safetensors", *there}
-    assert list((tmp_path / "scratch").glob("explorer-*")) == []
+    assert list(scratch.glob("explorer-*")) == []
 
 
 def test_what_is_done_there_is_not_trained_again_and_what_is_half_there_is(address, in_folder, capsys):
@@ -142,11 +144,11 @@ def test_what_is_done_there_is_not_trained_again_and_what_is_half_there_is(addre
     assert stamps(address) == after
 
 
-def test_ctrl_c_leaves_what_is_done_and_the_same_command_goes_on(bucket, tmp_path):
+def test_ctrl_c_leaves_what_is_done_and_the_same_command_goes_on(bucket, scratch):
     address = f"s3://{BUCKET}/shared/runs"
     words = command(address, 10**6, "--workers=2")
     process = begun(words)
-    wait_for(lambda: process.poll() is not None or in_training(tmp_path) == 2)
+    wait_for(lambda: process.poll() is not None or in_training(scratch) == 2)
     os.killpg(process.pid, signal.SIGINT)
     said, errors = process.communicate(timeout=120)
     assert process.returncode == 0, errors
@@ -165,16 +167,16 @@ def test_a_cluster_trains_a_sweep_there(machines, in_folder, tmp_path):
     assert_same_sweep(open_sweep(Runs(address), "sweep"), in_folder)
 
 
-def test_workers_of_a_cluster_drop_what_they_train_when_the_sweep_is_stopped(machines, tmp_path):
+def test_workers_of_a_cluster_drop_what_they_train_when_the_sweep_is_stopped(machines, tmp_path, scratch):
     address = f"file://{tmp_path}/shared/runs"
     process = begun([*command(address, 10**6), f"--dask={machines.address}"])
-    wait_for(lambda: process.poll() is not None or in_training(tmp_path) == 2)
+    wait_for(lambda: process.poll() is not None or in_training(scratch) == 2)
     process.send_signal(signal.SIGINT)
     said, errors = process.communicate(timeout=120)
     assert process.returncode == 0, errors
     assert "Stopped with 0 of 6 runs; the same command goes on." in said
     assert "Traceback" not in errors
-    wait_for(lambda: in_training(tmp_path) == 0)
+    wait_for(lambda: in_training(scratch) == 0)
     assert stamps(address).keys() == {"sweep/sweep.json", "sweep/outcomes.safetensors"}
 
 
