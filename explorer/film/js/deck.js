@@ -205,7 +205,7 @@ export class Deck {
     this.revealing.hidden = !this.isVeiled;
     this.links.replaceChildren();
     if (slide.explore && this.linked) {
-      if (slide.own) this.links.append(element("a", { href: slide.own }, "Your own example"), " ");
+      if (slide.own) this.links.append(element("a", { href: slide.own }, "Your own example"), " · ");
       this.links.append(element("a", { href: slide.explore }, "Explore from here"));
     } else if (slide.explore) this.links.append("Explore from here in the app: ", element("code", {}, slide.explore));
     if (!this.linked) for (const link of this.root.querySelectorAll("a.scene")) link.replaceWith(...link.childNodes);
