@@ -353,6 +353,10 @@ def test_the_choice_changes_least_from_its_neighbours():
     llc = torch.tensor([[1.0, 3.0, 3.0], [1.0, 3.0, 9.0]])[..., None]
     found = grid(llc, torch.ones(2, 3, 1, dtype=torch.bool))
     torch.testing.assert_close(found.change, torch.tensor([[0.5, 1 / 3, 0.5], [0.5, 2 / 3, 1]]).double())
+    assert found.choice is None  # a third is no plateau
+
+    found = grid(torch.tensor([[9.0, 10.0, 10.0], [9.0, 10.0, 12.0]])[..., None], torch.ones(2, 3, 1, dtype=torch.bool))
+    assert found.change.argmin() == 1
     assert found.choice == dataclasses.replace(SHORT, n_beta=10, step_size=0.2)
 
     healthy = torch.tensor([[True, True, False], [True, False, True]])[..., None]
@@ -363,7 +367,7 @@ def test_the_choice_changes_least_from_its_neighbours():
 
 
 def test_settings_that_are_healthy_at_more_snapshots_are_preferred():
-    llc = torch.tensor([[1.0, 1.0, 1.2], [1.0, 2.0, 2.2]])[..., None].expand(2, 3, 2)
+    llc = torch.tensor([[1.0, 1.0, 1.02], [1.0, 1.2, 1.22]])[..., None].expand(2, 3, 2)
     healthy = torch.ones(2, 3, 2, dtype=torch.bool)
     assert grid(llc, healthy).choice == dataclasses.replace(SHORT, n_beta=10, step_size=0.1)
     healthy[0, :2, 1] = False

@@ -366,3 +366,8 @@ def test_a_sweep_that_is_locked_is_refused(copied):
     sweep = open_sweep(Runs(copied), "sweep")
     with locked(sweep.lock_file), pytest.raises(UserError, match="sweep is being trained by another process"):
         train_sweep(sweep, processes(1), 1)
+
+
+def test_a_short_run_is_not_said_to_have_more_snapshots_than_updates():
+    by_loss, each = (trial.tried(tiny(12, "keep=all", *more), 1)[1].disk for more in ([], ["snapshot_every=1"]))
+    assert by_loss == each

@@ -106,7 +106,7 @@ def assert_same_sweep(ours: Sweep, theirs: Sweep) -> None:
             assert_close(one.snapshot(step), other.snapshot(step), 0.0)
 
 
-def test_a_sweep_at_an_address_is_the_one_in_a_folder(address, in_folder, scratch):
+def test_a_sweep_at_an_address_is_the_one_in_a_folder(address, in_folder, scratch, capsys):
     progress = train_sweep(at(address), processes(2), 2)
     assert (progress.done, progress.problems) == (6, {})
     runs = Runs(address)
@@ -118,6 +118,8 @@ def test_a_sweep_at_an_address_is_the_one_in_a_folder(address, in_folder, scratc
     assert shown(sweep) == shown(in_folder)
     first = sweep.info().cells[0].name
     assert runs.open(f"sweep/{first}").info().snapshots == in_folder.run(first).info().snapshots
+    assert main(["runs", "--checkpoints", address]) == 0
+    assert capsys.readouterr().out == "sweep  a sweep  skip trigrams · 3 values of learning rate · 2 seeds · 6 runs\n"
     files = {"run.json", "metrics.safetensors", *(f"snapshots/step-{step:06d}.safetensors" for step in (0, 20, 40))}
     there = {f"sweep/{cell.name}/{file}" for cell in sweep.info().cells for file in files}
     assert stamps(address).keys() == {"sweep/sweep.json", "sweep/outcomes.safetensors", *there}

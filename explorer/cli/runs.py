@@ -1,4 +1,4 @@
-"""List all runs."""
+"""List all runs and sweeps."""
 
 import argparse
 import math
@@ -7,10 +7,12 @@ from typing import Any
 from explorer.cli.main import program, say, say_json, warn, where
 from explorer.errors import UserError
 from explorer.runs import Run, Runs
+from explorer.runs.sweeps import open_sweep, sweep_names
+from explorer.views.swept import Swept
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--json", action="store_true")
+    parser.add_argument("--json", action="store_true", help="of the runs only")
 
 
 def run(options: argparse.Namespace) -> None:
@@ -30,7 +32,12 @@ def run(options: argparse.Namespace) -> None:
                 f"{row['name']}  {row['title']}  {row['data']}  {row['status']}  "
                 f"{row['steps_done']:,} of {row['steps']:,} steps  {row['snapshots']} snapshots{loss}"
             )
-        if not runs.names():
+        for name in sweep_names(runs):
+            try:
+                say(f"{name}  a sweep  {Swept.load(open_sweep(runs, name)).facts}")
+            except UserError as error:
+                broken.append(str(error))
+        if not runs.names() and not sweep_names(runs):
             no_runs, train = runs.emptiness(), f"{program()} train addition{where(options.checkpoints)}"
             remedy = runs.remedy(f"train one with: {train}")
             say(f"No runs in {options.checkpoints} yet: {no_runs[0].lower()}{no_runs[1:]}; {remedy}")

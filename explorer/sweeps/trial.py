@@ -143,7 +143,8 @@ def _disk(plan: Plan) -> float:
         return RUN_FILES + losses
     if training.keep == "ends":
         return RUN_FILES + losses + 2 * each
-    snapshots = training.steps / training.snapshot_every if training.snapshot_every else AVERAGE_SNAPSHOTS
+    every = training.snapshot_every
+    snapshots = 1 + (training.steps // every if every else min(AVERAGE_SNAPSHOTS, training.steps))
     return RUN_FILES + losses + snapshots * each + (1 + n_moments(training)) * weights
 
 
