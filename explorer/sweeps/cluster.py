@@ -7,6 +7,7 @@ from typing import Any
 from explorer.errors import UserError, printable, quoted
 
 CONNECT_WITHIN = 10  # seconds
+GONE = ("closing", "closed", "failed")  # what a worker is when no result of it is taken any more
 
 
 class _Cluster(Executor):
@@ -37,7 +38,7 @@ def _on_worker(function: Callable[..., Any], *args: object) -> Any:
 
     def is_wanted() -> bool:
         task = worker.state.tasks.get(key)
-        return task is not None and task.state == "executing" and worker.status.name in ("running", "paused")
+        return task is not None and task.state == "executing" and worker.status.name not in GONE
 
     return function(*args, is_wanted=is_wanted)
 
