@@ -128,7 +128,7 @@ def test_shares_of_small_falls_are_left_out_and_equal_parts_are_drawn_once():
     labels = [line.label for line in panels["with_final"].lines]
     assert "L0 MLP" in labels
     assert "all MLPs" not in labels  # there is one
-    (own,) = [line.values for line in panels["with_final"].lines if line.label == "unchanged"]
+    own = panels["graft"].values.diagonal()
     fall = np.abs(own[:, None] - own)
     np.testing.assert_array_equal(np.isnan(panels["share"].values), fall < fall.max() / 10)
     both = shown(subject, "grafts", part="all MLPs")[0]["with_final"].lines
@@ -254,8 +254,11 @@ def test_changes_stand_in_the_order_of_training_and_the_table_says_the_same(indu
     led = " ".join(m for m, v in zip(table.columns["measure"], table.columns[""], strict=True) if v == "led")
     assert links.links
     for link in links.links:
-        assert (link.view, link.options["do"]) == ("cut", "ablate")
-        assert link.options["off"][0] in led
+        if link.view == "grafts":
+            assert f"loss with the final {link.options['part']}" in led
+        else:
+            assert (link.view, link.options["do"]) == ("cut", "ablate")
+            assert link.options["off"][0] in led
     assert len(film.look) == len(film.steps)
 
 
