@@ -360,7 +360,7 @@ def test_measures_of_an_older_version_are_left_out_and_new_ones_begin_when_train
 
 @pytest.mark.parametrize("name", ["train_stream", "schedule"])
 def test_an_invalid_state_gets_one_sentence(tmp_path, name):
-    run = recorder.create(Runs(tmp_path), "spoilt", TASK, MODEL, TRAINING)
+    run = recorder.create(Runs(tmp_path), "spoilt", TASK, MODEL, replace(TRAINING, snapshot_every=0))
     recorder.train(run, should_stop=lambda: True)
     state = load_file(run.folder / "resume.safetensors")
     state[name] = torch.full_like(state[name], 255 if name == "train_stream" else torch.nan)

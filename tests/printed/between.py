@@ -103,9 +103,10 @@ def note(page: Page, shown: Note) -> None:
 
 
 @checks("leads", Links)
-def ablations(page: Page, links: Links) -> None:
-    """Of heads that have changed before the fall."""
+def ways_to_test(page: Page, links: Links) -> None:
+    """Of parts that have changed before the fall."""
     (strip,) = [panel for panel in page.film.panels if isinstance(panel, Strip)]
     fall = next(place for place, row in enumerate(strip.rows) if row.startswith("the fall: "))
     for link in links.links:
-        assert any(link.options["off"][0] in row for row in strip.rows[:fall])
+        part = link.options["part"] if link.view == "grafts" else link.options["off"][0]
+        assert any(part in row for row in strip.rows[:fall])
