@@ -9,6 +9,8 @@ from tests.printed.page import Page, recomputes
 
 N_BETAS, STEP_SIZES = (2.0, 8.0, 32.0, 128.0), (1e-4, 3e-4, 1e-3, 3e-3)
 RATIOS, MOST_BELOW, MOST_DRIFT = (0.8, 1.2), 0.2, 0.1  # where an estimate is believed
+PLATEAU = 0.2  # how much the estimate may change beside the settings that are chosen
+USUAL = (25.0, 1e-3)  # n_beta and step size where there are none
 BINS = 15
 EXAMPLES = 10**6  # more than any training data have
 
@@ -69,10 +71,6 @@ def chains(page: Page, id: str) -> Expected:
     values = np.stack([excess[..., part].mean(2) for part in parts], 2)
     names = [f"chain {i + 1}" for i in range(settings["chains"])]
     return Series(names, [str(part[0] + 1) for part in parts], values)
-
-
-PLATEAU = 0.2  # how much the estimate may change beside the settings that are chosen
-USUAL = (25.0, 1e-3)  # n_beta and step size where there are none
 
 
 @recomputes("complexity", "calibration")
