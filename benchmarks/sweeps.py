@@ -53,7 +53,7 @@ def sweep_of(folder: Path, plan: SweepPlan, stacked: int = 1) -> Sweep:
 
 def one_by_one(folder: Path, plan: SweepPlan) -> None:
     """In this process, as the command `train` does it."""
-    runs = sweep_of(folder, plan).runs
+    runs = Runs(sweep_of(folder, plan).folder)
     for cell in plan.cells():
         of = cell.plan
         recorder.train(recorder.create(runs, cell.name, of.task, of.model, of.training, of.preset, threads=1))
