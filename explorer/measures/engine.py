@@ -86,6 +86,8 @@ def _pieces(
     run: Run, of: Measured, measure: Measure[Any], settings: Any, which: range, workers: int
 ) -> Generator[dict[str, Tensor], None, None]:
     """Some pieces of a measure in their order. The first, computed here, shows how long the others will take."""
+    if not which:
+        return
     began = time.monotonic()
     yield from measure.pieces(of, settings, which[:1])
     which, each = which[1:], time.monotonic() - began

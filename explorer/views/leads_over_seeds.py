@@ -14,14 +14,13 @@ from explorer.errors import UserError
 from explorer.film.film import Film
 from explorer.film.panels.curves import Curves, Line
 from explorer.film.panels.strip import Strip
-from explorer.options import choice
 from explorer.runs import Run
 from explorer.training.sweep import command
 from explorer.views.leads import NO_PROOF, fall_of, fall_option, told
 from explorer.views.looking import listed
 from explorer.views.over_training import falls, families
 from explorer.views.subject import Subject
-from explorer.views.swept import EACH, Swept
+from explorer.views.swept import EACH, Swept, cell_option
 from explorer.views.view import GrowingView, Item, Link, Links, Note, Table
 
 LEAST_SNAPSHOTS = 3  # of a run: the first and the last alone date nothing
@@ -37,14 +36,7 @@ LEGEND = (
 @dataclass(frozen=True)
 class Options:
     fall: str = fall_option()
-    cell: str = choice(
-        "Settings",
-        lambda context: context.subject.combinations,
-        widget="list",
-        labelled=True,
-        width=320,
-        when=lambda context: bool(context.subject.info.plan.over),
-    )
+    cell: str = cell_option()
 
 
 class LeadsOverSeeds(GrowingView[Options, Swept]):

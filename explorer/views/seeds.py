@@ -18,7 +18,7 @@ from explorer.options import Context, choice
 from explorer.runs.sweeps import open_sweep, sweep_names
 from explorer.sweeps.outcomes import Outcome
 from explorer.views.looking import listed
-from explorer.views.swept import EACH, Swept
+from explorer.views.swept import EACH, Swept, cell_option
 from explorer.views.view import Item, Note, Table, View
 
 KINDS = {"test": "unseen data", "train": "training data"}
@@ -46,14 +46,7 @@ class Options:
         labelled=True,
         when=lambda context: context.subject.is_finite,
     )
-    cell: str = choice(
-        "Settings",
-        lambda context: context.subject.combinations,
-        widget="list",
-        labelled=True,
-        width=320,
-        when=lambda context: bool(context.subject.info.plan.over),
-    )
+    cell: str = cell_option()
     beside: str = choice(
         "Compare with", _others, widget="list", labelled=True, when=lambda context: len(_others(context)) > 1
     )

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from explorer.errors import UserError, listed
+from explorer.options import choice
 from explorer.runs import Run, Runs
 from explorer.runs.sweeps import Sweep, SweepInfo, open_sweep, sweep_names
 from explorer.sweeps.outcomes import Outcomes, points_of, read_outcomes
@@ -218,3 +219,15 @@ def seen(what: Run | Sweep, before: Seen | None = None) -> Seen:
     if isinstance(what, Sweep):
         return Swept.load(what)
     return Subject.load(what, before if isinstance(before, Subject) else None)
+
+
+def cell_option() -> Any:
+    """The option that says with which of the swept settings the seeds are shown."""
+    return choice(
+        "Settings",
+        lambda context: context.subject.combinations,
+        widget="list",
+        labelled=True,
+        width=320,
+        when=lambda context: bool(context.subject.info.plan.over),
+    )
