@@ -13,6 +13,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from explorer.measures import complexity as complexity_measure
 from explorer.model.architectures import weight_shapes
 from explorer.model.ensemble import Ensemble
 from explorer.model.transformer import ModelConfig
@@ -90,6 +91,13 @@ def copied(root, tmp_path) -> Run:
     """A copy of the small run that may be spoilt."""
     shutil.copytree(root / "small", tmp_path / "small")
     return Runs(tmp_path).open("small")
+
+
+@pytest.fixture
+def few(monkeypatch) -> int:
+    """The loss of a run on new examples is sampled on few of them."""
+    monkeypatch.setattr(complexity_measure, "EXAMPLES", 64)
+    return 64
 
 
 @pytest.fixture

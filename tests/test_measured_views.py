@@ -1,58 +1,30 @@
 """Views of measures that take minutes, and of what led the falls."""
 
-import re
 import shlex
 import shutil
-from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 
-from explorer.analysis.complexity import of_run
 from explorer.analysis.grafts import graft_losses, grafted, measured_on, parts, token_losses
-from explorer.analysis.langevin import sample
 from explorer.cli.main import main
-from explorer.errors import UserError
-from explorer.film.film import Film
 from explorer.film.panels.curves import Curves
 from explorer.film.panels.pairs import Pairs
 from explorer.film.panels.strip import Strip
-from explorer.measures import all_measures
-from explorer.measures import complexity as complexity_measure
-from explorer.measures.complexity import (
-    Calibrated,
-    Complexity,
-    ComplexitySettings,
-    calibration,
-    sampled,
-)
-from explorer.measures.engine import measure_run
 from explorer.measures.grafts import Grafts, OfPart, Parts, single_parts
-from explorer.measures.measure import Measured, NoSettings, files_of
+from explorer.measures.measure import Measured, NoSettings
 from explorer.measures.sharpness import Sharpness, SharpnessSettings
-from explorer.options import resolve
 from explorer.runs import Run, Runs, recorder
-from explorer.views import get_view
-from explorer.views.complexity import Options
 from explorer.views.leads import ways_to_test
 from explorer.views.over_training import families
 from explorer.views.subject import Subject
 from explorer.views.view import Links, Table
 from tests.conftest import SHIPPED, until
-from tests.films import panels_of
+from tests.measuring import measure, shown, why
 from tests.pages import go_to, grown, header, opening
 
 FEW = SharpnessSettings(4)
-
-
-def measure(run: Run, *measures, pieces: int = 10**6) -> None:
-    left = iter(range(pieces - 1))
-    subject = Subject.load(run)
-    for one, settings in measures:
-        measure_run(
-            run, Measured(subject.info, subject.ensemble), one, settings, should_stop=lambda: next(left, None) is None
-        )
 
 
 @pytest.fixture(scope="module")
@@ -63,22 +35,6 @@ def measured(root, tmp_path_factory) -> Subject:
     run = Runs(folder).open("small")
     measure(run, (Parts(), NoSettings()), (Grafts(), OfPart("all attention")), (Sharpness(), SharpnessSettings()))
     return Subject.load(run)
-
-
-def shown(subject: Subject, view: str, **texts: str):
-    """The film of a view, and its items below, by their kind."""
-    view, example = get_view(view), subject.first_example
-    options, problems = resolve(view.options_type, subject, example, texts)
-    assert not problems
-    assert view.unavailable(subject, example, options) == ""
-    film = view.whole_film(subject, example, options)
-    return {panel.id: panel for panel in film.panels}, film, view.below(subject, example, options)
-
-
-def why(subject: Subject, view: str, **texts: str) -> str:
-    view = get_view(view)
-    options, _ = resolve(view.options_type, subject, subject.first_example, texts)
-    return view.unavailable(subject, subject.first_example, options)
 
 
 # --- Grafts ---
@@ -243,11 +199,11 @@ def test_changes_stand_in_the_order_of_training_and_the_table_says_the_same(indu
     (table,) = [item for item in items if isinstance(item, Table)]
     (fall,) = [place for place, row in enumerate(strip.rows) if row == "the fall: loss of copy 1"]
     at = dict(zip(strip.rows, steepest.tolist(), strict=True))
-    for measure, step, lag, verdict, least, most in zip(
+    for named, step, lag, verdict, least, most in zip(
         *(table.columns[name] for name in ("measure", "at step", "lag", "", "at least", "at most")), strict=True
     ):
-        assert step == round(at[measure])
-        assert lag == round(at[measure] - steepest[fall])
+        assert step == round(at[named])
+        assert lag == round(at[named] - steepest[fall])
         assert least <= lag <= most
         assert verdict == ("led" if most < 0 else "followed" if least > 0 else "not told apart")
     (links,) = [item for item in items if isinstance(item, Links)]
@@ -295,18 +251,6 @@ def test_what_was_measured_in_minutes_is_dated_and_a_final_part_is_tested_by_a_g
         assert curve.measure.values[0] == pytest.approx(float(row.mean()), rel=2e-3)
 
 
-@pytest.mark.usefixtures("few")
-def test_the_coefficient_is_dated_where_it_can_be_believed(copied, monkeypatch):
-    monkeypatch.setattr(complexity_measure, "ComplexitySettings", lambda: QUICK)
-    measure(copied, (Complexity(), QUICK))
-    subject = Subject.load(copied)
-    (family,) = [one for part in families(subject, "units") for one in part if one.name == "local learning coefficient"]
-    panels, *_ = shown(subject, "complexity")
-    good, _ = panels["llc"].lines
-    np.testing.assert_allclose(family.values[:, 0], good.values, equal_nan=True)
-    np.testing.assert_allclose(3 * family.error[:, 0], good.interval, rtol=1e-6, equal_nan=True)
-
-
 # --- Pages ---
 
 
@@ -334,119 +278,3 @@ def test_a_test_of_what_led_opens_the_view_that_ablates(monkeypatch):
     assert app.session_state.scene.view == "cut"
     assert dict(app.session_state.scene.options)["off"] == "L0H2"
     assert go_to(app, "leads").session_state.scene.view == "leads"
-
-
-# --- The map of pairs ---
-
-
-def pairs(n: int = 4) -> tuple[Pairs, list[int]]:
-    values = np.arange(n * n, dtype=float).reshape(n, n)
-    return Pairs("map", "Map", values, "from", "to", low=0.0, high=9.0, unit="nats"), list(range(0, 10 * n, 10))
-
-
-def test_a_map_of_pairs_has_names_and_gaps_and_is_sent_as_it_is():
-    shown, steps = pairs()
-    assert shown.value(1, steps, ["20"]) == shown.values[2, 1]
-    with pytest.raises(LookupError):
-        shown.value(1, steps, ["25"])
-    film = Film(steps, [shown]).with_gaps([15])
-    (found,) = film.panels
-    assert found.gaps == [2]
-    assert np.isnan(found.values[2]).all()
-    assert np.isnan(found.values[:, 2]).all()
-    np.testing.assert_array_equal(found.values[np.ix_([0, 1, 3, 4], [0, 1, 3, 4])], shown.values)
-    np.testing.assert_array_equal(panels_of(film.packed)["map"]["values"], found.values)
-    with pytest.raises(ValueError, match="does not fit"):
-        Film(steps[:3], [shown])
-
-
-def test_the_figure_of_a_map_marks_the_snapshot_on_both_axes():
-    shown, steps = pairs()
-    figure = shown.figure(2, steps)
-    lines = [(line.x0, line.x1, line.y0, line.y1) for line in figure.layout.shapes]
-    assert (2, 2) in [(x0, x1) for x0, x1, _, _ in lines]
-    assert (2, 2) in [(y0, y1) for _, _, y0, y1 in lines]
-    np.testing.assert_array_equal(figure.data[0].z, shown.values)
-    assert "step 20" in figure.layout.title.text
-
-
-@pytest.mark.usefixtures("few")
-@pytest.mark.parametrize("name", all_measures())
-def test_a_short_trial_says_how_long_a_measure_takes_and_writes_nothing(name, copied, capsys):
-    assert main(["measure", name, "small", "--dry-run", "--checkpoints", str(copied.folder.parent)]) == 0
-    said = capsys.readouterr().out
-    title = all_measures()[name].title
-    assert re.fullmatch(rf"{title} of small: [\d,]+ pieces, about \d+ (s|min) on one core\.\n", said)
-    assert not (copied.folder / "measures").exists()
-
-
-# --- Complexity ---
-
-QUICK = ComplexitySettings(chains=2, draws=12, burn_in=4, batch_size=32)
-
-
-@pytest.fixture
-def few(monkeypatch) -> int:
-    """The loss of a run on new examples is sampled on few of them."""
-    monkeypatch.setattr(complexity_measure, "EXAMPLES", 64)
-    return 64
-
-
-def test_the_pieces_of_the_coefficient_are_those_of_one_sampling(copied, few):
-    measure(copied, (Complexity(), QUICK))
-    of = Measured(copied.info(), copied.ensemble())
-    found = sampled(of, QUICK, files_of(copied, Complexity(), QUICK).read().tensors)
-    whole = sample(of_run(of.ensemble, of.task, of.training_data(few)), QUICK.sampling)
-    assert found.steps == whole.steps == of.ensemble.steps
-    assert torch.equal(found.baseline, whole.baseline)
-    assert torch.equal(found.losses, whole.losses.float().double())
-    assert torch.equal(found.ratios, whole.ratios)
-
-
-@pytest.mark.usefixtures("few")
-def test_a_component_has_a_file_of_its_own_and_an_unknown_one_is_refused(copied):
-    settings = replace(QUICK, part="L1 MLP")
-    measure(copied, (Complexity(), settings))
-    assert (copied.folder / "measures" / "complexity-L1-MLP.safetensors").exists()
-    with pytest.raises(UserError, match="There is no L7H0 in this model"):
-        measure(copied, (Complexity(), replace(QUICK, part="L7H0")))
-
-
-@pytest.mark.usefixtures("few")
-def test_estimates_are_drawn_as_believed_or_not_and_the_rest_is_still_missing(copied, monkeypatch):
-    monkeypatch.setattr(complexity_measure, "ComplexitySettings", lambda: QUICK)
-    measure(copied, (Complexity(), QUICK), pieces=3)
-    panels, film, _ = shown(Subject.load(copied), "complexity")
-    good, bad = (line.values for line in panels["llc"].lines)
-    there = [0, 2, 4]
-    assert (np.isfinite(good) ^ np.isfinite(bad)).tolist() == [frame in there for frame in range(5)]
-    for frame, said in enumerate(film.look):
-        begin = (
-            "Not measured" if frame not in there else "The coefficient is" if np.isfinite(good[frame]) else "Not to be"
-        )
-        assert said.startswith(begin)
-    assert np.isfinite(panels["chains"].values[there]).all()
-    assert np.isnan(panels["chains"].values[[1, 3]]).all()
-
-
-@pytest.mark.usefixtures("few")
-def test_settings_are_those_of_the_plateau(copied, monkeypatch):
-    for name, value in {
-        "SHORT": {"chains": 2, "draws": 8, "burn_in": 4},
-        "N_BETAS": (2.0, 8.0),
-        "STEP_SIZES": (1e-5, 1e-4),
-        "SNAPSHOTS": 2,
-    }.items():
-        monkeypatch.setattr(complexity_measure, name, value)
-    measure(copied, (Calibrated(), NoSettings()))
-    subject = Subject.load(copied)
-    of = Measured(subject.info, subject.ensemble)
-    grid = calibration(of, files_of(copied, Calibrated(), NoSettings()).read().tensors)
-    assert grid.steps == (0, 40)
-    assert grid.llc.shape == (2, 2, 2)
-    assert grid.ratio.isfinite().all()
-    (needed, settings), _ = get_view("complexity").needs(subject, resolve(Options, subject, "1+2", {})[0])
-    assert needed.name == "complexity"
-    plateau = grid.choice
-    assert (settings.n_beta, settings.step_size) == ((plateau.n_beta, plateau.step_size) if plateau else (25.0, 1e-3))
-    assert "calibration" in shown(subject, "complexity")[0]

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
@@ -268,4 +269,14 @@ def test_a_mistake_gets_one_line(words, said, copied, capsys):
     error = capsys.readouterr().err
     assert said in error
     assert error.count("\n") == 1
+    assert not (copied.folder / "measures").exists()
+
+
+@pytest.mark.usefixtures("few")
+@pytest.mark.parametrize("name", all_measures())
+def test_a_short_trial_says_how_long_a_measure_takes_and_writes_nothing(name, copied, capsys):
+    assert main(["measure", name, "small", "--dry-run", "--checkpoints", str(copied.folder.parent)]) == 0
+    said = capsys.readouterr().out
+    title = all_measures()[name].title
+    assert re.fullmatch(rf"{title} of small: [\d,]+ pieces, about \d+ (s|min) on one core\.\n", said)
     assert not (copied.folder / "measures").exists()
