@@ -13,7 +13,7 @@ from safetensors.torch import load_file
 
 from explorer.errors import UserError
 from explorer.runs import Runs, recorder
-from explorer.runs.sweeps import Sweep, SweepInfo, create_sweep
+from explorer.runs.sweeps import OUTCOMES, Sweep, SweepInfo, create_sweep
 from explorer.sweeps.cluster import cluster
 from explorer.tasks.skip_trigram import SkipTrigram
 from explorer.training.sweep import SweepPlan, parsed
@@ -146,8 +146,8 @@ def assert_same(one: Sweep, other: Sweep) -> None:
         assert ours.info().status == theirs.info().status == "done", ours.info().message
         assert ours.info().snapshots == theirs.info().snapshots
         assert same(ours, theirs), cell.name
-    assert one.outcomes()[1] == other.outcomes()[1]
-    assert_close(one.outcomes()[0], other.outcomes()[0], 0.0)
+    assert one.read(OUTCOMES)[1] == other.read(OUTCOMES)[1]
+    assert_close(one.read(OUTCOMES)[0], other.read(OUTCOMES)[0], 0.0)
 
 
 def assert_close(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor], tolerance: float) -> None:

@@ -3,13 +3,11 @@
 import math
 import re
 import shlex
-from concurrent.futures import ThreadPoolExecutor
 from itertools import count
 
 import numpy as np
 import pytest
 import torch
-from safetensors.torch import load_file, save_file
 
 from explorer.analysis.attribution import direct_logit_attribution
 from explorer.analysis.leads import SweptLead, leads, over_seeds
@@ -19,10 +17,7 @@ from explorer.film.panels.curves import Curves
 from explorer.film.panels.strip import Strip
 from explorer.options import resolve
 from explorer.runs import Runs
-from explorer.runs.sweeps import SweepInfo, create_sweep
-from explorer.sweeps.engine import train_sweep
 from explorer.tasks.induction import Induction
-from explorer.tasks.skip_trigram import SkipTrigram
 from explorer.training.sweep import command, parsed
 from explorer.views import get_view, leads_over_seeds
 from explorer.views.leads import fall_of
@@ -32,50 +27,15 @@ from explorer.views.over_training import N_PARTS, falls, families
 from explorer.views.subject import Subject
 from explorer.views.swept import Swept, named, seen
 from explorer.views.view import Links, Note, Table
+from tests.leading import FALLS, LAGS, NAME, NORM, known_sweep, trained
 from tests.pages import address, grown, header, healthy, opening
-from tests.spoilt import rewrite
-
-SMALL = ["n_letters=16", "n_triggers=4", "batch_size=8", "test_batch_size=8", "d_model=8", "warmup=0"]
-STEPS = 400
-FALLS = (180, 190, 200, 210, 220, 230, 240)  # of each seed
-LAGS = (-90, -80, -70, -60, -50, 0, 60)  # of the norm of all weights, from the fall
-NORM, NAME = "norm of all weights", "C → 2"
-
-
-def trained(folder, name, steps, keep, seeds="0-6", *more):
-    plan = parsed(SkipTrigram, "quick", [*SMALL, f"steps={steps}", f"keep={keep}", *more], [], seeds)
-    sweep = create_sweep(Runs(folder), name, SweepInfo(plan, 8))
-    train_sweep(sweep, lambda: ThreadPoolExecutor(1), 1)
-    return sweep
-
-
-def sigmoid(steps, centre: float, width: float):
-    """From 0 to 1."""
-    return (1 + np.tanh(4 * (np.asarray(steps, float) - centre) / width)) / 2
-
-
-def change(run, fall: float, norm: float) -> None:
-    """Let the loss of one token fall at a step and the norm of all weights rise at another; nothing else moves."""
-    path = run.folder / "metrics.safetensors"
-    metrics = load_file(path)
-    losses = metrics["train_loss_per_token"]
-    losses[:] = 2.0
-    token = run.info().task.loss_names.index(NAME)
-    losses[:, token] = torch.tensor(2.0 - 1.9 * sigmoid(range(len(losses)), fall, 40)).to(losses.dtype)
-    save_file(metrics, path)
-    first = load_file(run.snapshot_file(0))
-    for step in run.steps():
-        scale = 1 + float(sigmoid(step, norm, 60))
-        rewrite(run.snapshot_file(step), lambda name, _, scale=scale: first[name] * scale)
 
 
 @pytest.fixture(scope="module")
 def sweeps(tmp_path_factory):
     """Seven seeds with known falls; the loss never falls in an eighth; and three without snapshots."""
     folder = tmp_path_factory.mktemp("leads")
-    sweep = trained(folder, "known", STEPS, "all", "0-7", "snapshot_every=8")
-    for i, (fall, lag) in enumerate(zip((*FALLS, 10**6), (*LAGS, 0), strict=True)):
-        change(sweep.run(f"seed-{i}"), fall, fall + lag)
+    known_sweep(folder, 7)
     trained(folder, "losses", 20, "losses", "0-2")
     return folder
 

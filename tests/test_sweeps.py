@@ -74,7 +74,7 @@ def copied(straight, tmp_path) -> Path:
 
 def test_runs_trained_by_processes_are_those_trained_one_by_one(straight, tmp_path):
     alone = trained_alone(tmp_path, straight.info().plan)
-    outcomes, points = straight.outcomes()[0], points_of(straight.info())
+    outcomes, points = straight.read(OUTCOMES)[0], points_of(straight.info())
     for i, cell in enumerate(straight.info().cells):
         ours, theirs = straight.run(cell.name), alone.open(cell.name)
         assert same(ours, theirs)
@@ -94,7 +94,7 @@ def test_runs_trained_in_stacks_are_those_trained_one_by_one_up_to_rounding(stra
         assert_close(ours_first, theirs_first, 1e-4)  # later on, updates have made more of rounding
         for step in (0, 20):
             assert_close(ours.snapshot(step), theirs.snapshot(step), 1e-3)
-    assert stacked.outcomes()[0]["ended"].all()
+    assert stacked.read(OUTCOMES)[0]["ended"].all()
 
 
 @pytest.mark.parametrize("n", [1, 4], ids=["one by one", "stacks"])
@@ -127,7 +127,7 @@ def test_what_is_done_is_not_trained_again(copied, straight):
     (sweep.folder / OUTCOMES).unlink()  # as after a kill before it was written
     assert train_sweep(sweep, processes(1), 1).done == 6
     assert stamps == {path: path.stat().st_mtime_ns for path in copied.rglob("metrics.safetensors")}
-    assert_close(sweep.outcomes()[0], straight.outcomes()[0], 0.0)
+    assert_close(sweep.read(OUTCOMES)[0], straight.read(OUTCOMES)[0], 0.0)
 
 
 # --- Killed ---

@@ -14,7 +14,7 @@ from explorer.cli.main import main
 from explorer.errors import UserError
 from explorer.options import resolve
 from explorer.runs import Runs, elsewhere
-from explorer.runs.sweeps import Sweep, open_sweep, sweep_names
+from explorer.runs.sweeps import OUTCOMES, Sweep, open_sweep, sweep_names
 from explorer.sweeps.cluster import cluster
 from explorer.sweeps.engine import train_sweep
 from explorer.sweeps.outcomes import read_outcomes
@@ -96,7 +96,7 @@ def shown(sweep: Sweep) -> tuple[object, ...]:
 
 def assert_same_sweep(ours: Sweep, theirs: Sweep) -> None:
     assert ours.info() == theirs.info()
-    assert_close(ours.outcomes()[0], theirs.outcomes()[0], 0.0)
+    assert_close(ours.read(OUTCOMES)[0], theirs.read(OUTCOMES)[0], 0.0)
     for cell in theirs.info().cells:
         one, other = ours.run(cell.name), theirs.run(cell.name)
         assert one.info().status == "done"
@@ -186,7 +186,7 @@ def test_only_outcomes_can_be_left_there(address, in_folder, capsys):
     words = command(address, STEPS, "--workers=2", "--only-outcomes")
     assert main(words) == 0
     assert stamps(address).keys() == {"sweep/sweep.json", "sweep/outcomes.safetensors"}
-    ours, theirs = open_sweep(Runs(address), "sweep").outcomes()[0], in_folder.outcomes()[0]
+    ours, theirs = open_sweep(Runs(address), "sweep").read(OUTCOMES)[0], in_folder.read(OUTCOMES)[0]
     assert ours["ended"].all()
     assert_close({"loss": ours["train_loss"]}, {"loss": theirs["train_loss"]}, 1e-4)  # stacks of other sizes
     assert main(words) == 0

@@ -39,7 +39,9 @@ MAY_IMPORT = {
         "training",
         "training.sweep",
     },
-    "sweeps.outcomes": {"analysis", "runs", "runs.sweeps", "tasks"},  # looking at a sweep imports nothing that trains
+    # Looking at a sweep imports nothing that trains.
+    "sweeps.outcomes": {"analysis", "runs", "runs.sweeps", "tasks"},
+    "sweeps.leads": {"analysis", "runs", "runs.sweeps"},
     "measures": {"analysis", "model", "runs", "settings", "tasks", "training"},
     "measures.jobs": {"measures", "runs", "runs.jobs"},
     "interchange": {"model"},
@@ -51,7 +53,7 @@ MAY_IMPORT = {
     "film.player": {"film"},
     "views": {
         *("analysis", "film", "film.panels", "measures", "model", "options", "runs", "runs.sweeps", "scene"),
-        *("sweeps.outcomes", "tasks", "training.sweep"),
+        *("sweeps.leads", "sweeps.outcomes", "tasks", "training.sweep"),
     },
     "stories": {"film", "film.panels", "options", "runs", "scene", "views"},
     "pages": {
@@ -62,7 +64,7 @@ MAY_IMPORT = {
     },
     "cli": {
         *("analysis", "film", "interchange", "measures", "model", "runs", "runs.archive", "runs.importing"),
-        *("runs.recorder", "runs.sweeps", "sweeps", "sweeps.outcomes"),
+        *("runs.recorder", "runs.sweeps", "sweeps", "sweeps.leads", "sweeps.outcomes"),
         *("scene", "settings", "stories", "tasks", "training", "training.sweep", "views"),
     },
     "streamlit_app": {"film", "pages", "scene", "views"},

@@ -166,6 +166,21 @@ def leads(fall: DatedChange, measures: Sequence[Measure], window: float | None =
     return in_order(_lead(fall, measure, near) for measure in measures)
 
 
+def compared(measure: str, fall: DatedChange, change: DatedChange | None) -> Lead:
+    """When a measure changed, compared with a fall.
+
+    Args:
+        measure: its name.
+        fall: of a token's loss.
+        change: of the measure; None if it does not change near the fall.
+    """
+    if change is None:
+        return Lead(measure, None, math.nan, math.nan, math.nan, "no change")
+    low, high = change.low - fall.high, change.high - fall.low
+    verdict: Verdict = "led" if high < 0 else "followed" if low > 0 else "not told apart"
+    return Lead(measure, change, change.steepest - fall.steepest, low, high, verdict)
+
+
 def in_order(table: Iterable[Lead]) -> list[Lead]:
     """Leads in the order of the changes; last, those without any.
 
@@ -201,12 +216,8 @@ def _lead(fall: DatedChange, measure: Measure, near: float) -> Lead:
         return change.high >= fall.steepest - near and change.low <= fall.steepest + near
 
     found = [change for change in dated_changes(measure) if is_near(change)]
-    if not found:
-        return Lead(measure.name, None, math.nan, math.nan, math.nan, "no change")
-    change = max(found, key=lambda one: (one.share, -abs(one.steepest - fall.steepest)))
-    low, high = change.low - fall.high, change.high - fall.low
-    verdict: Verdict = "led" if high < 0 else "followed" if low > 0 else "not told apart"
-    return Lead(measure.name, change, change.steepest - fall.steepest, low, high, verdict)
+    largest = max(found, key=lambda one: (one.share, -abs(one.steepest - fall.steepest)), default=None)
+    return compared(measure.name, fall, largest)
 
 
 def _is_smoothed(steps: Int[Tensor, " row"]) -> bool:

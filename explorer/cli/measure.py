@@ -1,8 +1,12 @@
-"""Compute a measure that takes minutes, at every snapshot of a run; without arguments, list the measures."""
+"""Compute a measure that takes minutes, at every snapshot of a run; without arguments, list the measures.
+
+The measure *leads* is of a sweep: what led the falls of each of its runs.
+"""
 
 import argparse
 import contextlib
 import dataclasses
+import time
 from collections.abc import Mapping
 from typing import Any
 
@@ -17,13 +21,21 @@ from explorer.measures.engine import measure_run
 from explorer.measures.measure import Measure, Measured, files_of
 from explorer.measures.shipping import SHIPPED
 from explorer.runs import Run, Runs
+from explorer.runs.files import WriteError
+from explorer.runs.place import LEADS
+from explorer.runs.sweeps import Sweep, open_sweep
 from explorer.settings import parse_assignments
+from explorer.sweeps.leads import DatedRun, read_leads, write_leads
+from explorer.views.leads_over_seeds import date_run, with_snapshots
 from explorer.views.subject import Subject
+from explorer.views.swept import Swept
+
+OF_SWEEPS = "leads"
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("name", nargs="?", help="of the measure")
-    parser.add_argument("run_name", metavar="run", nargs="?")
+    parser.add_argument("run_name", metavar="run", nargs="?", help=f"or a sweep, of which {OF_SWEEPS} are measured")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="a setting of the measure")
     parser.add_argument("--workers", type=int, metavar="N", help="processes; default: as many as cores")
     parser.add_argument("--shipped", action="store_true", help="all measures that ship, of the runs that ship")
@@ -41,7 +53,12 @@ def run(options: argparse.Namespace) -> None:
                     return
         return
     if options.name is None:
-        say("\n".join(all_measures()))
+        say("\n".join([*all_measures(), OF_SWEEPS]))
+        return
+    if options.name == OF_SWEEPS:
+        if options.run_name is None or options.set:
+            raise UserError(f"{OF_SWEEPS} takes the name of a sweep, and no settings.")
+        date_leads(open_sweep(runs, options.run_name), options.dry_run)
         return
     measure = get_measure(options.name)
     if options.run_name is None:
@@ -82,3 +99,37 @@ def _measure(run: Run, measure: Measure[Any], values: Mapping[str, Any], workers
         return False
     say(f"Done: {kept.n_pieces:,} pieces in {files_of(run, measure, settings).file}")
     return True
+
+
+def date_leads(sweep: Sweep, is_dry: bool = False) -> None:
+    """Keep what led the falls of the runs of a sweep that have snapshots, run by run.
+
+    Args:
+        sweep: which nobody is training.
+        is_dry: only say what it would take.
+
+    Raises:
+        UserError: no run has snapshots, one cannot be read, or nothing can be written.
+    """
+    subject = Swept.load(sweep)
+    there = {cell.name: with_snapshots(subject, place) for place, cell in enumerate(subject.cells)}
+    runs = {name: run for name, run in there.items() if run}
+    if not runs:
+        raise UserError(f"No run of {sweep.name} is done and has snapshots; train the sweep with --keep all.")
+    if is_dry:
+        begun = time.perf_counter()
+        date_run(next(iter(runs.values())))
+        say(f"Leads of {sweep.name}: {len(runs):,} runs, about {duration(len(runs) * (time.perf_counter() - begun))}.")
+        return
+    try:
+        with sweep.alone(), terminated(interrupt=True) as ended:
+            found: dict[str, DatedRun] = read_leads(sweep)
+            for name, run in tqdm(runs.items(), unit="run", desc=f"{OF_SWEEPS} {sweep.name}", dynamic_ncols=True):
+                if ended:
+                    say("Stopped; the same command goes on.")
+                    return
+                found[name] = date_run(run, found.get(name))
+                write_leads(sweep, found)
+    except WriteError as error:
+        raise UserError(error.sentence("give the command again")) from error
+    say(f"Done: {len(found):,} runs in {sweep.address}/{LEADS}")

@@ -8,6 +8,7 @@ from concurrent.futures import Executor
 from tqdm import tqdm
 
 from explorer.cli.main import n_workers, say, warn
+from explorer.cli.measure import date_leads
 from explorer.cli.train import terminated
 from explorer.errors import UserError, quoted
 from explorer.runs import Runs
@@ -41,6 +42,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         choices=KEEP,
         help="of each run: losses only, the first and last snapshot too, or all; default: losses",
     )
+    parser.add_argument("--leads", action="store_true", help="when all are done, date what led the falls of each run")
     parser.add_argument("--only-outcomes", action="store_true", help="remove the folders of the runs when all are done")
     parser.add_argument("--workers", type=int, metavar="N", help="processes; default: as many as cores")
     parser.add_argument("--dask", metavar="ADDRESS", help="train on the workers of this Dask scheduler instead")
@@ -52,6 +54,8 @@ def run(options: argparse.Namespace) -> None:
     device_named(options.device)
     workers = n_workers(options.workers)
     plan = _plan(options)
+    if options.leads and plan.given.get("keep") != "all":
+        raise UserError("--leads is dated on snapshots; add --keep all.")
     name = options.name or default_name(plan)
     runs = Runs(options.checkpoints)
     executors = processes(workers)
@@ -63,9 +67,10 @@ def run(options: argparse.Namespace) -> None:
             raise UserError(f"There is a sweep {quoted(name)} with other settings; choose another --name.")
         missing = len(Collected(sweep).missing)
         say(f"{name}: {len(plan) - missing:,} of {len(plan):,} runs are done.")
-        if options.only_outcomes and not missing:
-            forget_runs(sweep)
-        if options.dry_run or not missing:
+        if options.dry_run:
+            return
+        if not missing:
+            _end(sweep, options, is_whole=True)
             return
     else:
         check_free(runs, name)
@@ -110,6 +115,13 @@ def _train(sweep: Sweep, options: argparse.Namespace, executors: Callable[[], Ex
         say(f"Stopped with {progress.done:,} of {progress.n_runs:,} runs; the same command goes on.")
     else:
         failed = f", {len(progress.problems):,} of which failed" if progress.problems else ""
-        if options.only_outcomes and not progress.problems:
-            forget_runs(sweep)
         say(f"Done: {progress.n_runs:,} runs{failed}, in {sweep.address}")
+        _end(sweep, options, is_whole=not progress.problems)
+
+
+def _end(sweep: Sweep, options: argparse.Namespace, is_whole: bool) -> None:
+    """What is asked for when all runs are over; ``is_whole`` if none failed."""
+    if options.leads:
+        date_leads(sweep)
+    if options.only_outcomes and is_whole:
+        forget_runs(sweep)

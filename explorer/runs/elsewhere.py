@@ -32,6 +32,7 @@ from explorer.runs.place import (
     ABOUT,
     ADDRESS,
     INFO,
+    LEADS,
     METRICS,
     NAME,
     OUTCOMES,
@@ -45,7 +46,7 @@ from explorer.runs.place import (
     not_installed,
 )
 
-SMALL = (INFO, METRICS, ABOUT, TOKENIZER, SWEEP, OUTCOMES)
+SMALL = (INFO, METRICS, ABOUT, TOKENIZER, SWEEP, OUTCOMES, LEADS)
 FILE = re.compile(  # of a run, of a sweep, or of a run of a sweep
     rf"({NAME.pattern}(?:/{NAME.pattern})?)/({'|'.join(map(re.escape, SMALL))}|{SNAPSHOTS}/{SNAPSHOT.pattern})"
 )

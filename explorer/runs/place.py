@@ -20,7 +20,8 @@ from explorer.settings import NAME
 
 INFO, METRICS, ABOUT, TOKENIZER = "run.json", "metrics.safetensors", "about.md", "tokenizer.json"
 NAMES = "up to 64 letters, digits, dots, dashes and underscores, beginning with a letter or a digit"
-SWEEP, OUTCOMES = "sweep.json", "outcomes.safetensors"  # in the folder of a sweep, beside the folders of its runs
+# In the folder of a sweep, beside the folders of its runs:
+SWEEP, OUTCOMES, LEADS = "sweep.json", "outcomes.safetensors", "leads.safetensors"
 MEASURES = "measures"
 SNAPSHOTS, SNAPSHOT = "snapshots", re.compile(r"step-(\d{6,})\.safetensors")
 ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")  # two letters or more: a single one is a drive of Windows

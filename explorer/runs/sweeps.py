@@ -3,6 +3,7 @@
 <root>/<sweep>/
   sweep.json              which settings vary, and which values they have
   outcomes.safetensors    the losses of all runs at some of their steps, and when they fall
+  leads.safetensors       what led the falls, if it was dated
   <run>/                  an ordinary run, if it was not removed since
 
 In a folder, one process trains a sweep at a time, holds its lock, ends when the stop file appears, and goes on with
@@ -29,13 +30,13 @@ from torch import Tensor
 from explorer.errors import UserError, listed, printable, quoted
 from explorer.runs.files import parsed_json, read_tensors, read_text, write_tensors, write_text
 from explorer.runs.lock import locked
-from explorer.runs.place import ABOUT, NAME, OUTCOMES, SWEEP, NothingThereError, Stamp, check_name
+from explorer.runs.place import ABOUT, LEADS, NAME, OUTCOMES, SWEEP, NothingThereError, Stamp, check_name
 from explorer.runs.store import Run, Runs
 from explorer.training.sweep import Cell, SweepPlan, from_json, to_json
 
 FORMAT = 1  # of sweep.json
 LOG, LOCK, STOP = "sweep.log", ".sweeping", ".stop"
-FILES = (SWEEP, OUTCOMES, ABOUT, LOG, LOCK, STOP)
+FILES = (SWEEP, OUTCOMES, LEADS, ABOUT, LOG, LOCK, STOP)
 MOST_STACKED = 1024
 
 
@@ -125,21 +126,24 @@ class Sweep:
         except (OSError, ValueError, RecursionError) as error:
             raise UserError(f"{shown} cannot be read; restore the file or remove the folder.") from error
 
-    def outcomes(self) -> tuple[dict[str, Tensor], dict[str, str]]:
-        """What outcomes.safetensors holds, unchecked but for its format; nothing if there is none yet.
+    def read(self, file: str) -> tuple[dict[str, Tensor], dict[str, str]]:
+        """The tensors and the metadata of a file, unchecked but for their format; nothing if there is no such file yet.
+
+        Args:
+            file: `OUTCOMES` or `LEADS`.
 
         Raises:
             UserError: it cannot be read.
         """
-        if self.among.place.stamp(self.name, OUTCOMES) is None:
+        if self.among.place.stamp(self.name, file) is None:
             return {}, {}
-        opening = functools.partial(self.among.place.open, self.name, OUTCOMES)
-        return read_tensors(opening, f"{self.name}/{OUTCOMES}")
+        return read_tensors(functools.partial(self.among.place.open, self.name, file), f"{self.name}/{file}")
 
-    def write_outcomes(self, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
-        """Write outcomes.safetensors.
+    def write(self, file: str, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
+        """Write a file of tensors.
 
         Args:
+            file: `OUTCOMES` or `LEADS`.
             tensors, metadata: what it is to hold.
 
         Raises:
@@ -147,8 +151,8 @@ class Sweep:
         """
         place = self.among.place
         with place.desk(self.name) as desk:
-            write_tensors(desk / OUTCOMES, tensors, metadata)
-            place.hand_in(desk, self.name, [OUTCOMES])
+            write_tensors(desk / file, tensors, metadata)
+            place.hand_in(desk, self.name, [file])
 
     @contextlib.contextmanager
     def alone(self) -> Iterator[None]:
@@ -195,7 +199,7 @@ class Sweep:
 
     def version(self) -> tuple[Stamp | bool | None, ...]:
         """A key for caches: it changes when a file of the sweep itself does, and when its training begins or ends."""
-        stamps = (self.among.place.stamp(self.name, file) for file in (SWEEP, OUTCOMES, ABOUT))
+        stamps = (self.among.place.stamp(self.name, file) for file in (SWEEP, OUTCOMES, LEADS, ABOUT))
         return (self.is_training(), *stamps)
 
 

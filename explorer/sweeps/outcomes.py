@@ -179,7 +179,7 @@ class Collected:
 
     def write(self) -> None:
         """Raises WriteError if it cannot be written."""
-        self._sweep.write_outcomes(self._tensors, {PROBLEMS: json.dumps(self.problems)})
+        self._sweep.write(OUTCOMES, self._tensors, {PROBLEMS: json.dumps(self.problems)})
 
 
 def read_outcomes(sweep: Sweep) -> Outcomes | None:
@@ -191,7 +191,7 @@ def read_outcomes(sweep: Sweep) -> Outcomes | None:
     Raises:
         UserError: its files are damaged, or do not belong together.
     """
-    tensors, metadata = sweep.outcomes()
+    tensors, metadata = sweep.read(OUTCOMES)
     if not tensors:
         return None
     info, shown = sweep.info(), f"{sweep.name}/{OUTCOMES}"

@@ -15,6 +15,8 @@ from explorer.film.film import Film
 from explorer.film.panels.curves import Curves, Line
 from explorer.film.panels.strip import Strip
 from explorer.runs import Run
+from explorer.runs.measures import identity
+from explorer.sweeps.leads import Dated, DatedRun, read_leads
 from explorer.training.sweep import command
 from explorer.views.leads import NO_PROOF, fall_of, fall_option, told
 from explorer.views.looking import listed
@@ -62,8 +64,11 @@ class LeadsOverSeeds(GrowingView[Options, Swept]):
             return f"The runs of {subject.name} have one seed each; train it with --seeds 0-9."
         if subject.unmeasured:
             return subject.unmeasured
-        if _runs(subject, options):
-            return ""
+        try:
+            if _runs(subject, options):
+                return ""
+        except UserError as error:
+            return str(error)
         if plan.given.get("keep") == "all" and not subject.known.ended.all():
             return f"No run of {subject.name} with these settings is done yet; wait until one is trained."
         again = command(plan, f"{subject.name}-all", "all")
@@ -94,8 +99,8 @@ class LeadsOverSeeds(GrowingView[Options, Swept]):
             items.append(Note(f"The loss of {options.fall} never falls in {listed(still)}.", is_caption=True))
         items += [Note(f"{seed.name}: {seed.problem}", is_error=True) for seed in seeds if seed.problem]
         items.append(Note(NO_PROOF, is_caption=True))
-        to = {"fall": options.fall}
-        tests = [Link(seed.name, options=to, view="leads", run=seed.run) for seed in fell[:MOST_LINKED]]
+        to, there = {"fall": options.fall}, {seed.name: with_snapshots(subject, seed.place) for seed in fell}
+        tests = [Link(name, options=to, view="leads", run=run.name) for name, run in there.items() if run][:MOST_LINKED]
         return [*items, Links(tests, "Test it in one run:")] if tests else items
 
 
@@ -105,29 +110,84 @@ class _Seed:
 
     place: int  # of the run in the sweep
     name: str  # "seed 3"
-    run: str  # its name
-    fall: DatedChange | None  # None if the loss never falls
-    table: Sequence[Lead] = ()
+    dated: Dated
     problem: str = ""  # why the run could not be read
+
+    @property
+    def fall(self) -> DatedChange | None:
+        """None if the loss never falls."""
+        return self.dated.fall
+
+    @property
+    def table(self) -> Sequence[Lead]:
+        """Of all measures."""
+        return self.dated.table
 
     def lag(self, measure: str) -> float:
         """From the fall to the change of a measure; nan where there is none."""
         return next((lead.lag for lead in self.table if lead.measure == measure), math.nan)
 
 
+def date_run(run: Run, kept: DatedRun | None = None) -> DatedRun:
+    """What led each fall in a run.
+
+    Args:
+        run: with snapshots.
+        kept: what was dated earlier, of a run of this name.
+
+    Returns:
+        What is kept, if it is of these snapshots.
+
+    Raises:
+        UserError: the run cannot be read.
+    """
+    of = _identity(run)
+    if kept is not None and kept.of == of:
+        return kept
+    subject = Subject.load(run)
+    return DatedRun(of, {loss: _dated(subject, loss) for loss in falls(subject.task)})
+
+
+def with_snapshots(subject: Swept, place: int) -> Run | None:
+    """A run that is done and has enough snapshots to date anything; None if it does not.
+
+    Args:
+        subject: the sweep.
+        place: of the run in it.
+    """
+    with contextlib.suppress(UserError):
+        run = subject.among.open(f"{subject.name}/{subject.cells[place].name}")
+        info = run.info()
+        if info.status == "done" and len(info.snapshots) >= LEAST_SNAPSHOTS:
+            return run
+    return None
+
+
+def _identity(run: Run) -> str:
+    info = run.info()
+    return identity(info, info.snapshots)
+
+
+def _dated(subject: Subject, loss: str) -> Dated:
+    fall = fall_of(subject, loss)
+    if fall is None:
+        return Dated(None)
+    of_all = [family.of_any_model() for found in families(subject, loss) for family in found]
+    return Dated(fall, leads.leads(fall, [measure for measure in of_all if measure]))
+
+
+def _kept(subject: Swept) -> dict[str, DatedRun]:
+    return read_leads(subject.sweep)
+
+
 def _runs(subject: Swept, options: Options) -> list[int]:
-    """The places of the runs with these settings that are done and have snapshots."""
-    found = []
-    for place in subject.runs_like(options.cell):
-        with contextlib.suppress(UserError):
-            info = _run(subject, place).info()
-            if info.status == "done" and len(info.snapshots) >= LEAST_SNAPSHOTS:
-                found.append(place)
-    return found
+    """The places of the runs with these settings that were dated or can be dated.
 
-
-def _run(subject: Swept, place: int) -> Run:
-    return subject.among.open(f"{subject.name}/{subject.cells[place].name}")
+    Raises:
+        UserError: what is kept of them is damaged.
+    """
+    kept, found = subject.once(_kept), subject.runs_like(options.cell)
+    return [place for place in found if subject.cells[place].name in kept or with_snapshots(subject, place)]
 
 
 def _seeds(subject: Swept, options: Options, runs: Sequence[int]) -> list[_Seed]:
@@ -135,18 +195,18 @@ def _seeds(subject: Swept, options: Options, runs: Sequence[int]) -> list[_Seed]
 
 
 def _seed(subject: Swept, place: int, loss: str) -> _Seed:
-    cell = subject.cells[place]
-    name, run = f"seed {cell.seed}", f"{subject.name}/{cell.name}"
+    cell, run = subject.cells[place], with_snapshots(subject, place)
+    kept, name = subject.once(_kept).get(cell.name), f"seed {cell.seed}"
     try:
-        one = Subject.load(_run(subject, place))
-        fall = fall_of(one, loss)
-        if fall is None:
-            return _Seed(place, name, run, None)
-        of_all = [family.of_any_model() for found in families(one, loss) for family in found]
-        measures = [measure for measure in of_all if measure]
+        if kept is not None and loss in kept.falls and (run is None or kept.of == _identity(run)):
+            dated = kept.falls[loss]
+        elif run is not None:
+            dated = _dated(Subject.load(run), loss)
+        else:
+            raise UserError(f"It is not known what led the fall of {loss}, and its snapshots are gone.")
     except UserError as error:
-        return _Seed(place, name, run, None, problem=str(error))
-    return _Seed(place, name, run, fall, leads.leads(fall, measures))
+        return _Seed(place, name, Dated(None), str(error))
+    return _Seed(place, name, dated)
 
 
 def _film(subject: Swept, options: Options, runs: Sequence[int], seeds: Sequence[_Seed]) -> Film:
