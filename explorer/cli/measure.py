@@ -26,7 +26,8 @@ from explorer.runs.place import LEADS
 from explorer.runs.sweeps import Sweep, open_sweep
 from explorer.settings import parse_assignments
 from explorer.sweeps.leads import DatedRun, read_leads, write_leads
-from explorer.views.leads_over_seeds import date_run, with_snapshots
+from explorer.views.leads_over_seeds import date_run, is_dated, with_snapshots
+from explorer.views.over_training import falls
 from explorer.views.subject import Subject
 from explorer.views.swept import Swept
 
@@ -56,8 +57,8 @@ def run(options: argparse.Namespace) -> None:
         say("\n".join([*all_measures(), OF_SWEEPS]))
         return
     if options.name == OF_SWEEPS:
-        if options.run_name is None or options.set:
-            raise UserError(f"{OF_SWEEPS} takes the name of a sweep, and no settings.")
+        if options.run_name is None or options.set or options.workers:
+            raise UserError(f"{OF_SWEEPS} takes the name of a sweep, and neither settings nor --workers.")
         date_leads(open_sweep(runs, options.run_name), options.dry_run)
         return
     measure = get_measure(options.name)
@@ -101,35 +102,53 @@ def _measure(run: Run, measure: Measure[Any], values: Mapping[str, Any], workers
     return True
 
 
-def date_leads(sweep: Sweep, is_dry: bool = False) -> None:
+def date_leads(sweep: Sweep, is_dry: bool = False) -> bool:
     """Keep what led the falls of the runs of a sweep that have snapshots, run by run.
 
     Args:
         sweep: which nobody is training.
         is_dry: only say what it would take.
 
+    Returns:
+        False if it was stopped.
+
     Raises:
-        UserError: no run has snapshots, one cannot be read, or nothing can be written.
+        UserError: there is nothing to date, a run cannot be dated, or nothing can be written.
     """
     subject = Swept.load(sweep)
+    found = dict[str, DatedRun]()
+    try:
+        found = read_leads(sweep, falls(subject.task))
+    except UserError as error:
+        warn(str(error))
     there = {cell.name: with_snapshots(subject, place) for place, cell in enumerate(subject.cells)}
     runs = {name: run for name, run in there.items() if run}
-    if not runs:
+    if not runs and not found:
         raise UserError(f"No run of {sweep.name} is done and has snapshots; train the sweep with --keep all.")
+    left = {name: run for name, run in runs.items() if not is_dated(run, found.get(name))}
     if is_dry:
         begun = time.perf_counter()
-        date_run(next(iter(runs.values())))
-        say(f"Leads of {sweep.name}: {len(runs):,} runs, about {duration(len(runs) * (time.perf_counter() - begun))}.")
-        return
+        for run in list(left.values())[:1]:
+            date_run(run)
+        say(f"Leads of {sweep.name}: {len(left):,} runs, about {duration(len(left) * (time.perf_counter() - begun))}.")
+        return True
+    problems = []
     try:
-        with sweep.alone(), terminated(interrupt=True) as ended:
-            found: dict[str, DatedRun] = read_leads(sweep)
-            for name, run in tqdm(runs.items(), unit="run", desc=f"{OF_SWEEPS} {sweep.name}", dynamic_ncols=True):
-                if ended:
+        with sweep.alone() as check, terminated(interrupt=True) as ended:
+            for name, run in tqdm(left.items(), unit="run", desc=f"{OF_SWEEPS} {sweep.name}", dynamic_ncols=True):
+                if ended or sweep.asks_to_stop():
                     say("Stopped; the same command goes on.")
-                    return
-                found[name] = date_run(run, found.get(name))
-                write_leads(sweep, found)
+                    return False
+                try:
+                    found[name] = date_run(run)
+                except UserError as error:
+                    problems.append(f"{name}: {error}")
+                else:
+                    write_leads(sweep, found, check)
     except WriteError as error:
         raise UserError(error.sentence("give the command again")) from error
+    warn(problems)
+    if problems:
+        raise UserError(f"{len(problems):,} of {len(left):,} runs could not be dated; restore them and go on.")
     say(f"Done: {len(found):,} runs in {sweep.address}/{LEADS}")
+    return True

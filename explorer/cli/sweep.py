@@ -121,7 +121,7 @@ def _train(sweep: Sweep, options: argparse.Namespace, executors: Callable[[], Ex
 
 def _end(sweep: Sweep, options: argparse.Namespace, is_whole: bool) -> None:
     """What is asked for when all runs are over; ``is_whole`` if none failed."""
-    if options.leads:
-        date_leads(sweep)
+    if options.leads and not date_leads(sweep):
+        return
     if options.only_outcomes and is_whole:
         forget_runs(sweep)

@@ -33,6 +33,7 @@ from explorer.runs.place import (
     ADDRESS,
     INFO,
     LEADS,
+    MEASURES,
     METRICS,
     NAME,
     OUTCOMES,
@@ -48,7 +49,9 @@ from explorer.runs.place import (
 
 SMALL = (INFO, METRICS, ABOUT, TOKENIZER, SWEEP, OUTCOMES, LEADS)
 FILE = re.compile(  # of a run, of a sweep, or of a run of a sweep
-    rf"({NAME.pattern}(?:/{NAME.pattern})?)/({'|'.join(map(re.escape, SMALL))}|{SNAPSHOTS}/{SNAPSHOT.pattern})"
+    rf"({NAME.pattern}(?:/{NAME.pattern})?)/"
+    rf"({'|'.join(map(re.escape, SMALL))}|{SNAPSHOTS}/{SNAPSHOT.pattern}|{MEASURES}/[\w-]+\.safetensors)",
+    re.ASCII,
 )
 LISTED_FOR = 10.0  # seconds until a listing is made anew
 PATIENCE = 30.0  # seconds that a listing may take, or a copy without a further byte
@@ -139,7 +142,8 @@ class Elsewhere:
 
     def snapshots(self, run: str) -> Mapping[int, Stamp | None]:
         found = self._files(run).items()
-        return {int(match[1]): one.stamp for file, one in found if (match := SNAPSHOT.search(file))}
+        names = ((file.removeprefix(f"{SNAPSHOTS}/"), one) for file, one in found)
+        return {int(match[1]): one.stamp for name, one in names if (match := SNAPSHOT.fullmatch(name))}
 
     def open(self, run: str, file: str) -> BinaryIO:
         listing = self._listed()
@@ -181,8 +185,9 @@ class Elsewhere:
             system.makedirs(target.rpartition("/")[0], exist_ok=True)
         system.put_file(str(source), target)
 
-    def remove(self, run: str) -> None:
-        paths = [about["name"] for about in self._listed().told.get(run, {}).values()]
+    def remove(self, runs: Iterable[str]) -> None:
+        told = self._listed().told
+        paths = [about["name"] for run in runs for about in told.get(run, {}).values()]
         if paths:
             self._answer(lambda: self._located()[0].rm(paths), done="written")
             self.look_again()

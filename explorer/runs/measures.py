@@ -17,7 +17,7 @@ from torch import Tensor
 from explorer.errors import UserError, quoted
 from explorer.runs.files import parsed_json, read_tensors, write_tensors
 from explorer.runs.info import RunInfo
-from explorer.runs.place import MEASURES
+from explorer.runs.place import MEASURES, Stamp
 from explorer.runs.store import Run
 
 MOST_PIECES = 1_000_000
@@ -108,8 +108,12 @@ class MeasureFiles:
         return self.folder / f"{self.name}.log"
 
     def is_measuring(self) -> bool:
-        """Whether a process is measuring now."""
-        return self.run.runs.place.is_training(self.run.name, self._lock)
+        """Whether a process is measuring now, as far as one can tell: at an address one cannot."""
+        return not self.run.runs.read_only and self.run.runs.place.is_training(self.run.name, self._lock)
+
+    def stamp(self) -> Stamp | None:
+        """What changes whenever what is kept does; None if nothing is kept."""
+        return self.run.runs.place.stamp(self.run.name, f"{MEASURES}/{self.name}.safetensors")
 
     def read(self) -> Kept | None:
         """What is kept; None if nothing is.
@@ -119,7 +123,7 @@ class MeasureFiles:
         """
         place, path = self.run.runs.place, f"{MEASURES}/{self.name}.safetensors"
         shown = f"{self.run.name}/{path}"
-        if place.stamp(self.run.name, path) is None:
+        if self.stamp() is None:
             return None
         tensors, metadata = read_tensors(functools.partial(place.open, self.run.name, path), shown)
         try:

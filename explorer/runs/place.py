@@ -2,7 +2,7 @@
 
 A place is asked about a run by its name, and about a file by its path in the folder of the run, such as
 ``snapshots/step-000640.safetensors``. The name of a run of a sweep is that of the sweep's folder, a slash and its own.
-Only `explorer.runs.store` and `explorer.runs.sweeps` ask; what writes runs takes the path of a folder.
+What reads runs, sweeps and measures asks; what writes runs takes the path of a folder.
 """
 
 import os
@@ -157,14 +157,14 @@ class Place(Protocol):
             UserError: one cannot be written.
         """
 
-    def remove(self, run: str) -> None:
-        """Remove a run of a sweep, if it is there.
+    def remove(self, runs: Iterable[str]) -> None:
+        """Remove runs of a sweep that are there.
 
         Args:
-            run: its name.
+            runs: their names.
 
         Raises:
-            UserError: it cannot be removed.
+            UserError: one cannot be removed. It may be half removed, and those after it are still there.
         """
 
 
@@ -249,8 +249,13 @@ class Folder:
     def hand_in(self, desk: Path, name: str, files: Iterable[str]) -> None:
         """What is written at the desk is there."""
 
-    def remove(self, run: str) -> None:
-        shutil.rmtree(self.root / run, ignore_errors=True)
+    def remove(self, runs: Iterable[str]) -> None:
+        for folder in (self.root / run for run in runs):
+            try:
+                if folder.exists():
+                    shutil.rmtree(folder)
+            except OSError as error:
+                raise UserError(f"{folder} cannot be removed: {error.strerror}; remove it by hand.") from error
 
 
 def place_of(where: str | Path) -> Place:

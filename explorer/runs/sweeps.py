@@ -21,14 +21,14 @@ import contextlib
 import dataclasses
 import functools
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor
 
 from explorer.errors import UserError, listed, printable, quoted
-from explorer.runs.files import parsed_json, read_tensors, read_text, write_tensors, write_text
+from explorer.runs.files import WriteError, parsed_json, read_tensors, read_text, write_tensors, write_text, writing
 from explorer.runs.lock import locked
 from explorer.runs.place import ABOUT, LEADS, NAME, OUTCOMES, SWEEP, NothingThereError, Stamp, check_name
 from explorer.runs.store import Run, Runs
@@ -139,35 +139,44 @@ class Sweep:
             return {}, {}
         return read_tensors(functools.partial(self.among.place.open, self.name, file), f"{self.name}/{file}")
 
-    def write(self, file: str, tensors: Mapping[str, Tensor], metadata: Mapping[str, str]) -> None:
+    def write(
+        self, file: str, tensors: Mapping[str, Tensor], metadata: Mapping[str, str], check: Callable[[], object]
+    ) -> None:
         """Write a file of tensors.
 
         Args:
             file: `OUTCOMES` or `LEADS`.
             tensors, metadata: what it is to hold.
+            check: what `alone` yields.
 
         Raises:
             WriteError: it cannot be written.
         """
         place = self.among.place
         with place.desk(self.name) as desk:
-            write_tensors(desk / file, tensors, metadata)
+            write_tensors(desk / file, tensors, metadata, check)
             place.hand_in(desk, self.name, [file])
 
     @contextlib.contextmanager
-    def alone(self) -> Iterator[None]:
-        """While this lasts, no other process trains or changes the sweep if it is in a folder.
+    def alone(self) -> Iterator[Callable[[], object]]:
+        """While this lasts, no other process trains or changes the sweep if it is in a folder, and a request to stop is
+        one that came since.
+
+        Yields:
+            What raises UserError once the folder is gone or another one is in its place.
 
         Raises:
             UserError: another process does, or the sweep cannot be written.
         """
         self.among.place.check_written()
         if not self.is_in_folder:
-            yield
+            yield lambda: None
             return
         with locked(self.lock_file) as held:
             held.check()
-            yield
+            with writing(self.stop_file):
+                self.stop_file.unlink(missing_ok=True)
+            yield held.check
 
     @contextlib.contextmanager
     def desk(self) -> Iterator[Runs]:
@@ -263,9 +272,11 @@ def forget_runs(sweep: Sweep) -> None:
     Raises:
         UserError: it is being trained, or cannot be changed.
     """
-    with sweep.alone():
-        for cell in sweep.info().cells:
-            sweep.among.place.remove(f"{sweep.name}/{cell.name}")
+    try:
+        with sweep.alone():
+            sweep.among.place.remove(f"{sweep.name}/{cell.name}" for cell in sweep.info().cells)
+    except WriteError as error:
+        raise UserError(error.sentence("remove the runs again")) from error
 
 
 def check_free(runs: Runs, name: str) -> None:

@@ -11,16 +11,19 @@ saves what it can.
 """
 
 import contextlib
+import functools
 import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Executor, Future, wait
 from dataclasses import dataclass, field
+from typing import TypeVar
 
+import torch
 from torch import Tensor
 
 from explorer.errors import UserError
 from explorer.runs import Runs, recorder
-from explorer.runs.files import WriteError, writing
+from explorer.runs.files import WriteError
 from explorer.runs.lock import request_stop
 from explorer.runs.place import UnreachableError
 from explorer.runs.store import Run
@@ -31,6 +34,8 @@ from explorer.training.stack import shape_of
 ATTEMPTS = 3  # to train a group whose worker dies
 LOOK_EVERY = 0.5  # seconds between two looks at whether a stop is asked for
 WRITE_EVERY = 10.0  # seconds between two writings of outcomes.safetensors
+PAUSES = (1.0, 5.0, 15.0, 60.0)  # seconds, until an address that is out of reach is asked again
+Value = TypeVar("Value")
 Group = tuple[str, ...]  # names of runs
 Found = Mapping[str, tuple[Mapping[str, Tensor], str]]  # name of a run -> what was measured, why it failed
 
@@ -68,7 +73,7 @@ def train_group(
     """
     among = Runs(root)
     among.place.look_again()
-    sweep = open_sweep(among, sweep_name)
+    sweep = _patiently(functools.partial(open_sweep, among, sweep_name), is_wanted)
     info = sweep.info()
     cells = {cell.name: cell for cell in info.cells}
     problems: dict[str, str] = {}
@@ -78,7 +83,7 @@ def train_group(
         for name in names:
             plan, run = cells[name].plan, Run.of(desk, name)
             try:
-                if sweep.is_done(name):
+                if _patiently(functools.partial(sweep.is_done, name), is_wanted):
                     continue
                 if not run.info_file.exists():
                     run = recorder.create(desk, name, plan.task, plan.model, plan.training, plan.preset, threads=1)
@@ -97,11 +102,31 @@ def train_group(
         for name in names:
             try:
                 found[name] = measured(runs.get(name, sweep.run(name)), points), problems.get(name, "")
-                if name in runs and runs[name].info().status == "done":
-                    sweep.hand_in(desk, name)
             except UserError as error:
                 found[name] = {}, problems.get(name, str(error))
+                continue
+            try:
+                if name in runs and runs[name].info().status == "done":
+                    _patiently(functools.partial(sweep.hand_in, desk, name), is_wanted)
+            except UserError as error:
+                found[name] = {**found[name][0], "ended": torch.tensor(False)}, str(error)
     return found
+
+
+def _patiently(ask: Callable[[], Value], is_wanted: Callable[[], bool]) -> Value:
+    """What a place answers, which may be out of reach for a while.
+
+    Raises:
+        UnreachableError: it is still, after all `PAUSES`, or nobody waits for the answer any longer.
+    """
+    for pause in PAUSES:
+        try:
+            return ask()
+        except UnreachableError:
+            if not is_wanted():
+                raise
+            time.sleep(pause)
+    return ask()
 
 
 class _Watch:
@@ -170,27 +195,25 @@ def train_sweep(
     Raises:
         UserError: another process trains the sweep, or its files are damaged or cannot be written.
     """
-    with sweep.alone():
-        try:
-            if sweep.is_in_folder:
-                with writing(sweep.stop_file):
-                    sweep.stop_file.unlink(missing_ok=True)
-            return _Training(sweep, executors, at_once, device, on_progress, should_stop).run()
-        except WriteError as error:
-            raise UserError(error.sentence("go on with the sweep")) from error
+    try:
+        with sweep.alone() as check:
+            return _Training(sweep, check, executors, at_once, device, on_progress, should_stop).run()
+    except WriteError as error:
+        raise UserError(error.sentence("go on with the sweep")) from error
 
 
 class _Training:
     def __init__(
         self,
         sweep: Sweep,
+        check: Callable[[], object],
         executors: Callable[[], Executor],
         at_once: int,
         device: str,
         on_progress: Callable[[Progress], None],
         should_stop: Callable[[], bool],
     ):
-        self._sweep, self._info, self._device = sweep, sweep.info(), device
+        self._sweep, self._info, self._check, self._device = sweep, sweep.info(), check, device
         self._executors, self._at_once = executors, at_once
         self._on_progress, self._should_stop = on_progress, should_stop
         self._collected = Collected(sweep)
@@ -211,7 +234,7 @@ class _Training:
                 waiting = self._drain(executor, waiting)
             finally:
                 executor.shutdown(wait=True, cancel_futures=True)
-        self._collected.write()
+        self._collected.write(self._check)
         self._measure_progress(())
         self._on_progress(self._progress)
         return self._progress
@@ -238,6 +261,8 @@ class _Training:
                 group = running.pop(future)
                 try:
                     found = future.result()
+                except UserError as error:
+                    self._take({name: ({}, str(error)) for name in group})
                 except Exception as error:  # whatever a cluster raises when a worker has died
                     is_broken = is_broken or isinstance(error, BrokenExecutor)
                     again += self._again(group, f"{type(error).__name__}: {error}")
@@ -247,7 +272,7 @@ class _Training:
             self._on_progress(self._progress)
             if time.monotonic() - self._written > WRITE_EVERY:
                 with contextlib.suppress(UnreachableError):  # the network may be back next time
-                    self._collected.write()
+                    self._collected.write(self._check)
                 self._written = time.monotonic()
             if not stops and self._must_stop():
                 stops = True

@@ -10,7 +10,7 @@ Axes
 import dataclasses
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -21,7 +21,7 @@ from explorer.errors import UserError, printable
 from explorer.runs.place import LEADS
 from explorer.runs.sweeps import Sweep
 
-VERSION = 1  # of how changes are dated; what another one dated is dated anew
+VERSION = 1  # of how changes are dated
 FIELDS = tuple(field.name for field in dataclasses.fields(DatedChange))
 
 
@@ -37,15 +37,16 @@ class Dated:
 class DatedRun:
     """What led the falls in one run."""
 
-    of: str  # what tells apart what was dated, as `explorer.runs.measures.identity`
+    of: str  # what tells apart what was dated
     falls: Mapping[str, Dated]  # name of a loss -> what led its fall
 
 
-def read_leads(sweep: Sweep) -> dict[str, DatedRun]:
+def read_leads(sweep: Sweep, losses: Collection[str]) -> dict[str, DatedRun]:
     """What is kept of the runs that were dated, by name.
 
     Args:
         sweep: the sweep.
+        losses: whose falls are dated, by name.
 
     Raises:
         UserError: the file is damaged, is of another sweep, or was written by another version.
@@ -54,7 +55,7 @@ def read_leads(sweep: Sweep) -> dict[str, DatedRun]:
     if not tensors:
         return {}
     shown = f"{sweep.name}/{LEADS}"
-    again = f"remove it and give the command again: python -m explorer measure leads {sweep.name}"
+    again = f"while the snapshots are there, date them again with: python -m explorer measure leads {sweep.name}"
     try:
         told = json.loads(metadata["leads"])
         if told["version"] != VERSION:
@@ -70,6 +71,8 @@ def read_leads(sweep: Sweep) -> dict[str, DatedRun]:
             raise ValueError("The tensors have other shapes.")
         if len(of) != len(runs) or not set(runs) <= {cell.name for cell in sweep.info().cells}:
             raise ValueError("It is of other runs.")
+        if falls != list(losses) or any(len(set(names)) < len(names) for names in (runs, measures)):
+            raise ValueError("It is of other losses.")
         return {
             run: DatedRun(of[i], {fall: _dated(tensors, i, j, measures) for j, fall in enumerate(falls)})
             for i, run in enumerate(runs)
@@ -80,12 +83,13 @@ def read_leads(sweep: Sweep) -> dict[str, DatedRun]:
         raise UserError(f"{shown} does not hold what led the falls of this sweep; {again}.") from None
 
 
-def write_leads(sweep: Sweep, found: Mapping[str, DatedRun]) -> None:
+def write_leads(sweep: Sweep, found: Mapping[str, DatedRun], check: Callable[[], object]) -> None:
     """Keep what led the falls.
 
     Args:
         sweep: the sweep.
         found: of some of its runs, by name, each with the same falls.
+        check: what `Sweep.alone` yields.
 
     Raises:
         WriteError: it cannot be written.
@@ -111,7 +115,7 @@ def write_leads(sweep: Sweep, found: Mapping[str, DatedRun]) -> None:
         "measured": measured.unflatten(0, shape[:2]),
     }
     told = {"version": VERSION, "runs": list(found), "of": [run.of for run in found.values()]}
-    sweep.write(LEADS, tensors, {"leads": json.dumps({**told, "falls": falls, "measures": measures})})
+    sweep.write(LEADS, tensors, {"leads": json.dumps({**told, "falls": falls, "measures": measures})}, check)
 
 
 def _names(values: object) -> list[str]:

@@ -5,7 +5,7 @@ Axes as in `explorer.analysis.outcomes`, and
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -177,9 +177,16 @@ class Collected:
         """
         self._tensors["steps_done"][self._place[name]] = steps
 
-    def write(self) -> None:
-        """Raises WriteError if it cannot be written."""
-        self._sweep.write(OUTCOMES, self._tensors, {PROBLEMS: json.dumps(self.problems)})
+    def write(self, check: Callable[[], object]) -> None:
+        """Write what is there.
+
+        Args:
+            check: what `Sweep.alone` yields.
+
+        Raises:
+            WriteError: it cannot be written.
+        """
+        self._sweep.write(OUTCOMES, self._tensors, {PROBLEMS: json.dumps(self.problems)}, check)
 
 
 def read_outcomes(sweep: Sweep) -> Outcomes | None:

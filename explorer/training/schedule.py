@@ -22,7 +22,7 @@ class SnapshotSchedule:
 
     def __init__(self, training: TrainingConfig):
         self._training = training
-        self._follows = training.keep == "all" and not training.snapshot_every  # whether losses decide
+        self.follows = training.keep == "all" and not training.snapshot_every  # whether losses decide
         self._last = 0
         self._smoothed: np.ndarray | None = None  # (token,) of train and test losses together
         self._at_last: np.ndarray | None = None  # (token,) as they were at the last snapshot
@@ -43,7 +43,7 @@ class SnapshotSchedule:
         training = self._training
         if training.keep == "losses":
             return False
-        if not self._follows:
+        if not self.follows:
             every = training.snapshot_every if training.keep == "all" else 0
             return step == training.steps or bool(every and step % every == 0)
         smoothed = latest = losses.numpy()  # numpy is faster than torch on a few numbers
@@ -76,15 +76,15 @@ class SnapshotSchedule:
         Args:
             n_losses: that `wants` is given.
         """
-        return torch.zeros((3, n_losses) if self._follows else 0, dtype=torch.float64)
+        return torch.zeros((3, n_losses) if self.follows else 0, dtype=torch.float64)
 
     def restore(self, state: Tensor) -> None:
         """Continue from a state.
 
         Args:
-            state: as `state` returns it.
+            state: as `state` returns it; anything where losses do not decide.
         """
-        if state.numel():
+        if self.follows and state.numel():
             last, self._at_last, self._smoothed = state.numpy()
             self._last = int(last[0])
 

@@ -20,7 +20,7 @@ from explorer.sweeps.leads import Dated, DatedRun, read_leads
 from explorer.training.sweep import command
 from explorer.views.leads import NO_PROOF, fall_of, fall_option, told
 from explorer.views.looking import listed
-from explorer.views.over_training import falls, families
+from explorer.views.over_training import falls, families, kept_with
 from explorer.views.subject import Subject
 from explorer.views.swept import EACH, Swept, cell_option
 from explorer.views.view import GrowingView, Item, Link, Links, Note, Table
@@ -64,11 +64,10 @@ class LeadsOverSeeds(GrowingView[Options, Swept]):
             return f"The runs of {subject.name} have one seed each; train it with --seeds 0-9."
         if subject.unmeasured:
             return subject.unmeasured
-        try:
-            if _runs(subject, options):
-                return ""
-        except UserError as error:
-            return str(error)
+        if _runs(subject, options):
+            return ""
+        if damage := subject.once(_kept)[1]:
+            return damage
         if plan.given.get("keep") == "all" and not subject.known.ended.all():
             return f"No run of {subject.name} with these settings is done yet; wait until one is trained."
         again = command(plan, f"{subject.name}-all", "all")
@@ -97,7 +96,8 @@ class LeadsOverSeeds(GrowingView[Options, Swept]):
             items.append(Note(f"Without a change near the fall in any seed: {', '.join(silent)}.", is_caption=True))
         if still := [seed.name for seed in seeds if not seed.fall and not seed.problem]:
             items.append(Note(f"The loss of {options.fall} never falls in {listed(still)}.", is_caption=True))
-        items += [Note(f"{seed.name}: {seed.problem}", is_error=True) for seed in seeds if seed.problem]
+        problems = [f"{seed.name}: {seed.problem}" for seed in seeds if seed.problem]
+        items += [Note(problem, is_error=True) for problem in [*problems, subject.once(_kept)[1]] if problem]
         items.append(Note(NO_PROOF, is_caption=True))
         to, there = {"fall": options.fall}, {seed.name: with_snapshots(subject, seed.place) for seed in fell}
         tests = [Link(name, options=to, view="leads", run=run.name) for name, run in there.items() if run][:MOST_LINKED]
@@ -128,24 +128,30 @@ class _Seed:
         return next((lead.lag for lead in self.table if lead.measure == measure), math.nan)
 
 
-def date_run(run: Run, kept: DatedRun | None = None) -> DatedRun:
-    """What led each fall in a run.
+def is_dated(run: Run, kept: DatedRun | None) -> bool:
+    """Whether what is kept of a run is of what it is now.
 
     Args:
         run: with snapshots.
         kept: what was dated earlier, of a run of this name.
 
-    Returns:
-        What is kept, if it is of these snapshots.
-
     Raises:
         UserError: the run cannot be read.
     """
-    of = _identity(run)
-    if kept is not None and kept.of == of:
-        return kept
+    return kept is not None and kept.of == _identity(run)
+
+
+def date_run(run: Run) -> DatedRun:
+    """What led each fall in a run.
+
+    Args:
+        run: with snapshots.
+
+    Raises:
+        UserError: it cannot be read.
+    """
     subject = Subject.load(run)
-    return DatedRun(of, {loss: _dated(subject, loss) for loss in falls(subject.task)})
+    return DatedRun(_identity(run), {loss: _dated(subject, loss) for loss in falls(subject.task)})
 
 
 def with_snapshots(subject: Swept, place: int) -> Run | None:
@@ -165,7 +171,7 @@ def with_snapshots(subject: Swept, place: int) -> Run | None:
 
 def _identity(run: Run) -> str:
     info = run.info()
-    return identity(info, info.snapshots)
+    return identity(info, info.snapshots) + kept_with(run)
 
 
 def _dated(subject: Subject, loss: str) -> Dated:
@@ -176,17 +182,17 @@ def _dated(subject: Subject, loss: str) -> Dated:
     return Dated(fall, leads.leads(fall, [measure for measure in of_all if measure]))
 
 
-def _kept(subject: Swept) -> dict[str, DatedRun]:
-    return read_leads(subject.sweep)
+def _kept(subject: Swept) -> tuple[dict[str, DatedRun], str]:
+    """What was dated of the runs, by name, and why it cannot be read."""
+    try:
+        return read_leads(subject.sweep, falls(subject.task)), ""
+    except UserError as error:
+        return {}, str(error)
 
 
 def _runs(subject: Swept, options: Options) -> list[int]:
-    """The places of the runs with these settings that were dated or can be dated.
-
-    Raises:
-        UserError: what is kept of them is damaged.
-    """
-    kept, found = subject.once(_kept), subject.runs_like(options.cell)
+    """The places of the runs with these settings that were dated or can be dated."""
+    (kept, _), found = subject.once(_kept), subject.runs_like(options.cell)
     return [place for place in found if subject.cells[place].name in kept or with_snapshots(subject, place)]
 
 
@@ -196,9 +202,9 @@ def _seeds(subject: Swept, options: Options, runs: Sequence[int]) -> list[_Seed]
 
 def _seed(subject: Swept, place: int, loss: str) -> _Seed:
     cell, run = subject.cells[place], with_snapshots(subject, place)
-    kept, name = subject.once(_kept).get(cell.name), f"seed {cell.seed}"
+    kept, name = subject.once(_kept)[0].get(cell.name), f"seed {cell.seed}"
     try:
-        if kept is not None and loss in kept.falls and (run is None or kept.of == _identity(run)):
+        if kept is not None and (run is None or is_dated(run, kept)):
             dated = kept.falls[loss]
         elif run is not None:
             dated = _dated(Subject.load(run), loss)

@@ -1,5 +1,6 @@
 """Every measure of a run as curves over training, which can all be dated in the same way."""
 
+import hashlib
 import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -15,11 +16,13 @@ from explorer.analysis.heads import head_scores
 from explorer.analysis.leads import Measure
 from explorer.analysis.weights import parameter_norms
 from explorer.film.panels.curves import Curves
-from explorer.measures.complexity import Complexity, sampled
+from explorer.measures.complexity import Calibrated, Complexity, sampled
 from explorer.measures.grafts import UNCHANGED, Parts, single_parts
 from explorer.measures.measure import NoSettings
 from explorer.measures.sharpness import Sharpness, SharpnessSettings
 from explorer.model.architectures import activation_bytes
+from explorer.runs import Run
+from explorer.runs.measures import MeasureFiles
 from explorer.tasks.task import Task
 from explorer.views import fourier, panels
 from explorer.views.complexity import believed, settings_of
@@ -89,6 +92,16 @@ class Curve:
     measure: Measure
     parts: tuple[str, ...]
     test: Test
+
+
+def kept_with(run: Run) -> str:
+    """What changes whenever one of the measures does that take minutes and are dated here.
+
+    Args:
+        run: with which they are kept.
+    """
+    stamps = [MeasureFiles(run, measure.name).stamp() for measure in (Parts, Sharpness, Calibrated, Complexity)]
+    return hashlib.sha256(repr(stamps).encode()).hexdigest()[:16] if any(stamps) else ""
 
 
 def falls(task: Task) -> dict[str, list[int]]:
