@@ -32,6 +32,7 @@ STORIES |= {
     "story-where": ("where", 2),
     "story-before": ("before", 4),
     "story-before-copying": ("before-copying", 2),
+    "story-first": ("first", 5),
 }  # story and beat
 MOVING = ("overview?run=addition&step=0", 860)
 FRAMES, LASTS, WIDTH, QUALITY = 44, 90, 1000, 70  # of the moving picture: frames, ms of each, pixels, of 100

@@ -21,9 +21,10 @@ from explorer.errors import UserError
 from explorer.runs import Run, Runs, copies, elsewhere, jobs, recorder, shelf
 from explorer.runs.files import TEMPORARY
 from explorer.runs.lock import request_stop
+from explorer.runs.measures import MeasureFiles
 from explorer.views.subject import Subject
 from tests.conftest import MODEL, TASK, TRAINING
-from tests.pages import healthy, opening
+from tests.pages import header, healthy, opening
 from tests.remote import BUCKET
 
 FILES = {"run.json", "metrics.safetensors", *(f"snapshots/step-{step:06d}.safetensors" for step in range(0, 50, 10))}
@@ -122,6 +123,21 @@ def test_a_run_is_the_same_from_everywhere(address, small):
     assert all(torch.equal(metrics[name], expected[name]) for name in expected)
     assert same_weights(run, small)
     assert Subject.load(run).frames == small.steps()
+
+
+def test_what_takes_minutes_is_read_with_a_run_and_nothing_measures_there(spoilt, tmp_path, monkeypatch):
+    assert main(["measure", "parts", "small", "--workers", "1", "--checkpoints", str(spoilt.folder.parent)]) == 0
+    address = str(zipped(spoilt.folder.parent, tmp_path / "measured.zip"))
+    files, there = (MeasureFiles(Runs(where).open("small"), "parts") for where in (spoilt.folder.parent, address))
+    ours, theirs = files.read(), there.read()
+    assert theirs is not None
+    assert ours.tensors.keys() == theirs.tensors.keys()
+    assert all(torch.equal(theirs.tensors[name], values) for name, values in ours.tensors.items())
+    assert not there.is_measuring()
+    monkeypatch.setenv("EXPLORER_CHECKPOINTS", address)
+    app = opening("grafts", run="small")
+    assert healthy(app)
+    assert [panel["id"] for panel in header(app)["panels"]] == ["losses", "with_final", "final_with"]
 
 
 def test_only_what_is_needed_is_fetched_and_only_once(in_bucket, cache, caplog):

@@ -7,23 +7,26 @@ import numpy as np
 import pytest
 
 from explorer.runs import Runs
+from explorer.runs.place import LEADS
 from explorer.runs.shipping import MAX_FILE
 from explorer.runs.sweeps import open_sweep, sweep_names
+from explorer.sweeps.leads import read_leads
 from explorer.sweeps.outcomes import read_outcomes
 from explorer.tasks import TASKS
 from explorer.training.loop import Training
 from explorer.training.sweep import parsed
+from explorer.views.over_training import falls
 from tests.conftest import SHIPPED
 
 MOST = 8 * 10**6  # bytes of all sweeps that ship
 NAMES = sweep_names(Runs(SHIPPED))
 README = (SHIPPED.parent / "README.md").read_text(encoding="utf-8")
-COMMAND = re.compile(r"explorer sweep (\S+)((?: --?[\w-]+ \S+)+) --name (\S+) --only-outcomes")
+COMMAND = re.compile(r"explorer sweep (\S+)((?: --?[\w-]+ \S+)+) --name (\S+)( --leads)? --only-outcomes")
 
 
 def test_they_are_small():
     files = [path for name in NAMES for path in (SHIPPED / name).iterdir()]
-    assert {path.name for path in files} == {"sweep.json", "outcomes.safetensors", "about.md"}
+    assert {path.name for path in files} <= {"sweep.json", "outcomes.safetensors", LEADS, "about.md"}
     assert max(path.stat().st_size for path in files) <= MAX_FILE
     assert sum(path.stat().st_size for path in files) <= MOST
 
@@ -48,9 +51,12 @@ def test_it_is_what_its_command_in_the_readme_trains(name):
     kind = TASKS[found[1]]
     steps = [f"steps={options['--steps']}"] if "--steps" in options else []
     preset = options.get("--preset", next(iter(kind.presets)))
-    plan = parsed(kind, preset, [*steps, "keep=losses"], over, options.get("--seeds", ""))
+    keep = options.get("--keep", "losses")
+    plan = parsed(kind, preset, [*steps, f"keep={keep}"], over, options.get("--seeds", ""))
     sweep = open_sweep(Runs(SHIPPED), name)
     assert sweep.info().plan == plan
+    kept = read_leads(sweep, falls(plan.cells()[0].plan.task))
+    assert list(kept) == ([cell.name for cell in sweep.info().cells] if found[4] else [])
 
     outcomes = read_outcomes(sweep)
     cells = sweep.info().cells

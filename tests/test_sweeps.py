@@ -16,7 +16,7 @@ from explorer.errors import UserError
 from explorer.options import resolve
 from explorer.runs import Runs
 from explorer.runs.lock import locked
-from explorer.runs.sweeps import OUTCOMES, Sweep, SweepInfo, create_sweep, open_sweep
+from explorer.runs.sweeps import OUTCOMES, Sweep, SweepInfo, create_sweep, forget_runs, open_sweep
 from explorer.sweeps import trial
 from explorer.sweeps.engine import groups_of, train_sweep
 from explorer.sweeps.outcomes import Collected, measured, points_of, read_outcomes
@@ -371,3 +371,27 @@ def test_a_sweep_that_is_locked_is_refused(copied):
 def test_a_short_run_is_not_said_to_have_more_snapshots_than_updates():
     by_loss, each = (trial.tried(tiny(12, "keep=all", *more), 1)[1].disk for more in ([], ["snapshot_every=1"]))
     assert by_loss == each
+
+
+def test_a_sweep_whose_folder_was_moved_writes_nothing_into_another(copied):
+    sweep, folder = open_sweep(Runs(copied), "sweep"), copied / "sweep"
+    tensors, metadata = sweep.read(OUTCOMES)
+    with sweep.alone() as check:
+        sweep.write(OUTCOMES, tensors, metadata, check)
+        folder.rename(copied / "moved")
+        shutil.copytree(copied / "moved", folder)
+        (folder / OUTCOMES).write_bytes(b"of another")
+        with pytest.raises(UserError, match="was removed or replaced"):
+            sweep.write(OUTCOMES, tensors, metadata, check)
+    assert (folder / OUTCOMES).read_bytes() == b"of another"
+
+
+def test_runs_that_cannot_be_removed_are_named_and_links_lead_to_nothing_that_is(copied, tmp_path):
+    sweep = open_sweep(Runs(copied), "sweep")
+    first, second, *_ = (sweep.run(cell.name).folder for cell in sweep.info().cells)
+    second.rename(tmp_path / "elsewhere")
+    second.symlink_to(tmp_path / "elsewhere", target_is_directory=True)
+    with pytest.raises(UserError, match=rf"^{second} cannot be removed: .*symbolic link; remove it by hand\.$"):
+        forget_runs(sweep)
+    assert not first.exists()
+    assert (tmp_path / "elsewhere" / "run.json").exists()

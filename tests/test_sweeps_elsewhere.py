@@ -5,16 +5,20 @@ import re
 import signal
 import tempfile
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import fsspec
+import numpy as np
 import pytest
+import torch
 
 from explorer.cli.main import main
 from explorer.errors import UserError
 from explorer.options import resolve
 from explorer.runs import Runs, elsewhere
 from explorer.runs.sweeps import OUTCOMES, Sweep, open_sweep, sweep_names
+from explorer.sweeps import engine
 from explorer.sweeps.cluster import cluster
 from explorer.sweeps.engine import train_sweep
 from explorer.sweeps.outcomes import read_outcomes
@@ -219,18 +223,62 @@ def test_where_nothing_can_be_written_there_is_one_sentence(bucket, on_web, tmp_
     assert [each["Name"] for each in bucket.meta.client.list_buckets()["Buckets"]] == [BUCKET]
 
 
-def test_a_run_that_cannot_be_put_there_is_told_and_is_trained_again(in_folder, tmp_path):
+def in_a_thread() -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(1, initializer=torch.set_num_threads, initargs=(1,))
+
+
+def test_a_run_that_cannot_be_put_there_is_told_and_is_trained_again(in_folder, tmp_path, monkeypatch):
+    monkeypatch.setattr(engine, "PAUSES", (0.0, 0.0))
     address = f"file://{tmp_path}/shared/runs"
     sweep = at(address)
     name = in_folder.info().cells[2].name
     in_its_place = tmp_path / "shared" / "runs" / "sweep" / name
     in_its_place.write_text("no folder")
-    progress = train_sweep(sweep, processes(1), 1)
+    progress = train_sweep(sweep, in_a_thread, 1)
     assert (progress.done, list(progress.problems)) == (6, [name])
+    assert np.isfinite(read_outcomes(sweep).of["train"].loss).all()  # what it learnt is known all the same
     assert f"{address} cannot be written: " in progress.problems[name]
     assert read_outcomes(sweep).ended.sum() == 5
     in_its_place.unlink()
     assert train_sweep(sweep, processes(1), 1).problems == {}
+    assert_same_sweep(sweep, in_folder)
+
+
+def test_what_cannot_be_put_there_for_a_while_is_put_there_later(in_folder, tmp_path, monkeypatch):
+    sweep = at(f"file://{tmp_path}/shared/runs")
+    in_its_place = tmp_path / "shared" / "runs" / "sweep" / in_folder.info().cells[2].name
+    in_its_place.write_text("no folder")
+
+    class Outage:
+        """Pauses, the second of which ends what is wrong."""
+
+        def __iter__(self) -> Iterator[float]:
+            yield 0.0
+            in_its_place.unlink()
+            yield 0.0
+
+    monkeypatch.setattr(engine, "PAUSES", Outage())
+    assert train_sweep(sweep, in_a_thread, 1).problems == {}
+    assert not in_its_place.is_file()
+    assert_same_sweep(sweep, in_folder)
+
+
+def test_a_sweep_that_cannot_be_read_by_its_workers_says_so_and_goes_on_later(in_folder, tmp_path, monkeypatch):
+    monkeypatch.setattr(engine, "PAUSES", (0.0, 0.0))
+    sweep = at(f"file://{tmp_path}/shared/runs")
+    settings = tmp_path / "shared" / "runs" / "sweep" / "sweep.json"
+    text = settings.read_text()
+
+    def broken() -> ThreadPoolExecutor:
+        settings.write_text("{")
+        return in_a_thread()
+
+    progress = train_sweep(sweep, broken, 1)
+    assert set(progress.problems) == {cell.name for cell in in_folder.info().cells}
+    (problem,) = set(progress.problems.values())
+    assert problem == "sweep/sweep.json cannot be read; restore the file or remove the folder."
+    settings.write_text(text)
+    assert train_sweep(sweep, in_a_thread, 1).problems == {}
     assert_same_sweep(sweep, in_folder)
 
 

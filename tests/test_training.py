@@ -321,6 +321,17 @@ def test_a_training_that_diverges_says_so():
         list(training.updates())
 
 
+def test_a_schedule_that_does_not_follow_losses_needs_no_state_of_its_own():
+    training = Training(TASK, MODEL, replace(INFINITE, keep="ends"))
+    next(training.updates())
+    state = training.state()
+    for schedule in (torch.zeros(3, 6).double(), torch.zeros(7)):
+        again = Training(TASK, MODEL, replace(INFINITE, keep="ends"))
+        again.restore(state | {"schedule": schedule})
+        assert again.step == 1
+        assert not again.state()["schedule"].numel()
+
+
 def test_a_state_of_another_training_is_refused():
     training = Training(TASK, MODEL, INFINITE)
     next(training.updates())

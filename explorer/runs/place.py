@@ -255,7 +255,7 @@ class Folder:
                 if folder.exists():
                     shutil.rmtree(folder)
             except OSError as error:
-                raise UserError(f"{folder} cannot be removed: {error.strerror}; remove it by hand.") from error
+                raise UserError(f"{folder} cannot be removed: {error.strerror or error}; remove it by hand.") from error
 
 
 def place_of(where: str | Path) -> Place:
