@@ -2,6 +2,7 @@
 
 import shlex
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -143,6 +144,13 @@ def test_a_damaged_measure_is_said_and_hides_nothing_else(copied):
     assert list(shown(subject, "between")[0]) == ["losses", "distance", "turn"]
 
 
+def test_at_an_address_it_says_where_a_measure_can_be_computed(copied, tmp_path):
+    archive = shutil.make_archive(str(tmp_path / "runs"), "zip", copied.folder.parent, "small")
+    said = why(Subject.load(Runs(archive).open("small")), "grafts")
+    command = "python -m explorer measure parts small"
+    assert said.endswith(f"yet. It can be measured where the run is in a folder, with: {command}")
+
+
 def test_the_command_names_the_settings_that_were_chosen(copied, capsys, few):
     said = why(Subject.load(copied), "complexity", part="L1 MLP")
     words = shlex.split(said.partition("python -m explorer ")[2])
@@ -217,6 +225,20 @@ def test_what_lies_between_is_told_as_it_is_shown(measured, copied):
     assert all(
         said.endswith(".") and "sharpness" not in said for said in shown(Subject.load(copied), "between")[1].look
     )
+
+
+def test_a_sharpness_that_is_not_known_is_missing(copied):
+    measure(copied, (Sharpness(), SharpnessSettings(4)))
+    files = files_of(copied, Sharpness(), SharpnessSettings())
+    kept = files.read()
+    kept.tensors["sharpness"][kept.tensors["place"] == 2] = torch.nan
+    files.write(replace(kept, settings={"examples": 64}), lambda: None)
+    subject = Subject.load(copied)
+    panels, film, _ = shown(subject, "between")
+    assert np.isnan(panels["sharpness"].lines[0].values).tolist() == [False, False, True, False, False]
+    assert ["The sharpness is" in said for said in film.look] == [True, True, False, True, True]
+    (family,) = [one for part in families(subject, "units") for one in part if one.name == "sharpness"]
+    assert family.values.isnan()[:, 0].tolist() == [False, False, True, False, False]
 
 
 # --- What led the fall ---
