@@ -1,6 +1,5 @@
 """Lines, moves and sharpness, against cases whose answer is known and against the whole Hessian."""
 
-import itertools
 import math
 
 import pytest
@@ -10,7 +9,6 @@ from torch.func import functional_call
 from explorer.analysis import between
 from explorer.analysis.between import (
     barrier,
-    consecutive_lines,
     line_losses,
     losses_along,
     moves,
@@ -64,18 +62,9 @@ def test_the_ends_of_a_line_are_the_snapshots(ensemble):
 
 def test_identical_snapshots_have_no_barrier(ensemble):
     same = ensemble.select([1, 1])
-    (found,) = consecutive_lines(same, TASK, BATCH)
+    found = line_losses(same, TASK, BATCH, 0, 1)
     torch.testing.assert_close(found, found[:1].expand_as(found))
     torch.testing.assert_close(barrier(found), torch.zeros(len(TASK.loss_names)).double())
-
-
-def test_consecutive_lines_join_each_snapshot_to_the_next():
-    ensemble = stack(MLPS, 4)
-    found = list(consecutive_lines(ensemble, TASK, BATCH, 3))
-    assert len(found) == 3
-    assert torch.equal(found[2], line_losses(ensemble, TASK, BATCH, 2, 3, 3))
-    for one, other in itertools.pairwise(found):
-        torch.testing.assert_close(one[-1], other[0])
 
 
 # --- Moves ---
@@ -189,3 +178,16 @@ def test_an_iteration_that_does_not_end_finds_nothing(monkeypatch):
     weights = {"w": torch.ones(500).double()}
     dense = torch.linspace(1, 2, 500).double()
     assert math.isnan(top_eigenvalue(lambda w: (dense * w["w"] ** 2).sum() / 2, weights))
+
+
+@pytest.mark.parametrize(
+    ("loss", "expected"),
+    [
+        (lambda w: w["w"].sum(), 0.0),
+        (lambda w: 0 * w["w"].square().sum(), 0.0),
+        (lambda w: w["w"].abs().pow(1.5).sum(), math.nan),  # its slope is 0, and its curvature is not finite
+    ],
+    ids=["linear", "flat", "not finite"],
+)
+def test_a_hessian_that_is_zero_has_no_curvature_and_one_that_is_not_finite_no_answer(loss, expected):
+    assert top_eigenvalue(loss, {"w": torch.zeros(20).double()}) == pytest.approx(expected, nan_ok=True)

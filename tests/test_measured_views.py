@@ -2,6 +2,7 @@
 
 import shlex
 import shutil
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -13,10 +14,10 @@ from explorer.film.panels.curves import Curves
 from explorer.film.panels.pairs import Pairs
 from explorer.film.panels.strip import Strip
 from explorer.measures.grafts import Grafts, OfPart, Parts, single_parts
-from explorer.measures.measure import Measured, NoSettings
+from explorer.measures.measure import Measured, NoSettings, files_of
 from explorer.measures.sharpness import Sharpness, SharpnessSettings
 from explorer.runs import Run, Runs, recorder
-from explorer.views.leads import ways_to_test
+from explorer.views.leads import told, ways_to_test
 from explorer.views.over_training import families
 from explorer.views.subject import Subject
 from explorer.views.view import Links, Table
@@ -76,6 +77,10 @@ def test_parts_alone_are_pairs_with_the_last_snapshot_on_more_examples(measured)
     assert everything[0] == unchanged[-1]
     assert [line.label for line in final.lines] == list(single_parts(measured.info))
     assert all(said.startswith(f"Step {step}: ") for step, said in zip(film.steps, film.look, strict=True))
+    assert film.look[-1] == (
+        f"Step 40: these are the final parts themselves, so none of them changes the loss, {everything[0]:.2f} nats."
+    )
+    assert not [said for said in film.look[:-1] if "these are the final parts" in said]
 
 
 def test_shares_of_small_falls_are_left_out_and_equal_parts_are_drawn_once():
@@ -121,6 +126,7 @@ def test_what_is_missing_says_how_it_is_measured(copied, view, name, capsys):
     assert "has not been measured yet" in said
     command = said.partition("python -m explorer ")[2]
     assert command == f"measure {name} small"
+    assert "measured here" not in said  # a run at an address is not, nor is anything in an app that only reads
     assert main([*shlex.split(command), "--checkpoints", str(copied.folder.parent)]) == 0
     assert "Done: " in capsys.readouterr().out
     assert why(Subject.load(copied), view) == ""
@@ -136,6 +142,47 @@ def test_a_damaged_measure_is_said_and_hides_nothing_else(copied):
     subject = Subject.load(copied)
     assert "parts.safetensors is damaged" in why(subject, "grafts")
     assert list(shown(subject, "between")[0]) == ["losses", "distance", "turn"]
+
+
+def test_at_an_address_it_says_where_a_measure_can_be_computed(copied, tmp_path):
+    archive = shutil.make_archive(str(tmp_path / "runs"), "zip", copied.folder.parent, "small")
+    said = why(Subject.load(Runs(archive).open("small")), "grafts")
+    command = "python -m explorer measure parts small"
+    assert said.endswith(f"yet. It can be measured where the run is in a folder, with: {command}")
+
+
+def test_the_command_names_the_settings_that_were_chosen(copied, capsys, few):
+    said = why(Subject.load(copied), "complexity", part="L1 MLP")
+    words = shlex.split(said.partition("python -m explorer ")[2])
+    assert words == ["measure", "complexity", "small", "--set", "part=L1 MLP"]
+    quick = [word for name in ("draws=2", "burn_in=0", "chains=2", "batch_size=8") for word in ("--set", name)]
+    assert main([*words, *quick, "--workers", "1", "--checkpoints", str(copied.folder.parent)]) == 0
+    assert capsys.readouterr().out.endswith("complexity-L1-MLP.safetensors\n")
+
+
+def test_a_token_that_never_occurs_is_left_out_of_means(copied):
+    """Its losses are not numbers."""
+    needed = ((Sharpness(), SharpnessSettings()), (Parts(), NoSettings()), (Grafts(), OfPart("L0H0")))
+    measure(copied, *needed)
+    for one, settings in needed:
+        files = files_of(copied, one, settings)
+        kept = files.read()
+        for name in ("line", "loss", "with_final", "final_with"):
+            if name in kept.tensors:
+                kept.tensors[name][..., 0] = torch.nan
+        files.write(kept, lambda: None)
+    subject = Subject.load(copied)
+    panels, _, _ = shown(subject, "between")
+    assert np.isfinite(panels["barrier"].lines[0].values[:-1]).all()
+    assert np.isfinite(panels["line"].values[:-1]).all()
+    both, film, _ = shown(subject, "grafts", part="L0H0")
+    alone = [shown(subject, "grafts", part="L0H0", token=str(i))[0]["graft"].values for i in range(3)]
+    assert np.isnan(alone[0]).all()
+    np.testing.assert_allclose(np.mean(alone[1:], 0), both["graft"].values, rtol=1e-3)
+    assert all(film.look)
+    of_parts = [one for part in families(subject, "units") for one in part if one.name == "loss with the final {}"]
+    assert of_parts
+    assert all(family.values.isfinite().all() for family in of_parts)
 
 
 # --- Between snapshots ---
@@ -180,6 +227,20 @@ def test_what_lies_between_is_told_as_it_is_shown(measured, copied):
     )
 
 
+def test_a_sharpness_that_is_not_known_is_missing(copied):
+    measure(copied, (Sharpness(), SharpnessSettings(4)))
+    files = files_of(copied, Sharpness(), SharpnessSettings())
+    kept = files.read()
+    kept.tensors["sharpness"][kept.tensors["place"] == 2] = torch.nan
+    files.write(replace(kept, settings={"examples": 64}), lambda: None)
+    subject = Subject.load(copied)
+    panels, film, _ = shown(subject, "between")
+    assert np.isnan(panels["sharpness"].lines[0].values).tolist() == [False, False, True, False, False]
+    assert ["The sharpness is" in said for said in film.look] == [True, True, False, True, True]
+    (family,) = [one for part in families(subject, "units") for one in part if one.name == "sharpness"]
+    assert family.values.isnan()[:, 0].tolist() == [False, False, True, False, False]
+
+
 # --- What led the fall ---
 
 
@@ -216,6 +277,15 @@ def test_changes_stand_in_the_order_of_training_and_the_table_says_the_same(indu
             assert (link.view, link.options["do"]) == ("cut", "ablate")
             assert link.options["off"][0] in led
     assert len(film.look) == len(film.steps)
+
+
+def test_where_the_fall_comes_first_it_is_told_in_good_words():
+    dated = np.array([[5.0, 9.0]])
+    strip = Strip(
+        "changes", "", ["the fall: loss of units", "norm"], ["changes"], dated[..., None], [["at"]], dated, dated, dated
+    )
+    assert told(strip, 0) == "Nothing has changed yet; first comes the fall: loss of units."
+    assert told(strip, 5) == "1 of 2 have changed, the latest: the fall: loss of units. Next: norm."
 
 
 def test_the_k_composition_of_the_first_head_led_the_fall_of_induction(induction):

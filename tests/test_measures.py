@@ -6,22 +6,27 @@ import re
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from torch.utils.flop_counter import FlopCounterMode
 
 from explorer.cli.main import main
 from explorer.errors import UserError
 from explorer.measures import all_measures
 from explorer.measures.complexity import Complexity, ComplexitySettings
-from explorer.measures.engine import measure_run
-from explorer.measures.measure import Measure, Measured, coarse_first, files_of, staleness
+from explorer.measures.engine import _computed, at_once, measure_run
+from explorer.measures.measure import Form, Measure, Measured, coarse_first, files_of, staleness
+from explorer.measures.sharpness import Sharpness, SharpnessSettings
+from explorer.model.ensemble import MEMORY_BUDGET
 from explorer.runs import Run, Runs, recorder
 from explorer.runs.lock import locked
 from explorer.runs.measures import identity
 from explorer.settings import check_settings, setting
-from tests.conftest import FINITE, MODEL, TASK
+from explorer.training.memory import PROCESS
+from tests.conftest import FINITE, MODEL, TASK, until
 
 
 @dataclass(frozen=True)
@@ -40,6 +45,9 @@ class Norms(Measure[Times]):
 
     def n_pieces(self, of: Measured, settings: Times) -> int:
         return len(of.ensemble)
+
+    def forms(self, of: Measured, settings: Times) -> dict[str, Form]:
+        return {"norm": (torch.float32, ()), "step": (torch.int64, ())}
 
     def pieces(self, of: Measured, settings: Times, which: range) -> Iterator[dict[str, torch.Tensor]]:
         order = coarse_first(len(of.ensemble))
@@ -169,6 +177,51 @@ def test_pieces_stay_when_a_process_ends(copied, monkeypatch):
     assert files_of(copied, Ending(), Times()).read().done in (1, 2)
 
 
+class Noting(Norms):
+    """Notes its pieces in a folder. The second waits for the last, which another process computes."""
+
+    name = "noting"
+
+    def pieces(self, of: Measured, settings: Times, which: range) -> Iterator[dict[str, torch.Tensor]]:
+        notes = Path(os.environ["NOTES"])
+        for piece, found in zip(which, super().pieces(of, settings, which), strict=True):
+            if piece == 1:
+                until((notes / "4").exists)
+            (notes / str(piece)).touch()
+            yield found
+
+
+@pytest.mark.usefixtures("own_main_module")
+def test_what_other_processes_have_computed_when_it_is_stopped_stays(copied, tmp_path, monkeypatch):
+    (tmp_path / "notes").mkdir()
+    monkeypatch.setenv("NOTES", str(tmp_path / "notes"))
+    monkeypatch.setattr("explorer.measures.engine.WORTH", -1.0)
+    monkeypatch.setattr("explorer.measures.engine.TURNS", 1)
+    all_noted = [tmp_path / "notes" / str(piece) for piece in range(5)]
+    kept = measure_run(
+        copied, whole(copied), Noting(), Times(), should_stop=lambda: all(map(Path.exists, all_noted)), workers=2
+    )
+    assert kept.done == 5
+
+
+def test_a_process_that_nobody_waits_for_returns_the_pieces_that_it_has(copied):
+    def computed(*wanted: bool) -> list[int]:
+        root, name, steps, answers = str(copied.runs.root), copied.name, copied.steps(), iter(wanted)
+        pieces = _computed(root, name, steps, NORMS, Times(), range(1, 5), is_wanted=lambda: next(answers))
+        return [int(piece["step"]) for piece in pieces]
+
+    assert computed(False) == []
+    assert computed(True, False) == [0]
+    assert computed(True, True, True, False) == [0, 20, 30]
+    assert computed(True, True, True, True, True) == [0, 20, 30, 10]
+
+
+def test_as_many_processes_measure_as_fit_into_memory(copied):
+    of = whole(copied)
+    each = PROCESS + MEMORY_BUDGET + 4 * sum(weight.numel() for weight in of.ensemble.weights.values())
+    assert [at_once(8, of, free) for free in (0, each, 3 * each - 1, 3 * each, 100 * each)] == [1, 1, 2, 3, 8]
+
+
 def test_two_processes_do_not_measure_the_same(copied):
     files = files_of(copied, NORMS, Times())
     with locked(files.lock_file):
@@ -235,6 +288,18 @@ def test_an_order_is_coarse_first_and_has_every_place_once():
         assert sorted(coarse_first(n)) == list(range(n))
 
 
+def test_a_trial_counts_all_that_is_computed(copied, monkeypatch):
+    """By a clock that counts operations instead of seconds."""
+    of, settings = whole(copied), SharpnessSettings(8)
+    with FlopCounterMode(display=False) as counter:
+        monkeypatch.setattr("time.perf_counter", counter.get_total_flops)
+        foretold = Sharpness().seconds(of, settings)
+        began = counter.get_total_flops()
+        list(Sharpness().pieces(of, settings, range(5)))
+        took = counter.get_total_flops() - began
+    assert foretold == pytest.approx(took, rel=0.3)
+
+
 def test_measures_see_the_data_of_the_run(tmp_path, small):
     run = recorder.create(Runs(tmp_path), "finite", TASK, MODEL, replace(FINITE, full_batch=False, batch_size=7))
     of = Measured(run.info(), small.ensemble())
@@ -252,7 +317,7 @@ def test_measures_see_the_data_of_the_run(tmp_path, small):
 
 def test_measures_are_listed(capsys):
     assert main(["measure"]) == 0
-    assert capsys.readouterr().out.split() == list(all_measures())
+    assert capsys.readouterr().out.split() == [*all_measures(), "leads"]
 
 
 @pytest.mark.parametrize(

@@ -127,7 +127,6 @@ def test_effects_are_shares_of_the_logit_difference(transformers):
     of_clean, of_corrupted = difference[:, :1], difference[:, 1:2]
     torch.testing.assert_close(found.effects, (of_clean - difference[:, 2:]) / (of_clean - of_corrupted), **close)
     assert found.edges == edges(transformers.cfg)
-    assert found.n_passes == n + 4
 
 
 # --- Circuits ---
@@ -145,8 +144,6 @@ def test_a_circuit_is_enough_and_no_edge_of_it_can_be_dropped(transformers):
     shares = (difference[:, 2:] - of_corrupted) / (of_clean - of_corrupted)
     torch.testing.assert_close(shares[:, 0], found.faithfulness, **close)
     assert ((shares[:, 1:] - 1).abs() > 0.1 - 1e-4)[found.kept].all()
-    assert (found.n_passes - 5) % n == 0  # effects, and trials of all edges in turn
-    assert found.n_passes >= 5 + 3 * n
     torch.testing.assert_close(found.effects, patch_edges(transformers, CLEAN, CORRUPTED, UNITS).effects)
 
 

@@ -67,21 +67,6 @@ def line_losses(
     return losses_along(token_losses(ensemble.cfg, task, batch), of_start, of_end, n)
 
 
-def consecutive_lines(
-    ensemble: Ensemble, task: Task, batch: Batch, n: int = POINTS
-) -> Iterator[Float64[Tensor, "point token"]]:
-    """`line_losses` between each snapshot and the next.
-
-    Args:
-        ensemble, task, batch, n: as for `line_losses`.
-
-    Yields:
-        Nats, for each snapshot but the last.
-    """
-    for start in range(len(ensemble) - 1):
-        yield line_losses(ensemble, task, batch, start, start + 1, n)
-
-
 def barrier(losses: Float[Tensor, "point *axes"]) -> Float[Tensor, "*axes"]:
     """How far the loss on a line rises above the straight interpolation of the losses at its ends.
 
@@ -154,11 +139,12 @@ def top_eigenvalue(loss: Callable[[Weights], Float[Tensor, ""]], weights: Weight
         weights: by name; more than one number in all.
 
     Returns:
-        In the unit of the loss per squared weight; the largest with its sign, so it is negative only if all are. nan if
-        the gradient is not finite, or if the iteration does not end after `RESTARTS` restarts.
+        In the unit of the loss per squared weight; the largest with its sign, so it is negative only if all are. 0
+        where the Hessian is 0. nan if the gradient or the Hessian is not finite, or if the iteration does not end after
+        `RESTARTS` restarts.
     """
     # Takes a tenth of a second, and most pages need none of it.
-    from scipy.sparse.linalg import ArpackNoConvergence, LinearOperator, eigsh
+    from scipy.sparse.linalg import ArpackError, LinearOperator, eigsh
 
     with torch.enable_grad():
         leaves = {name: weight.detach().requires_grad_() for name, weight in weights.items()}
@@ -166,6 +152,8 @@ def top_eigenvalue(loss: Callable[[Weights], Float[Tensor, ""]], weights: Weight
         gradient = _flat(torch.autograd.grad(loss(leaves), along, create_graph=True, materialize_grads=True))
     if not gradient.isfinite().all():
         return math.nan
+    if not gradient.requires_grad:  # the loss is linear
+        return 0.0
 
     def product(vector: np.ndarray) -> np.ndarray:
         direction = torch.from_numpy(vector.reshape(-1)).to(gradient)
@@ -178,8 +166,8 @@ def top_eigenvalue(loss: Callable[[Weights], Float[Tensor, ""]], weights: Weight
     limits = {"ncv": min(VECTORS, n), "tol": TOLERANCE, "maxiter": RESTARTS}
     try:
         found = eigsh(hessian, 1, which="LA", v0=start, return_eigenvectors=False, **limits)
-    except ArpackNoConvergence:
-        return math.nan
+    except ArpackError:
+        return math.nan if product(start).any() else 0.0
     return float(found[0])
 
 

@@ -57,7 +57,6 @@ class EdgeEffects:
 
     edges: tuple[Edge, ...]
     effects: Float64[Tensor, "snapshot edge"]  # shares: 0 nothing, 1 all of it, negative where it works against it
-    n_passes: int  # forward passes of each snapshot
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,7 +67,6 @@ class Circuit:
     kept: Bool[Tensor, "snapshot edge"]
     faithfulness: Float64[Tensor, " snapshot"]  # share of the logit difference that the kept edges alone give
     effects: Float64[Tensor, "snapshot edge"]  # of each edge alone, as in `EdgeEffects`
-    n_passes: int  # forward passes of each snapshot, at most
 
 
 def edges(cfg: ModelConfig) -> tuple[Edge, ...]:
@@ -123,7 +121,7 @@ def patch_edges(ensemble: Ensemble, clean: Example, corrupted: Example, answer: 
         UserError: the two examples cannot be compared at this answer, or the model is a table.
     """
     found = torch.cat([part.effects() for part in _parts(ensemble, clean, corrupted, answer)])
-    return EdgeEffects(edges(ensemble.cfg), found, _UNPATCHED + found.shape[1])
+    return EdgeEffects(edges(ensemble.cfg), found)
 
 
 def circuit(ensemble: Ensemble, clean: Example, corrupted: Example, answer: int, faithful: float = FAITHFUL) -> Circuit:
@@ -152,17 +150,12 @@ def circuit(ensemble: Ensemble, clean: Example, corrupted: Example, answer: int,
     Raises:
         UserError: the two examples cannot be compared at this answer, or the model is a table.
     """
-    kept, reached, effects, n_passes = [], [], [], []
+    kept, reached, effects = [], [], []
     for part in _parts(ensemble, clean, corrupted, answer):
         effects.append(part.effects())
-        of_part, n_trials = part.circuit(effects[-1], faithful)
-        kept.append(of_part)
-        reached.append(part.share(~of_part[:, None])[:, 0])
-        n_passes.append(_UNPATCHED + effects[-1].shape[1] + n_trials + 1)
-    return Circuit(edges(ensemble.cfg), torch.cat(kept), torch.cat(reached), torch.cat(effects), max(n_passes))
-
-
-_UNPATCHED = 4  # passes on the two examples: to read activations, and with no edge and with all edges patched
+        kept.append(part.circuit(effects[-1], faithful))
+        reached.append(part.share(~kept[-1][:, None])[:, 0])
+    return Circuit(edges(ensemble.cfg), torch.cat(kept), torch.cat(reached), torch.cat(effects))
 
 
 class _Graph:
@@ -268,20 +261,17 @@ class _Part:
         n_edges = len(self.graph.edges)
         return 1 - self.share(torch.eye(n_edges, dtype=torch.bool).expand(len(self.of_clean), -1, -1))
 
-    def circuit(
-        self, effects: Float64[Tensor, "snapshot edge"], faithful: float
-    ) -> tuple[Bool[Tensor, "snapshot edge"], int]:
-        """The edges that are kept, of each snapshot, and how many passes it took."""
-        kept, n_passes, is_done = effects.isfinite(), 0, False
+    def circuit(self, effects: Float64[Tensor, "snapshot edge"], faithful: float) -> Bool[Tensor, "snapshot edge"]:
+        """The edges that are kept, of each snapshot."""
+        kept, is_done = effects.isfinite(), False
         while not is_done:
             before = kept
             for edge in effects.abs().argsort(dim=1, stable=True).unbind(1):  # (snapshot,), each in its own order
                 without = kept.scatter(1, edge[:, None], False)
                 is_enough = (self.share(~without[:, None]) - 1).abs() <= 1 - faithful  # (snapshot 1)
                 kept = torch.where(is_enough, without, kept)
-            n_passes += effects.shape[1]
             is_done = kept.equal(before)
-        return kept, n_passes
+        return kept
 
     def _difference(self, patched: Bool[Tensor, "snapshot row edge"]) -> Float64[Tensor, "snapshot row"]:
         logits = self.logits(patched)

@@ -9,10 +9,10 @@ import torch
 from torch import Tensor
 
 from explorer.analysis.complexity import Calibration, calibrate, of_run
-from explorer.analysis.components import parse_component
+from explorer.analysis.components import Component, parse_component
 from explorer.analysis.langevin import Problem, Sampled, Sampling, sample_in_groups
 from explorer.errors import UserError
-from explorer.measures.measure import Measure, Measured, NoSettings, coarse_first, files_of, staleness
+from explorer.measures.measure import Form, Measure, Measured, NoSettings, coarse_first, read_kept
 from explorer.runs import Run
 from explorer.settings import check_settings, setting
 
@@ -55,16 +55,16 @@ class Complexity(Measure[ComplexitySettings]):
 
     name, title = "complexity", "Local learning coefficient"
     sentence = "How fast the loss rises around the weights of each snapshot: how complex what it has learnt is."
-    settings_type = ComplexitySettings
+    settings_type, places = ComplexitySettings, "place"
 
     def chosen(self, run: Run, of: Measured) -> ComplexitySettings:
         """Those of the plateau, if it was looked for and found."""
         measure, settings = Calibrated(), ComplexitySettings()
         try:
-            kept = files_of(run, measure, NoSettings()).read()
+            kept, _ = read_kept(run, measure, NoSettings(), of)
         except UserError:  # which is said where the calibration is shown
             return settings
-        if kept is None or kept.share < 1 or staleness(kept, measure, NoSettings(), of):
+        if kept is None or kept.share < 1:
             return settings
         plateau = calibration(of, kept.tensors).choice
         if plateau is None:
@@ -76,8 +76,16 @@ class Complexity(Measure[ComplexitySettings]):
         return f"{self.name}{part}"
 
     def n_pieces(self, of: Measured, settings: ComplexitySettings) -> int:
-        _problem(of, settings.part)
+        _component(of, settings.part)
         return len(of.ensemble)
+
+    def forms(self, of: Measured, settings: ComplexitySettings) -> dict[str, Form]:
+        return {
+            "place": (torch.int64, ()),
+            "baseline": (torch.float64, ()),
+            "losses": (torch.float32, (settings.chains, settings.draws)),
+            "ratios": (torch.float64, (settings.chains,)),
+        }
 
     def pieces(self, of: Measured, settings: ComplexitySettings, which: range) -> Iterator[dict[str, Tensor]]:
         order = coarse_first(len(of.ensemble))
@@ -121,6 +129,10 @@ class Calibrated(Measure[NoSettings]):
 
     def n_pieces(self, of: Measured, settings: NoSettings) -> int:
         return len(N_BETAS) * len(STEP_SIZES)
+
+    def forms(self, of: Measured, settings: NoSettings) -> dict[str, Form]:
+        at = (len(calibrated_at(len(of.ensemble))),)
+        return {name: (torch.bool if name == "healthy" else torch.float64, at) for name in GRID}
 
     def pieces(self, of: Measured, settings: NoSettings, which: range) -> Iterator[dict[str, Tensor]]:
         problem = _problem(of, ALL).select(calibrated_at(len(of.ensemble)))
@@ -172,8 +184,11 @@ def _short(n_beta: float, step_size: float) -> Sampling:
 
 
 def _problem(of: Measured, part: str) -> Problem:
-    component = None if part == ALL else parse_component(part, of.info.model)
-    return of_run(of.ensemble, of.task, of.training_data(EXAMPLES), component)
+    return of_run(of.ensemble, of.task, of.training_data(EXAMPLES), _component(of, part))
+
+
+def _component(of: Measured, part: str) -> Component | None:
+    return None if part == ALL else parse_component(part, of.info.model)
 
 
 def _seconds_of_update(of: Measured, part: str, sampling: Sampling) -> float:

@@ -7,21 +7,22 @@ Pieces are kept in their order, whoever computes them.
 import contextlib
 import dataclasses
 import functools
-import itertools
 import time
 from collections.abc import Callable, Generator, Iterator
-from concurrent.futures import BrokenExecutor
+from concurrent.futures import BrokenExecutor, Future, wait
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from explorer.errors import UserError
-from explorer.measures.measure import Measure, Measured, files_of, staleness
+from explorer.measures.measure import Measure, Measured, files_of, read_kept
+from explorer.model.ensemble import MEMORY_BUDGET
 from explorer.runs import Run, Runs
 from explorer.runs.files import WriteError, remove_incomplete, writing
 from explorer.runs.lock import locked
 from explorer.runs.measures import Kept, MeasureFiles, identity
+from explorer.training.memory import PROCESS, free_memory
 from explorer.training.workers import processes
 
 WRITE_EVERY = 3.0  # seconds between two writings of the file
@@ -48,17 +49,19 @@ def measure_run(
         measure: the measure.
         settings: of the measure.
         on_piece: called after each piece, with the number of those that are done, and of all.
-        should_stop: asked after each piece; if it returns true, or the stop file is there, what there is is kept.
-        workers: processes that compute, if it takes long.
+        should_stop: asked between pieces and while other processes compute; if it returns true, or the stop file is
+            there, what there is is kept.
+        workers: processes that compute, if it takes long; fewer if there is no memory for them.
 
     Returns:
         What is kept at the end; None if it was stopped before the first piece.
 
     Raises:
         UserError: the settings do not fit the run; another process measures; the run can only be read; or the file
-            cannot be written, or is damaged.
+            cannot be written, is damaged, or is a link to elsewhere.
     """
     files, n = files_of(run, measure, settings), measure.n_pieces(of, settings)
+    files.check_inside()
     try:
         with writing(files.folder):
             files.folder.mkdir(exist_ok=True)
@@ -67,42 +70,85 @@ def measure_run(
             with writing(files.stop_file):
                 files.stop_file.unlink(missing_ok=True)
             remove_incomplete(files.folder)
-            kept = files.read()
-            if kept is not None and (staleness(kept, measure, settings, of) or kept.n_pieces != n):
-                kept = None
+            kept, _ = read_kept(run, measure, settings, of)
             if kept is None:
                 of_what = identity(of.info, of.ensemble.steps)
                 kept = Kept({}, n, dataclasses.asdict(settings), measure.version, of_what, 0.0)
             left = range(kept.done, kept.n_pieces)
-            with contextlib.closing(_pieces(run, of, measure, settings, left, workers)) as pieces:
-                return _Measuring(files, held.check, kept, on_piece, should_stop).keep(pieces)
+            measuring = _Measuring(files, held.check, kept, on_piece, should_stop)
+            with contextlib.closing(_pieces(run, of, measure, settings, left, workers, measuring.is_over)) as pieces:
+                return measuring.keep(pieces)
     except WriteError as error:
         raise UserError(error.sentence("measure again, which goes on where it was")) from error
     except BrokenExecutor:
         raise UserError("A process that measured has ended; measure again, which goes on where it was.") from None
 
 
+def at_once(workers: int, of: Measured, free: int) -> int:
+    """How many processes that compute fit into memory: each holds all snapshots, and what one pass takes.
+
+    Args:
+        workers: how many there may be.
+        of: the run in memory.
+        free: bytes.
+
+    Returns:
+        At least 1: this process, which holds them already.
+    """
+    stack = sum(weight.nbytes for weight in of.ensemble.weights.values())
+    return max(1, min(workers, free // (PROCESS + stack + MEMORY_BUDGET)))
+
+
 def _pieces(
-    run: Run, of: Measured, measure: Measure[Any], settings: Any, which: range, workers: int
+    run: Run,
+    of: Measured,
+    measure: Measure[Any],
+    settings: Any,
+    which: range,
+    workers: int,
+    is_over: Callable[[], bool],
 ) -> Generator[dict[str, Tensor], None, None]:
-    """Some pieces of a measure in their order. The first, computed here, shows how long the others will take."""
+    """Some pieces of a measure in their order, until ``is_over``; then those that follow and are there already. The
+    first, computed here, shows how long the others will take."""
     if not which:
         return
     began = time.monotonic()
     yield from measure.pieces(of, settings, which[:1])
     which, each = which[1:], time.monotonic() - began
-    if workers == 1 or len(which) * each < WORTH:
-        yield from measure.pieces(of, settings, which)
+    if is_over():
         return
-    at_once = max(len(which) // (workers * TURNS), 1)
-    turns = [which[first : first + at_once] for first in range(0, len(which), at_once)]
+    workers = at_once(workers, of, free_memory())
+    if workers == 1 or len(which) * each < WORTH:
+        for piece in measure.pieces(of, settings, which):
+            yield piece
+            if is_over():
+                return
+        return
+    size = max(len(which) // (workers * TURNS), 1)
+    turns = [which[first : first + size] for first in range(0, len(which), size)]
     compute = functools.partial(_computed, str(run.runs.root), run.name, of.ensemble.steps, measure, settings)
     executor = processes(workers)()
     try:
-        for pieces in [executor.submit(compute, turn) for turn in turns]:
-            yield from pieces.result()
+        computed = [executor.submit(compute, turn) for turn in turns]
+        for pieces, turn in zip(computed, turns, strict=True):
+            if _are_there(pieces, is_over):
+                yield from pieces.result()
+                continue
+            executor.shutdown(cancel_futures=True)  # each process ends with the piece that it computes
+            found = [] if pieces.cancelled() else pieces.result()
+            yield from found
+            if len(found) < len(turn):
+                return
     finally:
         executor.shutdown(cancel_futures=True)
+
+
+def _are_there(pieces: Future[Any], is_over: Callable[[], bool]) -> bool:
+    """Wait for some pieces; false if it is over first."""
+    while not is_over():
+        if wait([pieces], LOOK_EVERY).done:
+            return True
+    return False
 
 
 def _computed(
@@ -115,8 +161,13 @@ def _computed(
     is_wanted: Callable[[], bool],
 ) -> list[dict[str, Tensor]]:
     """Some pieces, by a process to which a run's name and settings come; fewer if nobody waits for them any longer."""
-    pieces = measure.pieces(_opened(root, name, steps), settings, which)
-    return list(itertools.takewhile(lambda _: is_wanted(), pieces))
+    found = list[dict[str, Tensor]]()
+    if is_wanted():
+        for piece in measure.pieces(_opened(root, name, steps), settings, which):
+            found.append(piece)
+            if not is_wanted():
+                break
+    return found
 
 
 @functools.cache
@@ -137,10 +188,18 @@ class _Measuring:
         self._files, self._check, self._kept = files, check, kept
         self._on_piece, self._should_stop = on_piece, should_stop
         self._new: list[dict[str, Tensor]] = []
-        self._began = time.monotonic()
+        self._began = self._looked = time.monotonic()
+        self._is_over = False
+
+    def is_over(self) -> bool:
+        """Whether a stop was asked for."""
+        self._is_over = self._is_over or self._should_stop()
+        if not self._is_over and time.monotonic() - self._looked > LOOK_EVERY:
+            self._is_over, self._looked = self._files.stop_file.exists(), time.monotonic()
+        return self._is_over
 
     def keep(self, pieces: Iterator[dict[str, Tensor]]) -> Kept | None:
-        written = looked = self._began
+        written = self._began
         try:
             for piece in pieces:
                 self._new.append(piece)
@@ -149,8 +208,6 @@ class _Measuring:
                     self._write()
                     written = time.monotonic()
                 self._on_piece(self._kept.done + len(self._new), self._kept.n_pieces)
-                if self._should_stop() or (now - looked > LOOK_EVERY and self._files.stop_file.exists()):
-                    break
         finally:
             self._write()
         return self._kept if self._kept.done else None

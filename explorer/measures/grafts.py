@@ -9,7 +9,7 @@ from torch import Tensor
 
 from explorer.analysis.grafts import ANSWERS, NOTHING, Part, graft_losses, measured_on, parts
 from explorer.errors import UserError, quoted
-from explorer.measures.measure import Measure, Measured, NoSettings, coarse_first
+from explorer.measures.measure import Form, Measure, Measured, NoSettings, coarse_first
 from explorer.runs.info import RunInfo
 from explorer.settings import setting
 from explorer.tasks.data import Batch
@@ -31,7 +31,7 @@ class Grafts(Measure[OfPart]):
 
     name, title = "grafts", "Graft matrix"
     sentence = "The loss of each snapshot with this part of each other snapshot."
-    settings_type = OfPart
+    settings_type, places = OfPart, "receiver"
 
     def file_name(self, settings: OfPart) -> str:
         return f"{self.name}-{settings.part.replace(' ', '-')}"
@@ -39,6 +39,9 @@ class Grafts(Measure[OfPart]):
     def n_pieces(self, of: Measured, settings: OfPart) -> int:
         _part(of.info, settings.part)
         return len(of.ensemble)
+
+    def forms(self, of: Measured, settings: OfPart) -> dict[str, Form]:
+        return {"receiver": (torch.int64, ()), "loss": _form_of_row(of)}
 
     def pieces(self, of: Measured, settings: OfPart, which: range) -> Iterator[dict[str, Tensor]]:
         part, batch, order = _part(of.info, settings.part), _batch(of), coarse_first(len(of.ensemble))
@@ -59,6 +62,9 @@ class Parts(Measure[NoSettings]):
 
     def n_pieces(self, of: Measured, settings: NoSettings) -> int:
         return len(single_parts(of.info))
+
+    def forms(self, of: Measured, settings: NoSettings) -> dict[str, Form]:
+        return dict.fromkeys(("with_final", "final_with"), _form_of_row(of))
 
     def pieces(self, of: Measured, settings: NoSettings, which: range) -> Iterator[dict[str, Tensor]]:
         batch, last, each = _batch(of, MORE), len(of.ensemble) - 1, list(single_parts(of.info).values())
@@ -85,6 +91,11 @@ def _part(info: RunInfo, name: str) -> Part:
     if name not in known:
         raise UserError(f"There is no part {quoted(name)} of this model; there are {', '.join(known)}.")
     return known[name]
+
+
+def _form_of_row(of: Measured) -> Form:
+    """Of the losses (snapshot token)."""
+    return torch.float16, (len(of.ensemble), len(of.task.loss_names))
 
 
 def _batch(of: Measured, more: int = 1) -> Batch:

@@ -23,9 +23,10 @@ def start(run: Run, measure: Measure[Any], settings: Any) -> None:
         settings: of the measure.
 
     Raises:
-        UserError: it is being measured, or the process failed at its start.
+        UserError: it is being measured, one of its files is a link to elsewhere, or the process failed at its start.
     """
     files = files_of(run, measure, settings)
+    files.check_inside()
     if files.is_measuring():
         raise UserError(f"{run.name} is being measured already.")
     sets = [f"{name}={value}" for name, value in dataclasses.asdict(settings).items()]

@@ -6,10 +6,11 @@ command ``measure`` then offer it, and its pieces are kept beside the run while 
 
 import dataclasses
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Generic
 
+import torch
 from torch import Tensor
 from typing_extensions import TypeVar
 
@@ -21,6 +22,7 @@ from explorer.tasks.data import Batch
 from explorer.tasks.task import Task
 
 Settings = TypeVar("Settings")
+Form = tuple[torch.dtype, tuple[int, ...]]  # the type and the shape of some values
 
 
 @dataclass(frozen=True)
@@ -68,6 +70,7 @@ class Measure(ABC, Generic[Settings]):
     sentence: ClassVar[str]  # what it is, for somebody who has never heard of it
     version: ClassVar[int] = 1  # raised when the numbers that it computes change
     settings_type: ClassVar[type[Any]]  # the dataclass `Settings`, whose fields are made by `settings.setting`
+    places: ClassVar[str] = ""  # the name of the values that are places of snapshots, each of one piece; "": none are
 
     def offered(self, info: RunInfo) -> bool:
         """Whether it can be measured of runs of this kind.
@@ -107,6 +110,14 @@ class Measure(ABC, Generic[Settings]):
         """
 
     @abstractmethod
+    def forms(self, of: Measured, settings: Settings) -> Mapping[str, Form]:
+        """What each piece holds. Arguments as for `n_pieces`.
+
+        Returns:
+            Name -> type and shape, without the axis of pieces. What is kept otherwise is refused.
+        """
+
+    @abstractmethod
     def pieces(self, of: Measured, settings: Settings, which: range) -> Iterator[dict[str, Tensor]]:
         """Some of the pieces, in their order. Each is the same, bit for bit, whichever others are asked for.
 
@@ -116,7 +127,7 @@ class Measure(ABC, Generic[Settings]):
             which: of them; may be empty.
 
         Yields:
-            Name -> values of a piece, without the axis of pieces.
+            Name -> values of a piece, as `forms` tells.
         """
 
     @abstractmethod
@@ -151,6 +162,41 @@ def staleness(kept: Kept, measure: Measure[Any], settings: Any, of: Measured) ->
     if dict(kept.settings) != dataclasses.asdict(settings):
         return "with other settings"
     return ""
+
+
+def read_kept(run: Run, measure: Measure[Any], settings: Any, of: Measured) -> tuple[Kept | None, str]:
+    """What is kept of a measure, if it is what would be measured now.
+
+    Args:
+        run: on disk.
+        measure: the measure.
+        settings: that are asked for.
+        of: the run in memory.
+
+    Returns:
+        What is kept, or None; and why it is stale, as `staleness` says.
+
+    Raises:
+        UserError: the file is damaged, is a link to elsewhere, or does not hold what the measure computes.
+    """
+    files = files_of(run, measure, settings)
+    kept = files.read()
+    if kept is None:
+        return None, ""
+    if stale := staleness(kept, measure, settings, of):
+        return None, stale
+    if not _fits(kept, measure, settings, of):
+        raise files.refused
+    return kept, ""
+
+
+def _fits(kept: Kept, measure: Measure[Any], settings: Any, of: Measured) -> bool:
+    """Whether there are the right pieces, each of a snapshot that the run has, and of each at most one."""
+    found = {name: (values.dtype, tuple(values.shape[1:])) for name, values in kept.tensors.items()}
+    if found != measure.forms(of, settings) or kept.n_pieces != measure.n_pieces(of, settings):
+        return False
+    places = kept.tensors[measure.places].tolist() if measure.places else []
+    return len(set(places)) == len(places) and all(0 <= place < len(of.ensemble) for place in places)
 
 
 def coarse_first(n: int) -> list[int]:

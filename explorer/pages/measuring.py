@@ -10,7 +10,6 @@ from explorer.measures.measure import files_of
 from explorer.pages import state
 from explorer.pages.plain import plain
 from explorer.pages.widgets import guarded, rerun_by_itself
-from explorer.runs.lock import request_stop
 from explorer.runs.measures import Kept, MeasureFiles
 from explorer.training.process import run_apart
 from explorer.views.measuring import MeasuredView, Needed, kept
@@ -79,7 +78,7 @@ def _progress(title: str, files: MeasureFiles, shown: int) -> None:
             key=f"measure.stop.{files.name}",
             icon=":material/stop:",
             on_click=guarded,
-            args=(PROBLEM, request_stop, files),
+            args=(PROBLEM, files.request_stop),
         )
 
 

@@ -17,6 +17,7 @@ from torch import Tensor
 from explorer.errors import UserError, quoted
 from explorer.runs.files import parsed_json, read_tensors, write_tensors
 from explorer.runs.info import RunInfo
+from explorer.runs.lock import request_stop
 from explorer.runs.place import MEASURES, Stamp
 from explorer.runs.store import Run
 
@@ -85,12 +86,24 @@ class MeasureFiles:
         return self.run.folder / MEASURES
 
     @property
-    def file(self) -> Path:
-        return self.folder / f"{self.name}.safetensors"
+    def _file(self) -> str:
+        return f"{MEASURES}/{self.name}.safetensors"
+
+    @property
+    def _log(self) -> str:
+        return f"{MEASURES}/{self.name}.log"
 
     @property
     def _lock(self) -> str:
         return f".{self.name}.lock"
+
+    @property
+    def _stop(self) -> str:
+        return f".{self.name}.stop"
+
+    @property
+    def file(self) -> Path:
+        return self.run.folder / self._file
 
     @property
     def lock_file(self) -> Path:
@@ -100,12 +113,26 @@ class MeasureFiles:
     @property
     def stop_file(self) -> Path:
         """Its presence asks the process that measures to save the pieces it has and stop."""
-        return self.run.folder / f".{self.name}.stop"
+        return self.run.folder / self._stop
 
     @property
     def log(self) -> Path:
         """The output of a job."""
-        return self.folder / f"{self.name}.log"
+        return self.run.folder / self._log
+
+    def check_inside(self) -> None:
+        """Raises UserError if one of the files, or their folder, is a link out of the folder of the run."""
+        files = (MEASURES, self._file, self._log, self._lock, self._stop)
+        self.run.runs.place.check_inside(self.run.name, files)
+
+    def request_stop(self) -> None:
+        """Ask the process that measures to save the pieces it has and stop.
+
+        Raises:
+            UserError: the request cannot be written, or would be written elsewhere.
+        """
+        self.check_inside()
+        request_stop(self)
 
     def is_measuring(self) -> bool:
         """Whether a process is measuring now, as far as one can tell: at an address one cannot."""
@@ -113,7 +140,7 @@ class MeasureFiles:
 
     def stamp(self) -> Stamp | None:
         """What changes whenever what is kept does; None if nothing is kept."""
-        return self.run.runs.place.stamp(self.run.name, f"{MEASURES}/{self.name}.safetensors")
+        return self.run.runs.place.stamp(self.run.name, self._file)
 
     def read(self) -> Kept | None:
         """What is kept; None if nothing is.
@@ -121,18 +148,25 @@ class MeasureFiles:
         Raises:
             UserError: the file is damaged, or is a link to elsewhere.
         """
-        place, path = self.run.runs.place, f"{MEASURES}/{self.name}.safetensors"
-        shown = f"{self.run.name}/{path}"
+        place, shown = self.run.runs.place, f"{self.run.name}/{self._file}"
         if self.stamp() is None:
             return None
-        tensors, metadata = read_tensors(functools.partial(place.open, self.run.name, path), shown)
+        place.check_inside(self.run.name, [MEASURES])
+        tensors, metadata = read_tensors(functools.partial(place.open, self.run.name, self._file), shown)
         try:
             told = parsed_json(metadata["measure"], shown)
             kept = Kept(tensors, **{name: told[name] for name in ("n_pieces", "settings", "version", "of", "seconds")})
             _check(kept)
         except (KeyError, TypeError, ValueError, RecursionError):
-            raise UserError(f"{shown} is not a measure of this explorer; remove it and measure again.") from None
+            raise self.refused from None
         return kept
+
+    @property
+    def refused(self) -> UserError:
+        """The sentence about a file that holds something else."""
+        return UserError(
+            f"{self.run.name}/{self._file} is not a measure of this explorer; remove it and measure again."
+        )
 
     def write(self, kept: Kept, check: Callable[[], object]) -> None:
         """Write the file.

@@ -12,7 +12,7 @@ from explorer.model.architectures import n_weights
 from explorer.runs.sweeps import SweepInfo
 from explorer.sweeps.outcomes import ARRAYS, points_of
 from explorer.training.loop import Training
-from explorer.training.memory import check_memory, free_memory, memory_needed
+from explorer.training.memory import PROCESS, check_memory, free_memory, memory_needed
 from explorer.training.optimiser import n_moments
 from explorer.training.plan import Plan
 from explorer.training.process import run_apart
@@ -23,7 +23,6 @@ STACKS = (4, 8, 16, 32, 64)  # runs of a stack, tried in this order until two in
 GAIN = 0.9  # of the time for each run of fewer: more runs in a stack must take less than that
 WARM_UP, UPDATES, SECONDS = 3, 30, 1.0  # of a trial: updates before it, and at most so many of them or so long
 START = 3.0  # seconds until a process has begun: it imports torch
-PROCESS = 300 * 2**20  # bytes of a process that has imported torch
 RUN_FILES = 4096  # bytes of the files of a run besides its losses and weights
 AVERAGE_SNAPSHOTS = 40  # of a run that keeps all, where they follow the losses
 

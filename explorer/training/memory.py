@@ -23,6 +23,7 @@ from explorer.training.half_precision import PROBE
 from explorer.training.measuring import rows_at_once
 from explorer.training.optimiser import n_moments
 
+PROCESS = 300 * 2**20  # bytes of a process that has imported torch
 FIRST = 2**25  # bytes that torch takes with its first operations, whatever they are
 SLACK = 1.2  # times the tensors that exist: freed memory that does not fit what is needed next
 DRAWING = 3  # times the size of a batch that is taken, besides it, while it is drawn

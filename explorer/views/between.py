@@ -81,8 +81,8 @@ def _of_line(subject: Subject, tensors: Mapping[str, Tensor]) -> list[Panel]:
     sharp[places] = tensors["sharpness"].float()
     lines = torch.full((n, *tensors["line"].shape[1:]), torch.nan)
     lines[places] = tensors["line"].float()
-    barriers = barrier(lines.mean(-1).T)  # (snapshot,)
-    along = (lines - lines[:, :1]).mean(-1)[:, None]  # (snapshot 1 point)
+    barriers = barrier(lines.nanmean(-1).T)  # (snapshot,)
+    along = (lines - lines[:, :1]).nanmean(-1)[:, None]  # (snapshot 1 point)
     shares = [f"{i / (POINTS - 1):.0%}" for i in range(POINTS)]
     title = "Change of the loss on the line to the next snapshot"
     return [

@@ -30,7 +30,7 @@ from explorer.views.subject import Subject
 from explorer.views.view import same_labels
 
 BINS = 15  # of the draws of a chain, in a picture of them
-FULL_COLOUR = 0.75  # of the estimates of a calibration have paler colours than the last one: they differ much
+FULL_COLOUR = 0.75  # quantile of the estimates at which colours end, so that a few large ones do not pale the others
 GOOD, BAD = "estimate", "not to be believed"
 
 
@@ -47,8 +47,9 @@ class ComplexityView(MeasuredView[Options]):
     name, title, icon, order = "complexity", "Complexity", "landscape", 14
     heading = "How complex is what it has learnt?"
     sentence = (
-        "The local learning coefficient counts the directions in which the weights cannot be changed without a higher "
-        "loss. It is sampled by noisy steps around each snapshot; beside it stands whether this can be believed."
+        "The local learning coefficient is half the number of directions in which the loss rises when the weights are "
+        "changed, if it rises as in a bowl, and less if it is flatter. It is sampled by noisy steps around each "
+        "snapshot; beside it stands whether this can be believed."
     )
     options_type = Options
 

@@ -76,12 +76,15 @@ class GraftView(MeasuredView[Options]):
 
     def look(self, subject: Subject, film: Film) -> Sequence[str]:
         found = [panel for panel in film.panels if isinstance(panel, Curves) and panel.id == "with_final"]
-        return [_carried(found[0], frame, step) for frame, step in enumerate(film.steps)] if found else ()
+        if not found:
+            return ()
+        *early, last = enumerate(film.steps)
+        return [*(_carried(found[0], *at) for at in early), _finally(found[0], *last)]
 
 
 def _of_token(losses: Tensor, token: int) -> Tensor:
-    """(... token) as those of one token, or their mean."""
-    return losses.float().mean(-1) if token == ALL_TOKENS else losses[..., token].float()
+    """(... token) as those of one token, or the mean of those that occur."""
+    return losses.float().nanmean(-1) if token == ALL_TOKENS else losses[..., token].float()
 
 
 def _maps(subject: Subject, options: Options, tensors: Mapping[str, Tensor]) -> list[Panel]:
@@ -98,7 +101,7 @@ def _maps(subject: Subject, options: Options, tensors: Mapping[str, Tensor]) -> 
     axes = "all else from step", f"{options.part} from step"
     found = losses.numpy()
     title = f"Loss with {options.part} of another snapshot"
-    high = float(np.nanmax(found))
+    high = float(np.max(found, where=np.isfinite(found), initial=0)) or 1.0
     of_fall = f"Share of the fall carried by {options.part} alone"
     own = losses.diagonal()
     fall = (own[:, None] - own).abs()
@@ -112,9 +115,9 @@ def _maps(subject: Subject, options: Options, tensors: Mapping[str, Tensor]) -> 
 
 def _carried(panel: Curves, frame: int, step: int) -> str:
     """Which final part lowers the loss of the model at a frame most."""
-    losses = {line.label: float(line.values[frame]) for line in panel.lines}
-    before, whole = losses.pop(UNCHANGED), losses.pop("everything", None)
-    if not losses:
+    losses = {line.label: float(line.values[frame]) for line in panel.lines if np.isfinite(line.values[frame])}
+    before, whole = losses.pop(UNCHANGED, None), losses.pop("everything", None)
+    if before is None or not losses:
         return ""
     best = min(losses, key=losses.__getitem__)
     if losses[best] >= before:
@@ -124,3 +127,10 @@ def _carried(panel: Curves, frame: int, step: int) -> str:
         f"Step {step:,}: the final weights of {best} alone bring the loss from {before:.2f} to {losses[best]:.2f} "
         f"nats{final}."
     )
+
+
+def _finally(panel: Curves, frame: int, step: int) -> str:
+    """What there is to say of the last snapshot, into which its own parts are put."""
+    (loss,) = [float(line.values[frame]) for line in panel.lines if line.label == UNCHANGED]
+    at = f", {loss:.2f} nats" if np.isfinite(loss) else ""
+    return f"Step {step:,}: these are the final parts themselves, so none of them changes the loss{at}."

@@ -166,6 +166,6 @@ def told(strip: Strip, step: int) -> str:
         [name for steepest, name in at if steepest > step],
     )
     if not over:
-        return f"Nothing has changed yet; first comes the {later[0]}."
+        return f"Nothing has changed yet; first comes the {later[0].removeprefix('the ')}."
     latest = f"{len(over)} of {len(at)} have changed, the latest: {over[-1]}."
     return f"{latest} Next: {later[0]}." if later else latest

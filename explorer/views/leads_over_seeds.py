@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import torch
 
 from explorer.analysis import leads
 from explorer.analysis.leads import DatedChange, Lead, SweptLead
@@ -233,7 +234,8 @@ def _losses(subject: Swept, options: Options, shifts: Mapping[int, float]) -> li
     known, tokens, last = subject.known, falls(subject.task)[options.fall], subject.frames[-1]
     lines = []
     for place, shift in shifts.items():
-        losses, steps = known.unseen.per_token[place][:, tokens].mean(1), known.points + shift  # (point,)
+        of_tokens = torch.from_numpy(known.unseen.per_token[place][:, tokens])
+        losses, steps = of_tokens.nanmean(1).numpy(), known.points + shift  # (point,)
         shown = np.isfinite(losses) & (steps >= 0) & (steps <= last)
         name = f"seed {subject.cells[place].seed}"
         lines.append(Line(name, steps[shown], losses[shown], 0, group=subject.name))

@@ -1,11 +1,13 @@
 """Views of measures that take minutes: what they show is there once it was measured, and comes in parts until then."""
 
+import dataclasses
+import shlex
 from abc import abstractmethod
 from collections.abc import Sequence
 from typing import Any
 
 from explorer.errors import UserError
-from explorer.measures.measure import Measure, Measured, files_of, staleness
+from explorer.measures.measure import Measure, Measured, read_kept
 from explorer.runs.measures import Kept
 from explorer.views.subject import Subject
 from explorer.views.view import Options, View
@@ -34,8 +36,8 @@ class MeasuredView(View[Options]):
         whys = [why_missing(subject, one) for one in needed]
         if not all(whys):
             return ""
-        names = " and ".join(f"{measure.name} {subject.name}" for measure, _ in needed[:1])
-        return f"{whys[0]} It can be measured here, or with: python -m explorer measure {names}"
+        where = "where the run is in a folder, with" if subject.run.runs.read_only else "with"
+        return f"{whys[0]} It can be measured {where}: {_command(subject, needed[0])}"
 
 
 def kept(subject: Subject, needed: Needed) -> Kept | None:
@@ -62,13 +64,21 @@ def _found(subject: Subject, needed: Needed) -> tuple[Kept | None, str]:
     """What there is to show, or why there is nothing."""
     measure, settings = needed
     try:
-        found = files_of(subject.run, measure, settings).read()
+        found, stale = read_kept(subject.run, measure, settings, measured(subject))
     except UserError as error:
         return None, str(error)
-    if found is None:
-        return None, f"{measure.title} has not been measured yet."
-    stale = staleness(found, measure, settings, measured(subject))
-    return (None, f"What was measured is {stale}.") if stale else (found, "")
+    if stale:
+        return None, f"What was measured is {stale}."
+    return found, "" if found else f"{measure.title} has not been measured yet."
+
+
+def _command(subject: Subject, needed: Needed) -> str:
+    """The command that computes a measure of a run with these settings."""
+    measure, settings = needed
+    usual = dataclasses.asdict(measure.chosen(subject.run, measured(subject)))
+    others = [f"{name}={value}" for name, value in dataclasses.asdict(settings).items() if value != usual[name]]
+    sets = [word for other in others for word in ("--set", other)]
+    return shlex.join(["python", "-m", "explorer", "measure", measure.name, subject.name, *sets])
 
 
 def measured(subject: Subject) -> Measured:

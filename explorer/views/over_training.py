@@ -247,7 +247,7 @@ def _kept(subject: Subject) -> Iterator[Family]:
     if parts is not None:
         for name, losses in zip(single_parts(subject.info), parts.tensors["with_final"], strict=False):
             if name not in (UNCHANGED, "everything"):
-                mean = losses.float().mean(-1, keepdim=True)
+                mean = losses.float().nanmean(-1, keepdim=True)
                 yield _of_snapshots(subject, "loss with the final {}", mean, [(name,)], test="graft")
 
 

@@ -11,13 +11,13 @@ from explorer.analysis.path_patching import ANSWER, FAITHFUL, TOKENS, circuit, e
 from explorer.film.film import Film
 from explorer.film.panels.curves import Curves
 from explorer.film.panels.graph import Graph
+from explorer.measures.measure import coarse_first
 from explorer.model.transformer import ModelConfig
 from explorer.views import panels
 from explorer.views.patching import MIN_DIFFERENCE, Pair, compared
 from explorer.views.subject import Subject
 
 PART = 8  # snapshots of which the circuits are found at a time
-STRIDES = (8, 4, 2, 1)  # the first parts are spread over all of training
 NOT_YET = "not measured yet"
 TOO_LITTLE = (
     f"no circuit: the two examples differ by less than {MIN_DIFFERENCE:.0%} of their largest difference in training"
@@ -50,15 +50,6 @@ def path_films(subject: Subject, clean_text: str, corrupted_text: str, answer: i
         share = min(1.0, (done + PART) / len(order))
         so_far = (effects.clone(), kept.clone(), faithfulness.clone())  # which a film keeps
         yield _film(subject, pair, *so_far, NOT_YET if share < 1 else TOO_LITTLE), share
-
-
-def coarse_first(n: int) -> list[int]:
-    """The places of snapshots in the order in which they are measured: the last, then evenly, then those between.
-
-    Args:
-        n: how many snapshots there are.
-    """
-    return list(dict.fromkeys(place for stride in STRIDES for place in range(n - 1, -1, -stride)))
 
 
 def _film(subject: Subject, pair: Pair, effects: Tensor, kept: Tensor, faithfulness: Tensor, empty: str) -> Film:
@@ -133,8 +124,8 @@ def _sentence(graph: Graph, frame: int, share: float, difference: float) -> str:
     n, path = int(graph.kept[frame].sum()), strongest_path(graph, frame)
     of = "the only path" if n == len(path) - 1 else "the strongest path"
     return (
-        f"{n} of {len(graph.senders)} edges alone give {share:.0%} of the {difference:.1f} logits by which the two "
-        f"examples differ; {of}: {' → '.join(path)}."
+        f"{n} of {len(graph.senders)} edges alone give {share:.0%} of the {abs(difference):.1f} logits by which the "
+        f"two examples differ; {of}: {' → '.join(path)}."
     )
 
 
