@@ -13,11 +13,13 @@ test("the map is a square that fits the panel and the room", () => {
     [1860, 900],
     [900, 300],
   ])) {
-    const { box, height, cell } = layout({ width, left: 72, cells: 60, room });
-    assert.equal(box.right - box.left, box.bottom - box.top);
-    assert.ok(box.right <= width && box.bottom < height);
-    assert.ok(Math.abs(cell * 60 - (box.right - box.left)) < 1e-9);
-    if (room !== null) assert.ok(height <= room);
+    for (const type of [13, 28]) {
+      const { box, height, cell } = layout({ width, left: 72, cells: 60, type, room });
+      assert.equal(box.right - box.left, box.bottom - box.top);
+      assert.ok(box.right <= width && height - box.bottom >= 12 + 2 * type); // the end of the cursor, and two lines
+      assert.ok(Math.abs(cell * 60 - (box.right - box.left)) < 1e-9);
+      if (room !== null) assert.ok(height <= room);
+    }
   }
 });
 

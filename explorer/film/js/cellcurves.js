@@ -77,7 +77,7 @@ export class CellCurves {
       host.write(context, tick(value), box.left - 8, this.y(value), { align: "right" });
     }
     host.stepAxis(context);
-    host.write(context, panel.curve_unit, box.left - 48, box.bottom + 32);
+    if (panel.curve_unit) host.write(context, `${panel.curve_unit} ↑`, box.left - 48, box.bottom + 32);
     if (panel.threshold !== null) {
       context.setLineDash([2, 4]);
       this.rule(context, panel.threshold, theme.soft);

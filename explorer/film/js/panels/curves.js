@@ -290,7 +290,7 @@ export default class Curves extends Timeline {
       this.write(context, tick(value), box.left - 8, y, { align: "right" });
     }
     this.stepAxis(context);
-    this.write(context, panel.unit, 0, box.bottom + 32);
+    if (panel.unit) this.write(context, `${panel.unit} ↑`, 0, box.bottom + 32);
     context.setLineDash([2, 4]);
     for (const [label, value] of panel.references) {
       if (this.log() && value <= this.low) continue;

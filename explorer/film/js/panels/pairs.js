@@ -15,6 +15,9 @@ import { Timeline } from "../timeline.js";
  */
 
 const LARGEST = 420; // pixels of a side, unless the map is to fill more
+const TYPE = 13; // pixels, unless all type is to be larger
+const ABOVE = 8;
+const CLEAR = 14; // pixels below the map in which the cursor ends
 
 /**
  * The square in which the map is drawn.
@@ -22,11 +25,14 @@ const LARGEST = 420; // pixels of a side, unless the map is to fill more
  * @param {number} sizes.width of the panel
  * @param {number} sizes.left room for the labels
  * @param {number} sizes.cells in a row
+ * @param {number} sizes.type its size, in pixels
  * @param {number | null} [sizes.room] height to fill; null: as the map needs
  */
-export const layout = ({ width, left, cells, room = null }) => {
-  const side = Math.max(cells, Math.min(width - left - 16, room === null ? LARGEST : room - 56));
-  return { height: side + 56, cell: side / cells, box: { left, top: 8, right: left + side, bottom: 8 + side } };
+export const layout = ({ width, left, cells, type, room = null }) => {
+  const around = ABOVE + CLEAR + Math.ceil(2.4 * type);
+  const side = Math.max(cells, Math.min(width - left - 16, room === null ? LARGEST : room - around));
+  const box = { left, top: ABOVE, right: left + side, bottom: ABOVE + side };
+  return { height: side + around, cell: side / cells, box };
 };
 
 /**
@@ -76,12 +82,15 @@ export default class Pairs extends Timeline {
   constructor(panel, player) {
     super(panel, player);
     this.colours = new Key(this.tools);
-    this.gutter = 72;
   }
 
   /** Its steps do not line up with those of other panels. */
   get left() {
-    return this.gutter;
+    return 20 + 4 * this.type;
+  }
+
+  get type() {
+    return Math.max(TYPE, this.least);
   }
 
   get margin() {
@@ -121,7 +130,8 @@ export default class Pairs extends Timeline {
   layout() {
     const { panel, theme, steps, room } = this;
     const n = steps.length;
-    const { height, cell, box } = layout({ width: this.root.clientWidth, left: this.left, cells: n, room });
+    const { type } = this;
+    const { height, cell, box } = layout({ width: this.root.clientWidth, left: this.left, cells: n, type, room });
     if (!this.fit(height)) return;
     this.box = box;
     this.scaleSteps();
@@ -154,9 +164,8 @@ export default class Pairs extends Timeline {
 
   /** @param {CanvasRenderingContext2D} context */
   axes(context) {
-    const { box, panel, steps } = this;
+    const { box, panel, steps, type: size } = this;
     if (!box) return;
-    const size = Math.max(13, this.least);
     const wanted = clamp(Math.floor((box.right - box.left) / (size * 6)), 2, 6);
     const named = [
       ...new Set(Array.from({ length: wanted }, (_, i) => Math.round((i * (steps.length - 1)) / (wanted - 1)))),
@@ -165,12 +174,12 @@ export default class Pairs extends Timeline {
       const label = count(steps[place]);
       const half = this.textWidth(context, label) / 2;
       const x = clamp(this.x(steps[place]), box.left + half, Math.max(box.right - half, box.left + half));
-      this.write(context, label, x, box.bottom + 6 + size / 2, { align: "center" });
+      this.write(context, label, x, box.bottom + CLEAR + size / 2, { align: "center" });
       const y = clamp(this.y(steps[place]), box.top + size / 2, box.bottom - size / 2);
       this.write(context, label, box.left - 8, y, { align: "right" });
     }
     const middle = (box.top + box.bottom) / 2;
-    const below = box.bottom + 10 + 1.6 * size;
+    const below = box.bottom + CLEAR + 1.8 * size;
     this.write(context, panel.column_axis, (box.left + box.right) / 2, below, { align: "center" });
     this.write(context, panel.row_axis, size / 2 + 2, middle, { align: "center", turned: true });
   }
