@@ -1,5 +1,6 @@
 """What several tests need: a small run that was really trained, and stacks of models that were not."""
 
+import os
 import shutil
 import signal
 import sys
@@ -28,7 +29,9 @@ from tests.stacks import CONFIGS, stack
 pytest_plugins = ["tests.browser", "tests.pages", "tests.remote"]
 pytest.register_assert_rewrite("tests.printed")
 
-torch.set_num_threads(1)  # small tensors on shared cores: a second thread only waits
+# Small tensors on shared cores: a second thread only waits, here and in the processes that tests start.
+torch.set_num_threads(1)
+os.environ["OMP_NUM_THREADS"] = "1"
 
 RUN_VIEWS = {name: view for name, view in all_views().items() if not view.of_sweeps}
 SHIPPED = Path(__file__).parents[1] / "checkpoints"

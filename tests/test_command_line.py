@@ -240,7 +240,7 @@ def test_mistakes_get_one_line_and_status_2(command, said, root, capsys):
 
 def test_ctrl_c_saves_and_says_how_to_go_on(tmp_path):
     """In a process of its own: stopped by the signal, resumed by the command that it prints."""
-    train = [sys.executable, "-m", "explorer", "train", "addition", "--steps", "5000", *TINY]
+    train = [sys.executable, "-m", "explorer", "train", "addition", "--steps", "3000", "--set", "batch_size=8", *TINY]
     root = ["--checkpoints", str(tmp_path)]
     process = subprocess.Popen(
         [*train, *root], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, cwd=HERE, bufsize=0
@@ -255,7 +255,7 @@ def test_ctrl_c_saves_and_says_how_to_go_on(tmp_path):
     run = Runs(tmp_path).open("addition")
     done = run.info().steps_done
     assert run.info().status == "stopped"
-    assert 0 < done < 5000
+    assert 0 < done < 3000
     assert main(out.strip().split("python -m explorer ")[1].split()) == 0
     assert run.info().status == "done"
 
