@@ -76,7 +76,8 @@ def test_what_is_wrong_is_named_with_its_file_and_line(tmp_path, subject, text, 
 
 
 @pytest.mark.parametrize(
-    ("value", "text"), [(0.996, "1.0"), (1578.0, "1,600"), (-0.0312, "−0.031"), (0.0, "0"), (0.52, "0.52")]
+    ("value", "text"),
+    [(0.996, "1.0"), (1578.0, "1,600"), (-0.0312, "−0.031"), (0.0, "0"), (0.52, "0.52"), (1250.0, "1,300")],
 )
 def test_figures_have_two_significant_digits(value, text):
     assert rounded(value) == text

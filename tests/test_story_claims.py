@@ -20,6 +20,7 @@ from explorer.runs import Runs
 from explorer.runs.sweeps import open_sweep
 from explorer.sweeps.outcomes import Outcomes, read_outcomes
 from explorer.tasks.data import Batch
+from explorer.tasks.induction import TOKEN_OF
 from explorer.views.classes import of_class
 from explorer.views.fourier import pairs_of
 from explorer.views.heads import repeated_sequences
@@ -54,6 +55,53 @@ def test_all_copied_characters_fall_together():
     assert next(iter(found)) == "copy 2, token 16"
     assert list(found)[-1] == "copy 2, token 15"
     assert max(found.values()) - min(found.values()) < 60
+    losses = smoothed(subject, 2171)
+    assert min(losses["copy 1, token 2"], losses["copy 2, token 2"]) > 1
+    assert min(losses["copy 1, token 3"], losses["copy 2, token 3"]) > 0.7
+    assert max(loss for name, loss in losses.items() if not name.endswith((" 2", " 3"))) < 0.45
+    later = smoothed(subject, 2423)
+    assert max(later.values()) < 0.45
+
+
+def smoothed(subject: Subject, step: int) -> dict[str, float]:
+    """Loss -> its mean over fifty steps around a step."""
+    near = subject.metrics["train_loss_per_token"][step - 25 : step + 25].mean(0)
+    return dict(zip(subject.task.loss_names, near.tolist(), strict=True))
+
+
+def test_the_two_characters_wait_where_no_head_notes_what_came_before_them():
+    subject = subject_of("induction")
+    steps, batch = (2171, 2423), subject.unseen(2048)
+    ensemble = at(subject, *steps)
+    _, cache = ensemble.run(batch.tokens[:128], [PATTERN])
+    back = cache[PATTERN].mean(1).diagonal(offset=-1, dim1=-2, dim2=-1)  # (step head position)
+    assert back[0, :, 1:3].max() < 0.05  # from the second and third character of a text
+    assert back[0, 0, 3:27].mean() > 0.75
+    assert back[1, 0, 1:3].min() > 0.75
+    copied = batch.tokens[torch.arange(len(batch.tokens))[:, None], batch.positions[:, :1] + torch.arange(16)]
+    starts = torch.stack([(batch.tokens[:, i : i + 16] == copied).all(1) for i in range(1, 14)], 1).int().argmax(1)
+    losses = subject.task.losses(ensemble.logits_at(batch.tokens, batch.positions), batch)  # (step text answer)
+    second, third = losses[..., 0], losses[..., 1]
+    early, late = starts < 2, starts == 0
+    assert min(second[0, starts == start].mean() for start in (0, 1)) > 5
+    assert max(second[0, starts == start].mean() for start in range(2, 13)) < 1
+    assert third[0, late].mean() > 5
+    assert max(third[0, starts == start].mean() for start in range(1, 13)) < 1
+    assert max(second[1, early].mean(), third[1, late].mean()) < 1.2
+
+
+def test_at_the_fall_the_notes_are_vague_and_yet_they_are_found():
+    subject = subject_of("induction")
+    assert subject.metrics["accuracy"][979:1029].mean() > 0.7
+    ensemble = at(subject, 1004, 6000)
+    _, cache = ensemble.run(subject.unseen(128).tokens, [PATTERN])
+    back = cache[PATTERN].mean(1).diagonal(offset=-1, dim1=-2, dim2=-1)[..., :27].mean(-1)  # (step head)
+    assert back[0].max() < 0.4
+    assert back[0].min() > 0.25
+    assert back[1, 0] > 0.85
+    example = torch.tensor([[0, *(TOKEN_OF[letter] for letter in "blacksmith forge ABCDEFGHIJKblacksmith forge")]])
+    _, cache = ensemble.run(example, ["blocks.1.attn.hook_pattern"])
+    assert (cache["blocks.1.attn.hook_pattern"][:, 0, 1, 33, 6] > 0.75).all()
 
 
 def test_at_the_fall_all_heads_of_layer_0_look_back_a_little_and_l0h0_takes_over_later():
@@ -101,6 +149,8 @@ def test_cutting_heads_costs_as_the_story_says():
     assert (cost[1:, 1:4] < 0.45).all()
     assert (cost[1:, 0] > 3.5).all()
     assert (cost[:, 4:] < 0.6).all()
+    assert (cost[2, 1:] < 0.4).all()
+    assert cost[2, 1:].argmax() == 2  # L0H3
 
 
 def test_the_final_look_back_is_of_the_first_third_and_layer_1_reads_it():
@@ -137,6 +187,7 @@ def test_unseen_sums_are_understood_long_after_the_others_are_known():
     metrics = subject_of("modular-addition").metrics
     steps, test, accuracy = metrics["test_step"], metrics["test_loss"], metrics["test_accuracy"][:, 0]
     assert (metrics["accuracy"][241:, 0] == 1).all()
+    assert float(accuracy[steps >= 6931].min()) > 0.98
     assert float(metrics["train_loss"][1341]) < 1e-6
     peak = int(steps[test.argmax()])
     assert 1341 < peak < 1700
@@ -167,6 +218,7 @@ def test_the_numbers_come_to_stand_on_a_circle_in_order():
     assert uneven[1] < 0.1
     turns = (points[1].roll(-1) / points[1]).angle()
     assert float((turns.sign() == turns.median().sign()).double().mean()) > 0.95
+    assert {(later - number) % 59 for number, later in itertools.pairwise(order)} == {5}
 
 
 def test_the_rule_is_ready_while_a_memory_spoils_it():
@@ -180,14 +232,31 @@ def test_the_rule_is_ready_while_a_memory_spoils_it():
     measures = progress_measures(ensemble, cycle, grid, trained_on, keys)
     assert measures.restricted[1] < 0.1
     assert measures.test[1] > 5
+    assert measures.restricted[2] < 1e-6
+    whole = progress_measures(subject.ensemble, cycle, grid, trained_on, keys)
+    until = subject.steps.index(7251)
+    assert (whole.restricted[: until + 1].diff() < 0).all()
+    excluded = whole.excluded[subject.steps.index(641) : subject.steps.index(6271) + 1]
+    assert (excluded.diff() > 0).all()
     logits = ensemble.logits_at(grid.batch.tokens, grid.batch.positions)[:, :, 0].double()
-    _, rest = split_logits(logits, sum_directions(cycle.n, keys, grid.sign))
+    rule, rest = split_logits(logits, sum_directions(cycle.n, keys, grid.sign))
     own = (rest - rest.mean(-1, keepdim=True)).gather(-1, grid.batch.targets.expand(len(steps), -1, -1))[..., 0]
     known, unseen = own[:, trained_on].mean(1), own[:, ~trained_on].mean(1)
     assert known[1] > 10
     assert unseen[1] < -3
     assert (known.diff() < 0).all()
     assert known[3] < 0.05 * known[0]
+    assert (unseen.diff() > 0).all()
+    margins = [ahead(part, grid.batch.targets)[:, ~trained_on].mean(1) for part in (rule, rest)]
+    assert (margins[0].diff() > 0).all()
+    assert (sum(margins) > 0).tolist() == [False, False, True, True]
+
+
+def ahead(logits: Tensor, targets: Tensor) -> Tensor:
+    """How far the right answer is above the best wrong one, (snapshot pair)."""
+    which = targets.expand(len(logits), -1, -1)
+    wrong = logits.scatter(-1, which, -torch.inf).amax(-1)
+    return logits.gather(-1, which)[..., 0] - wrong
 
 
 # --- Which digit first, and why are carries hard? ---

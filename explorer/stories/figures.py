@@ -5,6 +5,7 @@ import math
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from decimal import ROUND_HALF_UP, Decimal
 from pathlib import Path
 
 from explorer.errors import listed, quoted
@@ -104,10 +105,11 @@ def rounded(value: float, digits: int = DIGITS) -> str:
         digits: significant ones.
 
     Returns:
-        Such as "0.52", "1,600" or "−3.1".
+        Such as "0.52", "1,600" or "−3.1"; a half is rounded up, as the player does.
     """
     if value == 0:
         return "0"
-    value = float(f"{value:.{digits - 1}e}")  # rounded first: 0.996 has its first digit before the point then
-    decimals = digits - 1 - math.floor(math.log10(abs(value)))
-    return f"{value:,.{max(decimals, 0)}f}".replace("-", "−")
+    exact = Decimal(value)
+    exact = exact.quantize(Decimal(1).scaleb(exact.adjusted() - digits + 1), ROUND_HALF_UP)
+    decimals = digits - 1 - exact.adjusted()  # once rounded: 0.996 has its first digit before the point then
+    return f"{exact:,.{max(decimals, 0)}f}".replace("-", "−")
