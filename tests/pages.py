@@ -1,11 +1,13 @@
 """Helpers and fixtures of the tests that run pages with Streamlit's AppTest, without a browser."""
 
+import functools
 import json
 import shutil
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from streamlit.components.v2 import manifest_scanner
 from streamlit.testing.v1 import AppTest
 from streamlit.util import calc_hash
 
@@ -13,6 +15,9 @@ from explorer.runs import Runs, recorder
 from explorer.scene import Scene, read
 from tests.conftest import FINITE, MODEL, SHIPPED, TASK
 from tests.films import unpacked
+
+# AppTest looks through all installed packages for components at every run of a page, which takes half a second.
+manifest_scanner.scan_component_manifests = functools.cache(manifest_scanner.scan_component_manifests)
 
 APP = str(SHIPPED.parent / "streamlit_app.py")
 PAGES = {"Overview": "overview", "Losses": "losses", "Heads": "heads", "Activations": "activations"}
