@@ -298,7 +298,8 @@ def written(tmp_path_factory) -> Sweep:
             found[f"{kind}_fall"] = torch.rand(n_tokens, generator=rng)
         collected.add(cell.name, found)
     collected.problems = {sweep.info().cells[4].name: "It failed."}
-    collected.write()
+    with sweep.alone() as check:
+        collected.write(check)
     return sweep
 
 
@@ -321,7 +322,8 @@ def test_outcomes_come_back_as_they_were_written(written):
         assert np.isnan(outcome.loss[4:]).all()
     assert known.unseen is known.of["test"]
     assert Collected(written).missing == [cell.name for cell in cells[4:]]
-    Collected(written).write()
+    with written.alone() as check:
+        Collected(written).write(check)
     assert_close(load_file(written.folder / OUTCOMES), stored, 0.0)
 
 

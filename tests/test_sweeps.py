@@ -332,7 +332,8 @@ def test_a_thousand_runs_come_out_right_in_the_phase_diagram(tmp_path):
             found[f"{kind}_fall"] = torch.full((n_tokens,), torch.nan if step is None else float(step))
         collected.add(cell.name, found)
     collected.problems = {cells[3].name: "It was \x1b[31mred."}
-    collected.write()
+    with sweep.alone() as check:
+        collected.write(check)
     known = read_outcomes(sweep)
     assert known.ended.all()
     assert known.problems == {cells[3].name: "It was [31mred."}
