@@ -8,6 +8,8 @@ from collections.abc import Iterator
 import fsspec
 import pytest
 
+from explorer.runs import elsewhere
+
 BUCKET = "models"
 
 
@@ -35,6 +37,9 @@ def bucket(server, monkeypatch):
         "AWS_DEFAULT_REGION": "us-east-1",
     }.items():
         monkeypatch.setenv(name, value)
+    # What was asked in another module talked to another server.
+    fsspec.get_filesystem_class("s3").clear_instance_cache()
+    elsewhere.elsewhere.cache_clear()
     bucket = boto3.resource("s3").Bucket(BUCKET)
     bucket.create()
     yield bucket

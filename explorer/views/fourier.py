@@ -305,15 +305,15 @@ def _progress(pairs: Pairs, detail: Detail) -> list[Panel]:
     has_test = trained_on is not None and 0 < trained_on.sum() < len(trained_on)
     losses = {"train": measures.train, "test": measures.test} if has_test else {"all pairs": measures.all_pairs}
     losses |= {"restricted": measures.restricted, "excluded": measures.excluded}
-    excluded_on = "training pairs" if has_test else pairs.counted
+    on = pairs.counted
+    which = f"({on}), and with them excluded (training pairs)" if has_test else f"and with them excluded ({on})"
     frequencies = ", ".join(map(str, keys)) + (" (all)" if len(keys) == cycle.n // 2 else "")
     gini = {"W_E": fourier.gini(norms)}
     return [
         panels.over_snapshots(
             subject,
             "progress",
-            f"Loss{pairs.of_answer}, restricted to key frequencies {frequencies} ({pairs.counted}), "
-            f"and with them excluded ({excluded_on})",
+            f"Loss{pairs.of_answer}, restricted to key frequencies {frequencies} {which}",
             losses,
             unit="nats",
             height=360,
