@@ -137,7 +137,8 @@ def thousand(folder: Path) -> None:
             found[f"{kind}_per_token"] = torch.rand(n_points, n_tokens, generator=rng).half()
             found[f"{kind}_fall"] = 4000 * torch.rand(n_tokens, generator=rng)
         collected.add(cell.name, found)
-    writes = seconds(collected.write)
+    with sweep.alone() as check:
+        writes = seconds(lambda: collected.write(check))
     reads = statistics.median(seconds(lambda: read_outcomes(sweep)) for _ in range(5))
     swept = Swept.load(sweep)
     options, _ = resolve(Options, swept, swept.first_example, {})
