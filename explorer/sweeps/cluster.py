@@ -1,5 +1,6 @@
 """Sweeps on a cluster: the processes of a Dask scheduler, which must see the place of runs under the same name."""
 
+import contextlib
 from collections.abc import Callable
 from concurrent.futures import Executor, Future
 from typing import Any
@@ -21,8 +22,9 @@ class _Cluster(Executor):
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
         waits = wait and not cancel_futures and self._client.status == "running"
-        self._executor.shutdown(wait=waits)  # otherwise the futures are cancelled
-        self._client.close(timeout=CONNECT_WITHIN)
+        with contextlib.suppress(OSError):  # the scheduler may be gone
+            self._executor.shutdown(wait=waits)  # otherwise the futures are cancelled
+            self._client.close(timeout=CONNECT_WITHIN)
 
 
 def _on_worker(function: Callable[..., Any], *args: object) -> Any:
@@ -62,20 +64,22 @@ def cluster(address: str) -> tuple[Callable[[], Executor], int]:
             "--dask needs a package that is missing; install it with: pip install -r requirements-optional.txt"
         ) from error
 
+    def silent(error: Exception) -> UserError:
+        why = printable(error).rstrip(".")
+        return UserError(f"No Dask scheduler answers at {quoted(address)} ({why}); start one with: dask scheduler")
+
     def connected() -> Any:
         try:
             return Client(address, timeout=CONNECT_WITHIN, set_as_default=False)
         except (OSError, ValueError) as error:
-            raise UserError(
-                f"No Dask scheduler answers at {quoted(address)} ({printable(error).rstrip('.')}); start one with: "
-                "dask scheduler"
-            ) from error
+            raise silent(error) from error
 
     client = connected()
     try:
         threads = sum(client.nthreads().values())
-    finally:
         client.close(timeout=CONNECT_WITHIN)
+    except OSError as error:  # it has gone since
+        raise silent(error) from error
     if not threads:
         raise UserError(
             f"The Dask scheduler at {quoted(address)} has no workers; start some with: dask worker {address}"
