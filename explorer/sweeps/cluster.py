@@ -77,9 +77,11 @@ def cluster(address: str) -> tuple[Callable[[], Executor], int]:
     client = connected()
     try:
         threads = sum(client.nthreads().values())
-        client.close(timeout=CONNECT_WITHIN)
     except OSError as error:  # it has gone since
         raise silent(error) from error
+    finally:
+        with contextlib.suppress(OSError):
+            client.close(timeout=CONNECT_WITHIN)
     if not threads:
         raise UserError(
             f"The Dask scheduler at {quoted(address)} has no workers; start some with: dask worker {address}"

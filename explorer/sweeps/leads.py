@@ -63,11 +63,12 @@ def read_leads(sweep: Sweep, losses: Collection[str]) -> dict[str, DatedRun]:
         runs, falls, measures = (_names(told[name]) for name in ("runs", "falls", "measures"))
         of = _names(told["of"])
         shape = (len(runs), len(falls), len(measures))
-        expected = {"fall": (*shape[:2], len(FIELDS)), "changes": (*shape, len(FIELDS)), "measured": shape}
-        types = {"fall": torch.float64, "changes": torch.float64, "measured": torch.bool}
-        if {name: (tuple(x.shape), x.dtype) for name, x in tensors.items()} != {
-            name: (expected[name], types[name]) for name in expected
-        }:
+        expected = {
+            "fall": ((*shape[:2], len(FIELDS)), torch.float64),
+            "changes": ((*shape, len(FIELDS)), torch.float64),
+            "measured": (shape, torch.bool),
+        }
+        if {name: (tuple(x.shape), x.dtype) for name, x in tensors.items()} != expected:
             raise ValueError("The tensors have other shapes.")
         if len(of) != len(runs) or not set(runs) <= {cell.name for cell in sweep.info().cells}:
             raise ValueError("It is of other runs.")
